@@ -1,0 +1,73 @@
+//! What the stations lend to a plugin call: one file for each interface of the contract. Every function
+//! passes `Call::lend`, the one place where grants and the number of host calls are checked.
+
+mod absent;
+mod knowledge;
+mod memory;
+mod models;
+
+pub use models::StreamReader;
+
+use chela_gateway::Gateway;
+use chela_sandbox::{Call, HostError, NotGranted};
+use chela_store::Store;
+use chela_types::{AgentId, ChannelId, ConversationId, TenantId, TierId, TurnId};
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+use crate::drafts::Sink;
+use crate::error::Error;
+use crate::journal::Journal;
+
+/// What one call of a router or an agent may use.
+#[derive(Debug)]
+pub struct Lent {
+    pub(crate) store: Store,
+    pub(crate) gateway: Gateway,
+    pub(crate) journal: Arc<Mutex<Journal>>,
+    pub(crate) whom: Arc<Whom>,
+    pub(crate) drafts: Option<Sink>,
+}
+
+/// For whom a call is made: what budgets, caches and memory are keyed by.
+#[derive(Debug)]
+pub(crate) struct Whom {
+    pub(crate) tenant: TenantId,
+    pub(crate) agent: AgentId,
+    /// Digest of the plugin version that runs.
+    pub(crate) version: String,
+    pub(crate) turn: TurnId,
+    pub(crate) conversation: ConversationId,
+    pub(crate) channel: ChannelId,
+    pub(crate) person: String,
+    pub(crate) tier: TierId,
+    pub(crate) tiers_allowed: Vec<TierId>,
+    pub(crate) knowledge: Option<(String, String)>,
+    pub(crate) confidential: bool,
+}
+
+/// The trap that stops a guest when the host itself fails in the middle of its call. The error comes back whole
+/// to the station, which reports it instead of blaming the plugin.
+fn host_failed(error: Error) -> wasmtime::Error {
+    wasmtime::Error::new(HostError::new(error))
+}
+
+/// The words of a typed denial.
+fn denied(denial: &NotGranted) -> String {
+    denial.to_string()
+}
+
+/// Lends a capability or returns the interface's own `not-granted`.
+macro_rules! lend {
+    ($call:expr, $grant:expr, $error:path) => {
+        match $call.lend($grant)? {
+            Ok(lent) => lent,
+            Err(denial) => return Ok(Err($error(super::denied(&denial)))),
+        }
+    };
+}
+pub(crate) use lend;
+
+impl crate::contract::types::Host for Call<Lent> {}
+impl crate::contract::types::Host for Call<()> {}
+

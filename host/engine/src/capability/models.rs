@@ -1,0 +1,332 @@
+//! `models`: language models through the gateway. A call is journaled before the guest hears its result.
+
+use chela_gateway::{Answer, CachePolicy, Call as ModelCall, Chunk, Completed, Kind, Prompt, Role};
+use chela_sandbox::{Call, Grant};
+use chela_types::{Fault, Finish, Millis, Retry, TierId, Tokens};
+use futures::StreamExt;
+use serde::{Deserialize, Serialize};
+use chela_gateway::Error as Failed;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use wasmtime::component::Resource;
+
+use super::{Lent, host_failed, lend};
+use crate::contract::models::{self, Completion, ModelError, Request};
+use crate::error::Error;
+use crate::journal::{Found, Place};
+
+/// Prompts in one request.
+const PROMPTS_MAX: usize = 256;
+/// Bytes of one request's texts together.
+const REQUEST_BYTES_MAX: usize = 1024 * 1024;
+
+type Said = Result<Completion, ModelError>;
+
+/// A stream while the guest reads it: live, or from the journal.
+#[derive(Debug)]
+pub struct StreamReader {
+    kind: Reading,
+    result: Option<Said>,
+}
+
+enum Reading {
+    Live { answer: Answer, place: Place, spoken: Vec<String> },
+    Kept { rest: VecDeque<String>, end: Option<Said> },
+    Ended,
+}
+
+impl std::fmt::Debug for Reading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Live { .. } => "Live",
+            Self::Kept { .. } => "Kept",
+            Self::Ended => "Ended",
+        })
+    }
+}
+
+/// A stream as the journal keeps it: the pieces the guest took, and the end if it came.
+#[derive(Debug, Serialize, Deserialize)]
+struct Streamed {
+    spoken: Vec<String>,
+    end: Option<Said>,
+}
+
+impl models::Host for Call<Lent> {
+    async fn complete(&mut self, request: Request) -> wasmtime::Result<Said> {
+        let lent = lend!(self, Grant::Models, ModelError::NotGranted);
+        let (said, at) =
+            lent.say("models.complete", request, false).await.map_err(host_failed)?;
+        self.clock_to(at);
+        Ok(said)
+    }
+
+    async fn relay(&mut self, request: Request) -> wasmtime::Result<Said> {
+        let lent = lend!(self, Grant::Models, ModelError::NotGranted);
+        let (said, at) =
+            lent.say("models.relay", request, true).await.map_err(host_failed)?;
+        self.clock_to(at);
+        Ok(said)
+    }
+
+    async fn stream(&mut self, request: Request) -> wasmtime::Result<Result<Resource<StreamReader>, ModelError>> {
+        let lent = lend!(self, Grant::Models, ModelError::NotGranted);
+        match lent.open(request).await.map_err(host_failed)? {
+            Ok(reader) => Ok(Ok(self.table().push(reader)?)),
+            Err(refused) => Ok(Err(refused)),
+        }
+    }
+}
+
+impl models::HostStreamReader for Call<Lent> {
+    async fn next(
+        &mut self,
+        reader: Resource<StreamReader>,
+    ) -> wasmtime::Result<Result<Option<String>, ModelError>> {
+        let (lent, table) = match self.lend_with_table(Grant::Models)? {
+            Ok(lent) => lent,
+            Err(denial) => return Ok(Err(ModelError::NotGranted(denial.to_string()))),
+        };
+        let entry = table.get_mut(&reader)?;
+        let kind = std::mem::replace(&mut entry.kind, Reading::Ended);
+        let (kind, step) = lent.read(kind).await.map_err(host_failed)?;
+        entry.kind = kind;
+        Ok(match step {
+            Step::Piece(text) => Ok(Some(text)),
+            Step::End(said) => {
+                entry.result = Some(said.clone());
+                said.map(|_| None)
+            }
+            Step::Over => Ok(None),
+        })
+    }
+
+    async fn completion(&mut self, reader: Resource<StreamReader>) -> wasmtime::Result<Said> {
+        lend!(self, Grant::Models, ModelError::NotGranted);
+        let result = self.table().get(&reader)?.result.clone();
+        Ok(result.unwrap_or_else(|| Err(ModelError::Invalid("the stream has not ended".to_owned()))))
+    }
+
+    async fn drop(&mut self, reader: Resource<StreamReader>) -> wasmtime::Result<()> {
+        let reader = self.table().delete(reader)?;
+        if let Reading::Live { place, spoken, .. } = reader.kind
+            && let Ok(lent) = self.lend(Grant::Models)?
+        {
+            let journal = lent.journal.lock().await;
+            let streamed = Streamed { spoken, end: None };
+            journal.fill_behind(&place, &streamed).await.map_err(host_failed)?;
+        }
+        Ok(())
+    }
+}
+
+enum Step {
+    Piece(String),
+    End(Said),
+    Over,
+}
+
+impl Lent {
+    /// One whole answer, from the journal or from the gateway; `relay` shows it as drafts while it comes.
+    async fn say(
+        &mut self,
+        function: &'static str,
+        request: Request,
+        relay: bool,
+    ) -> Result<(Said, Millis), Error> {
+        let mut journal = self.journal.lock().await;
+        let place = match journal.place(function, &request).await? {
+            Found::Kept(said, at) => return Ok((said, at)),
+            Found::Fresh(place) => place,
+        };
+        let call = match self.call(request, journal.lease().clone()) {
+            Ok(call) => call,
+            Err(refused) => {
+                let said = Err(refused);
+                let at = journal.fill(&place, &said).await?;
+                return Ok((said, at));
+            }
+        };
+        drop(journal);
+        let outcome = self.listen(call, relay).await;
+        let mut journal = self.journal.lock().await;
+        let said = match outcome {
+            Ok(completed) => Ok(completion(completed)),
+            Err(error) => Err(self.explain(error, &mut journal, &place)?),
+        };
+        let at = journal.fill(&place, &said).await?;
+        Ok((said, at))
+    }
+
+    async fn listen(&self, call: ModelCall, relay: bool) -> Result<Completed, Failed> {
+        let mut answer = self.gateway.complete(Arc::new(call)).await?;
+        while let Some(chunk) = answer.chunks.next().await {
+            match chunk? {
+                Chunk::Text(text) => {
+                    if let Some(sink) = self.drafts.as_ref().filter(|_| relay) {
+                        sink.push(text);
+                    }
+                }
+                Chunk::End(completed) => return Ok(*completed),
+            }
+        }
+        Err(Failed::new(Kind::Interrupted))
+    }
+
+    async fn open(&mut self, request: Request) -> Result<Result<StreamReader, ModelError>, Error> {
+        let mut journal = self.journal.lock().await;
+        let place = match journal.place::<Streamed>("models.stream", &request).await? {
+            Found::Kept(kept, _) => {
+                let kind = Reading::Kept { rest: kept.spoken.into(), end: kept.end };
+                return Ok(Ok(StreamReader { kind, result: None }));
+            }
+            Found::Fresh(place) => place,
+        };
+        let call = match self.call(request, journal.lease().clone()) {
+            Ok(call) => call,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        drop(journal);
+        match self.gateway.complete(Arc::new(call)).await {
+            Ok(answer) => {
+                let kind = Reading::Live { answer, place, spoken: Vec::new() };
+                Ok(Ok(StreamReader { kind, result: None }))
+            }
+            Err(error) => {
+                let mut journal = self.journal.lock().await;
+                let refused = self.explain(error, &mut journal, &place)?;
+                let streamed = Streamed { spoken: Vec::new(), end: Some(Err(refused.clone())) };
+                journal.fill(&place, &streamed).await?;
+                let kind = Reading::Kept { rest: VecDeque::new(), end: streamed.end };
+                Ok(Ok(StreamReader { kind, result: None }))
+            }
+        }
+    }
+
+    async fn read(&mut self, kind: Reading) -> Result<(Reading, Step), Error> {
+        match kind {
+            Reading::Ended => Ok((Reading::Ended, Step::Over)),
+            Reading::Kept { mut rest, end } => match (rest.pop_front(), end) {
+                (Some(text), end) => Ok((Reading::Kept { rest, end }, Step::Piece(text))),
+                (None, Some(said)) => Ok((Reading::Ended, Step::End(said))),
+                (None, None) => Ok((Reading::Ended, Step::Over)),
+            },
+            Reading::Live { mut answer, place, mut spoken } => {
+                let said = match answer.chunks.next().await {
+                    Some(Ok(Chunk::Text(text))) => {
+                        spoken.push(text.clone());
+                        return Ok((Reading::Live { answer, place, spoken }, Step::Piece(text)));
+                    }
+                    Some(Ok(Chunk::End(completed))) => Ok(completion(*completed)),
+                    Some(Err(error)) => {
+                        let mut journal = self.journal.lock().await;
+                        Err(self.explain(error, &mut journal, &place)?)
+                    }
+                    None => {
+                        let mut journal = self.journal.lock().await;
+                        Err(self.explain(Failed::new(Kind::Interrupted), &mut journal, &place)?)
+                    }
+                };
+                let streamed = Streamed { spoken, end: Some(said.clone()) };
+                self.journal.lock().await.fill(&place, &streamed).await?;
+                Ok((Reading::Ended, Step::End(said)))
+            }
+        }
+    }
+
+    /// The gateway's call, or why the request is refused before anything is reserved.
+    fn call(&self, request: Request, lease: chela_store::Lease) -> Result<ModelCall, ModelError> {
+        let whom = &self.whom;
+        let tier = match request.tier {
+            None => whom.tier.clone(),
+            Some(name) => TierId::new(name.as_str())
+                .ok()
+                .filter(|tier| *tier == whom.tier || whom.tiers_allowed.contains(tier))
+                .ok_or_else(|| ModelError::Invalid(format!("tier `{name}` is not allowed for agent `{}`", whom.agent)))?,
+        };
+        if request.prompts.is_empty() || request.prompts.len() > PROMPTS_MAX {
+            return Err(ModelError::Invalid(format!("a request has 1 to {PROMPTS_MAX} prompts")));
+        }
+        let bytes = request.prompts.iter().map(|prompt| prompt.text.len()).sum::<usize>()
+            + request.system.as_ref().map_or(0, String::len);
+        if bytes > REQUEST_BYTES_MAX {
+            return Err(ModelError::Limit(format!("a request has at most {REQUEST_BYTES_MAX} bytes")));
+        }
+        if request.temperature.is_some_and(|t| !(0.0..=2.0).contains(&t)) {
+            return Err(ModelError::Invalid("temperature is 0.0 to 2.0".to_owned()));
+        }
+        let cache = if whom.confidential {
+            CachePolicy::Off
+        } else {
+            let version = whom.knowledge.as_ref().map(|(_, version)| version.clone()).unwrap_or_default();
+            CachePolicy::On { knowledge_version: version }
+        };
+        Ok(ModelCall {
+            tenant: whom.tenant.clone(),
+            agent: whom.agent.clone(),
+            agent_version: whom.version.clone(),
+            user: whom.person.clone(),
+            turn: Some(whom.turn),
+            lease: Some(lease),
+            tier,
+            system: request.system,
+            prompts: request
+                .prompts
+                .into_iter()
+                .map(|prompt| Prompt {
+                    role: match prompt.role {
+                        models::Role::User => Role::User,
+                        models::Role::Assistant => Role::Assistant,
+                    },
+                    text: prompt.text,
+                })
+                .collect(),
+            max_output: request.max_output_tokens.map(|tokens| Tokens(u64::from(tokens))),
+            temperature: request.temperature,
+            cache,
+        })
+    }
+
+    /// The gateway's error in the contract's words. What only time can heal is marked, so that a later try
+    /// asks again; a failure of the host itself stops the guest.
+    fn explain(
+        &self,
+        error: Failed,
+        journal: &mut crate::journal::Journal,
+        place: &Place,
+    ) -> Result<ModelError, Error> {
+        if matches!(error.kind, Kind::Ledger { .. }) {
+            return Err(error.into());
+        }
+        tracing::warn!(turn = %self.whom.turn, agent = %self.whom.agent, %error, blame = %error.blame(), "model call failed");
+        if !matches!(error.retry(), Retry::Never) {
+            journal.failed(place);
+        }
+        let text = error.to_string();
+        Ok(match error.kind {
+            Kind::OverBudget { .. } => ModelError::OverBudget(text),
+            Kind::Invalid { .. } | Kind::TooLong { .. } | Kind::UnknownTier(_) => ModelError::Invalid(text),
+            Kind::Refused => ModelError::Refused(text),
+            _ => ModelError::Unavailable(text),
+        })
+    }
+}
+
+fn completion(completed: Completed) -> Completion {
+    let usage = completed.call.usage;
+    Completion {
+        text: completed.text,
+        finish: match completed.finish {
+            Finish::Stop => models::Finish::Stop,
+            Finish::Length => models::Finish::Length,
+            Finish::Filtered => models::Finish::Filtered,
+        },
+        usage: models::Usage {
+            input_tokens: usage.input.0,
+            cached_tokens: usage.cached.0,
+            output_tokens: usage.output.0,
+            cost_nanodollars: u64::try_from(completed.call.cost.nanos()).unwrap_or_default(),
+        },
+        model: completed.call.model.unwrap_or_else(|| "cache".to_owned()),
+    }
+}

@@ -1,0 +1,184 @@
+//! The channel tables of a `plugin.toml`: what the host does for an adapter, so that the adapter needs
+//! neither secret nor socket. Strict: an unknown key is an error.
+
+use chela_types::signature::Recipe;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// The tables.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tables {
+    pub(crate) accept: Accept,
+    pub(crate) verify: Verify,
+    pub(crate) identity: IdentityTable,
+    #[serde(default)]
+    pub(crate) bind: Vec<Bind>,
+    #[serde(default)]
+    pub(crate) endpoint: BTreeMap<String, Endpoint>,
+    pub(crate) own: Option<Own>,
+}
+
+/// What a request must look like before anything is run.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Accept {
+    pub(crate) methods: Vec<String>,
+    pub(crate) content_types: Vec<String>,
+    pub(crate) body_bytes_max: usize,
+}
+
+/// How a request proves where it comes from.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum Verify {
+    /// A keyed hash over the raw bytes.
+    Hmac { secret: String, recipe: Recipe, timestamp: Timestamp },
+    /// A web session that this host issued.
+    Session,
+}
+
+/// Where the time of signing stands and how old it may be.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Timestamp {
+    pub(crate) header: String,
+    pub(crate) tolerance_s: u32,
+}
+
+/// Where identity stands in a request.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IdentityTable {
+    pub(crate) dedupe: Vec<Vec<String>>,
+    pub(crate) conversation: Vec<Vec<String>>,
+    pub(crate) sender: String,
+    pub(crate) place: Option<String>,
+    #[serde(default)]
+    pub(crate) outsider: Vec<Outsider>,
+}
+
+/// A marker of somebody from outside.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Outsider {
+    pub(crate) at: String,
+    pub(crate) equals: Option<toml::Value>,
+    pub(crate) differs: Option<String>,
+}
+
+/// A value of the target: taken from the request, checked in every answer.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Bind {
+    pub(crate) name: String,
+    #[serde(rename = "in")]
+    pub(crate) sources: Vec<String>,
+    #[serde(rename = "out")]
+    pub(crate) pointer: String,
+    #[serde(default)]
+    pub(crate) optional: bool,
+}
+
+/// Where an adapter's requests may go.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Endpoint {
+    #[serde(default)]
+    pub(crate) kind: EndpointKind,
+    #[serde(default = "post")]
+    pub(crate) method: String,
+    #[serde(default)]
+    pub(crate) url: String,
+    pub(crate) credential: Option<CredentialTable>,
+    pub(crate) sign: Option<SignTable>,
+    #[serde(default)]
+    pub(crate) headers: Vec<String>,
+}
+
+impl Endpoint {
+    fn secrets(&self) -> impl Iterator<Item = &str> {
+        let credential = self.credential.as_ref().map(|it| it.bearer.as_str());
+        let sign = self.sign.as_ref().map(|it| it.standard_webhooks.as_str());
+        credential.into_iter().chain(sign)
+    }
+}
+
+fn post() -> String {
+    "POST".to_owned()
+}
+
+/// What an endpoint is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum EndpointKind {
+    /// A request over the network.
+    #[default]
+    Http,
+    /// An event of the host's own web chat.
+    Stream,
+}
+
+/// A credential, put in at the edge.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CredentialTable {
+    pub(crate) bearer: String,
+}
+
+/// A signature, put in at the edge.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SignTable {
+    pub(crate) standard_webhooks: String,
+}
+
+/// How the host learns under which ids the account itself posts.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Own {
+    pub(crate) endpoint: String,
+    pub(crate) ids: Vec<String>,
+}
+
+impl Tables {
+    /// Names of all secrets that the host needs for this adapter.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
+        let verify = match &self.verify {
+            Verify::Hmac { secret, .. } => Some(secret.as_str()),
+            Verify::Session => None,
+        };
+        verify.into_iter().chain(self.endpoint.values().flat_map(Endpoint::secrets))
+    }
+
+    /// Reads the tables and checks what the types cannot say.
+    ///
+    /// # Errors
+    /// A sentence that names the key of `plugin.toml`.
+    pub(crate) fn read(table: toml::Table) -> Result<Self, String> {
+        let tables: Self = table.try_into().map_err(|error: toml::de::Error| error.message().to_owned())?;
+        if tables.identity.dedupe.is_empty() || tables.identity.dedupe.iter().any(Vec::is_empty) {
+            return Err("`identity.dedupe` names no key".to_owned());
+        }
+        if tables.identity.conversation.is_empty() || tables.identity.conversation.iter().any(Vec::is_empty) {
+            return Err("`identity.conversation` names no key".to_owned());
+        }
+        if tables.identity.outsider.iter().any(|o| o.equals.is_some() == o.differs.is_some()) {
+            return Err("each `identity.outsider` needs `equals` or `differs`".to_owned());
+        }
+        if let Some(own) = &tables.own
+            && !tables.endpoint.contains_key(&own.endpoint)
+        {
+            return Err(format!("`own.endpoint` names `{}`, which is no endpoint", own.endpoint));
+        }
+        for (name, endpoint) in &tables.endpoint {
+            if endpoint.kind == EndpointKind::Http && endpoint.url.is_empty() {
+                return Err(format!("`endpoint.{name}.url` is missing"));
+            }
+        }
+        if tables.bind.is_empty() && tables.endpoint.keys().any(|name| tables.own.as_ref().is_none_or(|own| own.endpoint != *name)) {
+            return Err("`bind` is missing: an answer without a bound target could go anywhere".to_owned());
+        }
+        Ok(tables)
+    }
+}

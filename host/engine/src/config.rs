@@ -1,0 +1,150 @@
+//! What the engine is told: agents, channels, routing, delivery. Plain and resolved; nobody below the
+//! composition root reads files or the environment.
+
+use chela_sandbox::{Grants, Limits, Source};
+use chela_types::{AgentId, ChannelId, DepartmentId, Digest, PluginId, TenantId, TierId};
+use secrecy::SecretString;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Everything the engine runs.
+#[derive(Debug)]
+pub struct Config {
+    /// The organisation.
+    pub tenant: TenantId,
+    /// Plugins by name.
+    pub plugins: BTreeMap<PluginId, PluginConfig>,
+    /// Agents by name.
+    pub agents: BTreeMap<AgentId, AgentConfig>,
+    /// Channel accounts by name.
+    pub channels: BTreeMap<ChannelId, ChannelConfig>,
+    /// Who routes.
+    pub routing: RoutingConfig,
+    /// How turns are repeated and given up.
+    pub delivery: DeliveryConfig,
+    /// How many turns run at once.
+    pub turns_max: usize,
+    /// How long a turn may hold its conversation without a heartbeat; as the store's.
+    pub lease: Duration,
+    /// Key of the host's own web sessions: 32 random bytes that outlive a restart.
+    pub session_key: [u8; 32],
+}
+
+/// A plugin as the operator grants it.
+#[derive(Debug, Clone)]
+pub struct PluginConfig {
+    /// Where it comes from.
+    pub source: Source,
+    /// What the operator gives it.
+    pub grants: Grants,
+    /// Limits of each call, all written down.
+    pub limits: Limits,
+    /// Its configuration, over the manifest's defaults.
+    pub config: serde_json::Map<String, serde_json::Value>,
+}
+
+/// An agent.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// The component that is this agent.
+    pub plugin: PluginId,
+    /// Whose it is.
+    pub department: Option<DepartmentId>,
+    /// One line for routers and colleagues.
+    pub description: String,
+    /// System prompt.
+    pub persona: String,
+    /// Usual tier.
+    pub tier: TierId,
+    /// Tiers it may also ask for.
+    pub tiers_allowed: Vec<TierId>,
+    /// Its documents: name of the collection and digest of their contents.
+    pub knowledge: Option<(String, Digest)>,
+    /// From where it may be reached; `None`: from every channel.
+    pub reachable_from: Option<Vec<Origin>>,
+    /// Whether people from outside the organisation reach it.
+    pub outsiders: bool,
+    /// Nothing of it is cached.
+    pub confidential: bool,
+    /// Messages a minute.
+    pub rate_per_minute: u32,
+    /// Turns at once.
+    pub concurrency: usize,
+    /// Earlier utterances it is shown.
+    pub history: usize,
+    /// Over the plugin's configuration.
+    pub config: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A place from which an agent may be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The channel account.
+    pub channel: ChannelId,
+    /// One room of it; `None`: all of it.
+    pub place: Option<String>,
+}
+
+/// A channel account.
+#[derive(Debug, Clone)]
+pub struct ChannelConfig {
+    /// The adapter.
+    pub plugin: PluginId,
+    /// Whose it is.
+    pub department: Option<DepartmentId>,
+    /// Who answers if no router says otherwise.
+    pub default_agent: AgentId,
+    /// False: the default agent always answers.
+    pub routed: bool,
+    /// True: the operator's own terminal. Every agent may be reached, and the public listener knows it not.
+    pub operator: bool,
+    /// What happens to a send whose outcome a crash has hidden.
+    pub ambiguous: Ambiguous,
+    /// Named secrets.
+    pub secrets: BTreeMap<String, SecretString>,
+    /// Over the plugin's configuration.
+    pub config: serde_json::Map<String, serde_json::Value>,
+    /// Verified requests a minute.
+    pub rate_per_minute: u32,
+}
+
+/// What happens to a send whose outcome is unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ambiguous {
+    /// It is sent again: the person may read it twice.
+    AtLeastOnce,
+    /// It is not: the person may never read it.
+    AtMostOnce,
+}
+
+/// Who routes.
+#[derive(Debug, Clone)]
+pub struct RoutingConfig {
+    /// The router component; `None`: the policy alone.
+    pub router: Option<PluginId>,
+    /// Who answers where the channel's default may not.
+    pub fallback: Option<AgentId>,
+    /// Keep a conversation with the agent that answered last, if the router has no opinion.
+    pub sticky: bool,
+    /// Hand-overs in one turn.
+    pub hand_overs_max: usize,
+}
+
+/// How turns are repeated and given up.
+#[derive(Debug, Clone)]
+pub struct DeliveryConfig {
+    /// Tries that are the plugin's fault before the dead letter.
+    pub tries_max: u32,
+    /// Crashes of the host in the middle of one turn before the dead letter.
+    pub crashes_max: u32,
+    /// How long a turn waits for something outside.
+    pub wait_max: Duration,
+    /// First pause between tries.
+    pub backoff_min: Duration,
+    /// Longest pause between tries.
+    pub backoff_max: Duration,
+    /// What the person reads when a turn is given up.
+    pub notice: String,
+    /// Requests that one answer may take.
+    pub steps_max: usize,
+}

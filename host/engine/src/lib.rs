@@ -1,0 +1,28 @@
+//! The journey of a message and its stations: channel, router, agent. This room alone lends capabilities to
+//! plugins, so that "plugin → model" exists nowhere else.
+//!
+//! Start reading in `journey.rs`.
+
+mod agent;
+mod capability;
+mod channel;
+mod config;
+mod contract;
+mod dispatcher;
+mod drafts;
+mod engine;
+mod error;
+mod journal;
+mod journey;
+mod policy;
+mod router;
+
+pub use agent::Agent;
+pub use channel::{Acknowledgement, Channel, Webhook};
+pub use config::{
+    AgentConfig, Ambiguous, ChannelConfig, Config, DeliveryConfig, Origin, PluginConfig, RoutingConfig,
+};
+pub use drafts::Draft;
+pub use engine::{ChannelHealth, Engine, Loaded, Rooms, session_events_key};
+pub use error::{Error, Refusal};
+pub use router::Router;

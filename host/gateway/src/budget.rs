@@ -1,0 +1,140 @@
+//! Nothing is asked without money set aside for the worst case.
+//!
+//! The worst case is proven: input tokens are bounded by bytes, output tokens by the limit that the provider
+//! is given, and every link of the chain is counted, because each may work and break off. Afterwards the
+//! provider's own count is charged where it can be true, and the bound where it is missing or cannot.
+
+use chela_store::Store;
+use chela_types::{ModelCall, Money, Tokens, Usage};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use std::sync::Arc;
+
+use crate::ledger::Reservation;
+use crate::plan::{Plans, SharedClock};
+use crate::{Answer, Budgets, Call, Chunk, Completed, Error, Kind, Model, Rate};
+
+/// Tokens that a provider may have produced beyond what arrived, when an answer is abandoned.
+const IN_FLIGHT: u64 = 256;
+
+/// The outermost layer.
+pub(crate) struct Budget {
+    pub(crate) budgets: Budgets,
+    pub(crate) store: Store,
+    pub(crate) plans: Arc<Plans>,
+    pub(crate) clock: SharedClock,
+    pub(crate) below: Arc<dyn Model>,
+}
+
+impl Model for Budget {
+    fn complete(&self, call: Arc<Call>) -> BoxFuture<'_, Result<Answer, Error>> {
+        Box::pin(async move {
+            let plan = self.plans.get(&call.tier);
+            let plan = plan.ok_or_else(|| Error::new(Kind::UnknownTier(call.tier.clone())))?;
+            // From here on everybody sees the limit that was paid for.
+            let call = Arc::new(Call { max_output: Some(plan.output(&call)), ..(*call).clone() });
+            let amount = plan.worst_case(&call);
+            let reservation =
+                Reservation::make(&self.store, &self.budgets, &call, (amount, self.clock.now())).await;
+            let mut reservation = reservation.map_err(|error| {
+                count(&call, error.kind.class());
+                error.with_call(call.record())
+            })?;
+            match self.below.complete(call.clone()).await {
+                Ok(answer) => Ok(meter(answer, call, reservation)),
+                Err(error) => Err(failed(error, &call, &mut reservation)),
+            }
+        })
+    }
+}
+
+/// Settles a call that failed: nothing if nothing can have been spent, all of it otherwise.
+fn failed(mut error: Error, call: &Call, reservation: &mut Reservation) -> Error {
+    count(call, error.kind.class());
+    let spent = error.call.as_ref().map_or(Money::ZERO, |record| record.cost);
+    if let Some(record) = &mut error.call {
+        record.reserved = reservation.amount;
+        record.cost = if spent > Money::ZERO { reservation.amount } else { Money::ZERO };
+    }
+    let record = error.call.as_deref().cloned();
+    if spent > Money::ZERO {
+        reservation.unknown(record);
+    } else {
+        reservation.release(record);
+    }
+    error
+}
+
+/// An answer under way, and its money.
+struct Metered {
+    chunks: BoxStream<'static, Result<Chunk, Error>>,
+    reservation: Reservation,
+    call: Arc<Call>,
+    begun: ModelCall,
+    rate: Rate,
+    bytes: u64,
+}
+
+fn meter(mut answer: Answer, call: Arc<Call>, reservation: Reservation) -> Answer {
+    answer.begun.reserved = reservation.amount;
+    let (begun, rate) = (answer.begun.clone(), answer.rate);
+    let metered = Metered { chunks: answer.chunks, reservation, call, begun, rate, bytes: 0 };
+    answer.chunks = futures::stream::unfold(metered, |mut metered| async move {
+        if !metered.reservation.is_open() {
+            return None;
+        }
+        let chunk = metered.chunks.next().await?;
+        Some((metered.pass(chunk), metered))
+    })
+    .boxed();
+    answer
+}
+
+impl Metered {
+    fn pass(&mut self, chunk: Result<Chunk, Error>) -> Result<Chunk, Error> {
+        match chunk {
+            Ok(Chunk::Text(text)) => {
+                self.bytes = self.bytes.saturating_add(text.len() as u64);
+                Ok(Chunk::Text(text))
+            }
+            Ok(Chunk::End(completed)) => Ok(Chunk::End(self.end(completed))),
+            Err(error) => Err(failed(error, &self.call, &mut self.reservation)),
+        }
+    }
+
+    fn end(&mut self, mut completed: Box<Completed>) -> Box<Completed> {
+        completed.call.reserved = self.reservation.amount;
+        completed.call.cost = completed.call.cost.min(self.reservation.amount);
+        count(&self.call, "ok");
+        metrics::counter!("gateway_cost_nanodollars_total", "agent" => self.call.agent.to_string())
+            .increment(u64::try_from(completed.call.cost.nanos()).unwrap_or(0));
+        let usage = completed.call.usage;
+        metrics::counter!("gateway_tokens_total", "kind" => "input").increment(usage.input.0);
+        metrics::counter!("gateway_tokens_total", "kind" => "output").increment(usage.output.0);
+        self.reservation.settle(completed.call.cost, completed.call.clone());
+        completed
+    }
+}
+
+impl Drop for Metered {
+    /// The caller stopped listening: the whole input and what was produced are charged.
+    fn drop(&mut self) {
+        if !self.reservation.is_open() {
+            return;
+        }
+        let output = Tokens(self.bytes.saturating_add(IN_FLIGHT)).min(self.rate.output);
+        let usage = Usage { input: self.rate.input, cached: Tokens(0), output };
+        let cost = self.begun.cost.plus(self.rate.price.cost(&usage)).min(self.reservation.amount);
+        count(&self.call, "abandoned");
+        self.reservation.settle(cost, ModelCall { usage, cost, ..self.begun.clone() });
+    }
+}
+
+fn count(call: &Call, class: &'static str) {
+    metrics::counter!("gateway_calls_total", "tier" => call.tier.to_string(), "class" => class).increment(1);
+}
+
+#[cfg(test)]
+#[path = "budget_tests.rs"]
+mod tests;

@@ -1,0 +1,305 @@
+//! Budgets with a real store: never exceeded, never forgotten.
+
+use crate::failover::tests::{PRICE, call};
+use crate::{
+    Answer, Budgets, Cache, CachePolicy, Call, Chunk, Completed, Config, Error, Fail, Gateway, Kind, Limit,
+    Model, ModelName, Provider, ProviderKind, ProviderLimits, Rule, Script, Tier, UnknownPrice, Window,
+    defaults,
+};
+use chela_egress::Egress;
+use chela_store::{Budget, Reserve, SettledAs, Settlement, Store};
+use chela_types::{CacheVerdict, Clock, ManualClock, Millis, Money, Price, TenantId, TierId, Tokens};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+const OUTPUT: u64 = 50;
+
+struct House {
+    _folder: tempfile::TempDir,
+    clock: ManualClock,
+    store: Store,
+    gateway: Gateway,
+}
+
+fn config(script: Script, budgets: Budgets) -> Config {
+    let prices = BTreeMap::from([("m".to_owned(), PRICE)]);
+    let limits = ProviderLimits::standard();
+    let provider = Provider { name: "p".into(), kind: ProviderKind::Scripted(script), prices, limits };
+    let chain = vec![ModelName { provider: "p".into(), model: "m".into() }];
+    let id = TierId::new("fast").unwrap();
+    Config {
+        providers: vec![provider],
+        tiers: vec![Tier { id, chain, max_output: Tokens(OUTPUT), first_token: None }],
+        budgets,
+        cache: Cache::standard(),
+        unknown_price: UnknownPrice::Refuse,
+        attempts_max: defaults::ATTEMPTS_MAX,
+        cooldown_max: defaults::COOLDOWN_MAX,
+    }
+}
+
+async fn house(rule: Rule, budgets: Budgets) -> House {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = ManualClock::at(Millis(1_767_225_600_000)); // 2026-01-01T00:00:00Z
+    let store = Store::open(chela_store::Config::new(folder.path()), Arc::new(clock.clone())).await.unwrap();
+    let egress = Egress::new(chela_egress::Config::standard()).unwrap();
+    let script = Script { rules: vec![rule], default: None };
+    let gateway =
+        Gateway::new(config(script, budgets), store.clone(), &egress, Arc::new(clock.clone())).unwrap();
+    House { _folder: folder, clock, store, gateway }
+}
+
+fn says(text: &str) -> Rule {
+    Rule { say: text.into(), ..Rule::default() }
+}
+
+fn fails(fail: Fail) -> Rule {
+    Rule { say: "one two three four".into(), fail: Some(fail), ..Rule::default() }
+}
+
+fn limit(amount: Money) -> Option<Limit> {
+    Some(Limit { amount, window: Window::Day })
+}
+
+/// What one call of `call("hello")` can cost at most.
+fn bound() -> Money {
+    PRICE.worst_case(call("hello").input_bound(), Tokens(OUTPUT))
+}
+
+fn times(amount: Money, times: i64) -> Money {
+    Money::from_nanos(amount.nanos() * times)
+}
+
+impl House {
+    async fn ask(&self, call: Call) -> Result<Completed, Error> {
+        self.gateway.complete(call).await?.whole().await
+    }
+
+    /// Everything queued before this is on the disk after it.
+    async fn flush(&self) {
+        let reserve = Reserve {
+            lease: None,
+            tenant: TenantId::default_tenant(),
+            turn: None,
+            scopes: vec![],
+            amount: Money::ZERO,
+            model: "flush".into(),
+        };
+        let id = self.store.reserve(reserve).await.unwrap();
+        let nothing = Settlement { cost: Money::ZERO, call: None, state: SettledAs::Released };
+        self.store.settle(id, nothing).await.unwrap();
+    }
+
+    async fn budget(&self, scope: &str) -> Budget {
+        let start = Window::Day.start(self.clock.now());
+        self.store.budget(&TenantId::default_tenant(), scope, start).await.unwrap()
+    }
+
+    /// The state and cost of the only call.
+    async fn row(&self) -> (SettledAs, Money) {
+        self.flush().await;
+        let ledger = self.store.ledger(10).await.unwrap();
+        let rows: Vec<_> = ledger.rows.iter().filter(|row| row.model != "flush").collect();
+        assert_eq!(rows.len(), 1);
+        (rows[0].state, rows[0].cost)
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_charged_by_the_providers_count() {
+    let house = house(says("one two three"), Budgets::default()).await;
+    let completed = house.ask(call("hello")).await.unwrap();
+    // Two tokens in for one word, four out for three words.
+    let cost = Money::from_nanos(2 * 1000 + 4 * 2000);
+    assert_eq!((completed.call.cost, completed.call.reserved), (cost, bound()));
+    assert_eq!(house.row().await, (SettledAs::Settled, cost));
+    for scope in ["agent:support", "user:u1"] {
+        assert_eq!(house.budget(scope).await, Budget { settled: cost, reserved: Money::ZERO }, "{scope}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_callers_never_exceed_a_budget() {
+    let rule = Rule { chunk_ms: 1, ..says("one two three four five six") };
+    let limits = times(bound(), 7);
+    let house = Arc::new(house(rule, Budgets { agent: limit(limits), ..Budgets::default() }).await);
+    let callers: Vec<_> = (0..100)
+        .map(|_| {
+            let house = house.clone();
+            tokio::spawn(async move {
+                let result = house.ask(call("hello")).await;
+                let now = house.budget("agent:support").await;
+                assert!(now.settled.plus(now.reserved) <= limits, "{now:?}");
+                result
+            })
+        })
+        .collect();
+    let (mut paid, mut answered) = (Money::ZERO, 0);
+    for caller in callers {
+        match caller.await.unwrap() {
+            Ok(completed) => {
+                paid = paid.plus(completed.call.cost);
+                answered += 1;
+            }
+            Err(error) => assert!(matches!(error.kind, Kind::OverBudget { .. }), "{error}"),
+        }
+    }
+    house.flush().await;
+    assert_eq!(house.budget("agent:support").await, Budget { settled: paid, reserved: Money::ZERO });
+    assert!((7..100).contains(&answered), "{answered}");
+}
+
+#[tokio::test]
+async fn all_budgets_must_pass() {
+    let small = limit(Money::from_nanos(bound().nanos() - 1));
+    let enough = limit(bound());
+    let of = |agent, user, global| Budgets { agent, user, global, ..Budgets::default() };
+    for (budgets, scope) in [
+        (of(small, enough, enough), Some("agent:support")),
+        (of(enough, small, enough), Some("user:u1")),
+        (of(enough, enough, small), Some("global")),
+        (of(enough, enough, enough), None),
+    ] {
+        let house = house(says("hi"), budgets).await;
+        match (house.ask(call("hello")).await, scope) {
+            (Ok(_), None) => {}
+            (Err(Error { kind: Kind::OverBudget { scope: refused, .. }, .. }), Some(scope)) => {
+                assert_eq!(refused, scope)
+            }
+            (result, scope) => panic!("{scope:?}: {result:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_new_day_has_a_new_budget() {
+    let house = house(says("hi"), Budgets { user: limit(bound()), ..Budgets::default() }).await;
+    assert!(house.ask(call("hello")).await.is_ok());
+    assert!(matches!(house.ask(call("hello")).await.unwrap_err().kind, Kind::OverBudget { .. }));
+    house.clock.advance(Duration::from_secs(24 * 60 * 60));
+    assert!(house.ask(call("hello")).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_abandoned_answer_is_charged_for_what_was_produced() {
+    let house = house(says("one two three four"), Budgets::default()).await;
+    let mut answer = house.gateway.complete(call("hello")).await.unwrap();
+    assert_eq!(answer.chunks.next().await.unwrap().unwrap(), Chunk::Text("one ".into()));
+    assert_eq!(house.budget("user:u1").await.reserved, bound());
+    drop(answer);
+    let (state, cost) = house.row().await;
+    assert_eq!(state, SettledAs::Settled);
+    assert!(Money::from_nanos(2 * 1000 + 2 * 2000) < cost && cost <= bound(), "{cost}");
+    assert_eq!(house.budget("user:u1").await, Budget { settled: cost, reserved: Money::ZERO });
+}
+
+/// Says when it was asked, and nothing else.
+struct Stuck(Arc<Notify>);
+
+impl Model for Stuck {
+    fn complete(&self, _: Arc<Call>) -> BoxFuture<'_, Result<Answer, Error>> {
+        self.0.notify_one();
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_gives_up_before_the_first_word_is_charged_in_full() {
+    let house = house(says("never"), Budgets::default()).await;
+    let asked = Arc::new(Notify::new());
+    let layer = super::Budget {
+        budgets: Budgets::default(),
+        store: house.store.clone(),
+        plans: house.gateway.plans.clone(),
+        clock: Arc::new(house.clock.clone()),
+        below: Arc::new(Stuck(asked.clone())),
+    };
+    tokio::select! {
+        answer = layer.complete(Arc::new(call("hello"))) => panic!("{answer:?}"),
+        () = asked.notified() => {}
+    }
+    assert_eq!(house.row().await, (SettledAs::Unknown, bound()));
+}
+
+#[tokio::test]
+async fn what_never_reached_a_provider_is_given_back() {
+    for fail in [Fail::Unavailable, Fail::RateLimited, Fail::Refused] {
+        let house = house(fails(fail), Budgets::default()).await;
+        let error = house.ask(call("hello")).await.unwrap_err();
+        assert_eq!(error.call.unwrap().reserved, bound());
+        assert_eq!(house.row().await, (SettledAs::Released, Money::ZERO), "{fail:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_cut_answer_is_charged_in_full() {
+    let house = house(fails(Fail::Cut), Budgets::default()).await;
+    let error = house.ask(call("hello")).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Interrupted);
+    assert_eq!(error.call.unwrap().cost, bound());
+    assert_eq!(house.row().await, (SettledAs::Unknown, bound()));
+}
+
+#[tokio::test]
+async fn an_answer_from_the_cache_costs_nothing() {
+    let house = house(says("hi"), Budgets::default()).await;
+    let on = Call { cache: CachePolicy::On { knowledge_version: "k".into() }, ..call("hello") };
+    let first = house.ask(on.clone()).await.unwrap();
+    let second = house.ask(on).await.unwrap();
+    assert_eq!(
+        (second.call.cache, second.call.cost, second.text),
+        (CacheVerdict::Hit, Money::ZERO, first.text)
+    );
+    house.flush().await;
+    assert_eq!(house.budget("user:u1").await, Budget { settled: first.call.cost, reserved: Money::ZERO });
+}
+
+#[tokio::test]
+async fn the_output_limit_is_the_one_that_was_paid_for() {
+    let long = "word ".repeat(500);
+    let house = house(says(&long), Budgets::default()).await;
+    for (asked, expected) in [(None, OUTPUT), (Some(Tokens(10)), 10), (Some(Tokens(1_000_000)), OUTPUT)] {
+        let completed = house.ask(Call { max_output: asked, ..call("hello") }).await.unwrap();
+        assert_eq!(completed.finish, chela_types::Finish::Length);
+        assert!(completed.call.usage.output.0 <= expected, "{:?}", completed.call.usage);
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_that_cannot_work_names_the_key() {
+    let house = house(says("hi"), Budgets::default()).await;
+    let egress =
+        Egress::new(chela_egress::Config { allow_loopback: true, ..chela_egress::Config::standard() })
+            .unwrap();
+    let refuse = |change: &dyn Fn(&mut Config)| {
+        let mut config = config(Script::default(), Budgets::default());
+        change(&mut config);
+        Gateway::new(config, house.store.clone(), &egress, Arc::new(house.clock.clone())).map(|_| ())
+    };
+    let openai = || ProviderKind::OpenAi { url: defaults::OPENAI_URL.parse().unwrap(), key: None };
+    for (change, part) in [
+        (&(|c: &mut Config| c.providers.clear()) as &dyn Fn(&mut Config), "provider `p` is not configured"),
+        (&|c: &mut Config| c.tiers[0].chain.clear(), "chain is empty"),
+        (&|c: &mut Config| c.tiers.push(c.tiers[0].clone()), "there twice"),
+        (
+            &|c: &mut Config| {
+                c.providers[0].kind = openai();
+                c.providers[0].prices.clear();
+            },
+            "[provider.p.price.\"m\"]",
+        ),
+    ] {
+        let error = refuse(change).unwrap_err();
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    let assumed = refuse(&|c: &mut Config| {
+        c.providers[0].kind = openai();
+        c.providers[0].prices.clear();
+        c.unknown_price = UnknownPrice::Assume(Price::FREE);
+    });
+    assert!(assumed.is_ok());
+}

@@ -1,0 +1,158 @@
+//! The same question to the same agent, answered again without asking.
+//!
+//! Exact: the key is a digest over everything that shapes the answer, tenant and agent first, so that no
+//! answer can cross from one to another. Only whole answers that ended by themselves are kept.
+
+use chela_types::{CacheVerdict, Digest, Finish, ModelCall};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use moka::future::Cache as Kept;
+use std::sync::Arc;
+
+use crate::{Answer, Cache, CachePolicy, Call, Chunk, Completed, Error, Model, Rate};
+
+/// What is kept of an answer.
+#[derive(Debug)]
+struct Entry {
+    text: String,
+    model: Option<String>,
+}
+
+/// Bytes that an entry takes besides its text: key, model name, the map's own.
+const ENTRY_OVERHEAD: usize = 256;
+/// A kept answer is told again in pieces of about this many bytes, as a live one would be.
+const PIECE_BYTES: usize = 64;
+
+/// The layer.
+pub(crate) struct Cached {
+    kept: Option<Kept<Digest, Arc<Entry>>>,
+    below: Arc<dyn Model>,
+}
+
+impl Cached {
+    pub(crate) fn new(config: Cache, below: Arc<dyn Model>) -> Self {
+        // Both limits hold: an entry weighs its bytes, and at least its share of the number of entries.
+        let share = config.bytes_max.checked_div(config.entries_max).unwrap_or(config.bytes_max);
+        let weigh = move |_: &Digest, entry: &Arc<Entry>| {
+            let bytes = (entry.text.len() + ENTRY_OVERHEAD) as u64;
+            u32::try_from(bytes.max(share)).unwrap_or(u32::MAX)
+        };
+        let kept = config.enabled.then(|| {
+            Kept::builder().max_capacity(config.bytes_max).weigher(weigh).time_to_live(config.ttl).build()
+        });
+        Self { kept, below }
+    }
+}
+
+impl Model for Cached {
+    fn complete(&self, call: Arc<Call>) -> BoxFuture<'_, Result<Answer, Error>> {
+        Box::pin(async move {
+            let (Some(kept), Some(key)) = (&self.kept, key(&call)) else {
+                count(CacheVerdict::Off);
+                return self.below.complete(call).await;
+            };
+            if let Some(entry) = kept.get(&key).await {
+                count(CacheVerdict::Hit);
+                return Ok(replay(&entry, &call));
+            }
+            count(CacheVerdict::Miss);
+            let answer = self.below.complete(call).await.map_err(missed)?;
+            Ok(keep(answer, key, kept.clone()))
+        })
+    }
+}
+
+fn count(verdict: CacheVerdict) {
+    let verdict = match verdict {
+        CacheVerdict::Hit => "hit",
+        CacheVerdict::Miss => "miss",
+        CacheVerdict::Off => "off",
+        CacheVerdict::Journaled => "journaled",
+    };
+    metrics::counter!("gateway_cache_total", "verdict" => verdict).increment(1);
+}
+
+/// Everything that shapes an answer, in a stable order; absent if the call may not use the cache.
+fn key(call: &Call) -> Option<Digest> {
+    let CachePolicy::On { knowledge_version } = &call.cache else { return None };
+    let number = |number: u64| number.to_le_bytes().to_vec();
+    let text = |text: &str| text.as_bytes().to_vec();
+    let option = |value: Option<Vec<u8>>| {
+        value.map_or(vec![0], |mut bytes| {
+            bytes.insert(0, 1);
+            bytes
+        })
+    };
+    let mut parts = vec![
+        text(call.tenant.as_str()),
+        text(call.agent.as_str()),
+        text(&call.agent_version),
+        text(knowledge_version),
+        text(call.tier.as_str()),
+        option(call.system.as_deref().map(text)),
+        option(call.max_output.map(|tokens| number(tokens.0))),
+        option(call.temperature.map(|value| value.to_bits().to_le_bytes().to_vec())),
+    ];
+    parts.extend(call.prompts.iter().flat_map(|prompt| [text(prompt.role.as_str()), text(&prompt.text)]));
+    let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+    Some(Digest::of("chela gateway answer cache v1", &parts))
+}
+
+/// Tells a kept answer as a stream.
+fn replay(entry: &Entry, call: &Call) -> Answer {
+    let record = ModelCall { model: entry.model.clone(), cache: CacheVerdict::Hit, ..call.record() };
+    let completed = Completed { text: entry.text.clone(), finish: Finish::Stop, call: record.clone() };
+    let chunks = pieces(&entry.text).into_iter().map(Chunk::Text).chain([Chunk::End(Box::new(completed))]);
+    let chunks: Vec<Result<Chunk, Error>> = chunks.map(Ok).collect();
+    Answer { chunks: futures::stream::iter(chunks).boxed(), begun: record, rate: Rate::FREE }
+}
+
+fn pieces(text: &str) -> Vec<String> {
+    let mut pieces: Vec<String> = Vec::new();
+    for word in text.split_inclusive(' ') {
+        match pieces.last_mut() {
+            Some(piece) if piece.len() < PIECE_BYTES => piece.push_str(word),
+            _ => pieces.push(word.to_owned()),
+        }
+    }
+    pieces
+}
+
+/// Passes a live answer on, and keeps it if it ends well.
+fn keep(mut answer: Answer, key: Digest, kept: Kept<Digest, Arc<Entry>>) -> Answer {
+    answer.begun.cache = CacheVerdict::Miss;
+    let chunks: BoxStream<'static, Result<Chunk, Error>> = answer.chunks;
+    answer.chunks = chunks
+        .then(move |chunk| {
+            let kept = kept.clone();
+            async move {
+                match chunk {
+                    Ok(Chunk::End(mut completed)) => {
+                        completed.call.cache = CacheVerdict::Miss;
+                        if completed.finish == Finish::Stop {
+                            let entry =
+                                Entry { text: completed.text.clone(), model: completed.call.model.clone() };
+                            kept.insert(key, Arc::new(entry)).await;
+                        }
+                        Ok(Chunk::End(completed))
+                    }
+                    Ok(text) => Ok(text),
+                    Err(error) => Err(missed(error)),
+                }
+            }
+        })
+        .boxed();
+    answer
+}
+
+fn missed(mut error: Error) -> Error {
+    if let Some(call) = &mut error.call {
+        call.cache = CacheVerdict::Miss;
+    }
+    error
+}
+
+#[cfg(test)]
+#[path = "cache_tests.rs"]
+mod tests;

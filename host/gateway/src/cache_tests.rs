@@ -1,0 +1,130 @@
+//! The cache's rules: what shapes an answer shapes the key, and only whole answers are kept.
+
+use super::*;
+use crate::failover::tests::call;
+use crate::{Kind, Prompt, Role};
+use chela_types::{AgentId, Money, TenantId, TierId, Tokens};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+struct Numbered {
+    asked: AtomicU32,
+    finish: Option<Finish>,
+}
+
+impl Model for Numbered {
+    fn complete(&self, call: Arc<Call>) -> BoxFuture<'_, Result<Answer, Error>> {
+        let number = self.asked.fetch_add(1, Ordering::SeqCst);
+        let mut answer =
+            replay(&Entry { text: format!("answer {number}"), model: Some("p/m".into()) }, &call);
+        let finish = self.finish;
+        answer.chunks = answer
+            .chunks
+            .map(move |chunk| match (chunk, finish) {
+                (Ok(Chunk::End(end)), Some(finish)) => Ok(Chunk::End(Box::new(Completed { finish, ..*end }))),
+                (Ok(Chunk::End(_)), None) => Err(Error::new(Kind::Interrupted)),
+                (chunk, _) => chunk,
+            })
+            .boxed();
+        Box::pin(async move { Ok(answer) })
+    }
+}
+
+fn cached(finish: Option<Finish>, config: Cache) -> Cached {
+    Cached::new(config, Arc::new(Numbered { asked: AtomicU32::new(0), finish }))
+}
+
+fn on() -> Call {
+    Call { cache: CachePolicy::On { knowledge_version: "k1".into() }, ..call("What does it cost?") }
+}
+
+async fn ask(cached: &Cached, call: Call) -> Result<Completed, Error> {
+    cached.complete(Arc::new(call)).await?.whole().await
+}
+
+#[tokio::test]
+async fn the_same_question_is_answered_again_for_nothing() {
+    let cached = cached(Some(Finish::Stop), Cache::standard());
+    let first = ask(&cached, on()).await.unwrap();
+    let second = ask(&cached, on()).await.unwrap();
+    assert_eq!((first.call.cache, second.call.cache), (CacheVerdict::Miss, CacheVerdict::Hit));
+    assert_eq!((second.text.as_str(), second.call.cost), ("answer 0", Money::ZERO));
+    assert_eq!(second.call.model.as_deref(), Some("p/m"));
+}
+
+#[tokio::test]
+async fn whatever_shapes_the_answer_asks_anew() {
+    let prompt = |role, text: &str| Prompt { role, text: text.into() };
+    let variants = [
+        on(),
+        Call { tenant: TenantId::new("other").unwrap(), ..on() },
+        Call { agent: AgentId::new("hr").unwrap(), ..on() },
+        Call { agent_version: "2".into(), ..on() },
+        Call { cache: CachePolicy::On { knowledge_version: "k2".into() }, ..on() },
+        Call { tier: TierId::new("smart").unwrap(), ..on() },
+        Call { system: Some(String::new()), ..on() },
+        Call { system: Some("Be kind.".into()), ..on() },
+        Call { max_output: Some(Tokens(7)), ..on() },
+        Call { temperature: Some(0.0), ..on() },
+        Call { temperature: Some(0.5), ..on() },
+        Call { prompts: vec![prompt(Role::User, "What does it cost")], ..on() },
+        Call { prompts: vec![prompt(Role::User, "What does it"), prompt(Role::User, " cost?")], ..on() },
+        Call { prompts: vec![prompt(Role::Assistant, "What does it cost?")], ..on() },
+    ];
+    let cached = cached(Some(Finish::Stop), Cache::standard());
+    for (number, variant) in variants.iter().enumerate() {
+        let answer = ask(&cached, variant.clone()).await.unwrap();
+        assert_eq!(answer.text, format!("answer {number}"), "variant {number} met another's answer");
+    }
+    // Who asks does not shape an answer of the agent's public knowledge.
+    let other_user = Call { user: "u2".into(), ..on() };
+    assert_eq!(ask(&cached, other_user).await.unwrap().text, "answer 0");
+}
+
+#[tokio::test]
+async fn off_is_off() {
+    let cached = cached(Some(Finish::Stop), Cache::standard());
+    for number in 0..2 {
+        let answer = ask(&cached, Call { cache: CachePolicy::Off, ..on() }).await.unwrap();
+        assert_eq!(answer.text, format!("answer {number}"));
+    }
+    let disabled = super::tests::cached(Some(Finish::Stop), Cache { enabled: false, ..Cache::standard() });
+    let _first = ask(&disabled, on()).await.unwrap();
+    assert_eq!(ask(&disabled, on()).await.unwrap().text, "answer 1");
+}
+
+#[tokio::test]
+async fn half_an_answer_is_not_kept() {
+    for finish in [Some(Finish::Length), Some(Finish::Filtered), None] {
+        let cached = cached(finish, Cache::standard());
+        let _first = ask(&cached, on()).await;
+        let mut second = cached.complete(Arc::new(on())).await.unwrap();
+        assert_eq!(
+            second.chunks.next().await.unwrap().unwrap(),
+            Chunk::Text("answer 1".into()),
+            "{finish:?}"
+        );
+    }
+    let cached = cached(Some(Finish::Stop), Cache::standard());
+    drop(cached.complete(Arc::new(on())).await.unwrap());
+    assert_eq!(ask(&cached, on()).await.unwrap().text, "answer 1");
+}
+
+#[tokio::test]
+async fn the_byte_limit_is_obeyed() {
+    let cached =
+        cached(Some(Finish::Stop), Cache { bytes_max: 2_000, entries_max: 1_000, ..Cache::standard() });
+    for number in 0..50 {
+        let _answer = ask(&cached, Call { agent_version: number.to_string(), ..on() }).await.unwrap();
+    }
+    let kept = cached.kept.as_ref().unwrap();
+    kept.run_pending_tasks().await;
+    assert!(kept.weighted_size() <= 2_000 && kept.entry_count() > 0, "{}", kept.weighted_size());
+}
+
+#[test]
+fn a_replayed_answer_is_the_same_text() {
+    let text =
+        "One two three, and a good many more words that make up more than a single piece of an answer.";
+    assert!(pieces(text).len() > 1);
+    assert_eq!(pieces(text).concat(), text);
+}

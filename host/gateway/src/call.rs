@@ -1,0 +1,211 @@
+//! The words of the gateway: what is asked, and what comes back.
+
+use chela_types::{
+    AgentId, CacheVerdict, Finish, ModelCall, Money, Price, TenantId, TierId, Tokens, TurnId, Usage,
+};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+use crate::{Error, Kind};
+
+/// What answers a call. Every layer of the gateway is a `Model` over the next one.
+pub trait Model: Send + Sync {
+    /// Answers; ready when the first text is there, so that everything before may still go elsewhere.
+    fn complete(&self, call: Arc<Call>) -> BoxFuture<'_, Result<Answer, Error>>;
+}
+
+/// Who said a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The person.
+    User,
+    /// The model, earlier.
+    Assistant,
+}
+
+impl Role {
+    /// As both wire formats write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Assistant => "assistant",
+        }
+    }
+}
+
+/// One earlier or current utterance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prompt {
+    /// Who.
+    pub role: Role,
+    /// What.
+    pub text: String,
+}
+
+/// Whether an answer may come from the cache and go into it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CachePolicy {
+    /// It may; the answer depends on this state of the agent's knowledge.
+    On {
+        /// Version or digest of the knowledge behind the prompts.
+        knowledge_version: String,
+    },
+    /// It may not: the agent is confidential, or the prompts hold what is private.
+    Off,
+}
+
+/// A model call.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Whose.
+    pub tenant: TenantId,
+    /// The agent that asks, and pays.
+    pub agent: AgentId,
+    /// Its version: another version may want another answer.
+    pub agent_version: String,
+    /// The person on whose behalf, who pays too.
+    pub user: String,
+    /// The turn, if there is one.
+    pub turn: Option<TurnId>,
+    /// Proof that the caller still owns the turn; a stale one is refused before any money moves.
+    pub lease: Option<chela_store::Lease>,
+    /// Which tier.
+    pub tier: TierId,
+    /// The system prompt.
+    pub system: Option<String>,
+    /// The conversation, the last one is to be answered.
+    pub prompts: Vec<Prompt>,
+    /// Most output tokens; the tier's maximum if absent or larger.
+    pub max_output: Option<Tokens>,
+    /// Sampling temperature; the provider's own if absent.
+    pub temperature: Option<f32>,
+    /// May the cache help?
+    pub cache: CachePolicy,
+}
+
+/// Tokens of overhead for each message (role, separators): both vendors document less than ten.
+const MESSAGE_OVERHEAD: u64 = 16;
+/// Tokens of overhead for a request.
+const CALL_OVERHEAD: u64 = 64;
+
+impl Call {
+    /// An upper bound on the input tokens, proven rather than estimated: a byte-level tokenizer never makes more
+    /// tokens than there are bytes.
+    pub fn input_bound(&self) -> Tokens {
+        let bytes = |text: &str| (text.len() as u64).saturating_add(MESSAGE_OVERHEAD);
+        let prompts = self.prompts.iter().map(|prompt| bytes(&prompt.text));
+        Tokens(prompts.fold(
+            self.system.as_deref().map_or(CALL_OVERHEAD, |s| CALL_OVERHEAD + bytes(s)),
+            u64::saturating_add,
+        ))
+    }
+
+    /// The record of this call before anything happened.
+    pub(crate) fn record(&self) -> ModelCall {
+        ModelCall {
+            tier: self.tier.clone(),
+            model: None,
+            cache: CacheVerdict::Off,
+            attempts: Vec::new(),
+            usage: Usage::default(),
+            reserved: Money::ZERO,
+            cost: Money::ZERO,
+            millis: 0,
+        }
+    }
+
+    /// The last thing the person said.
+    pub fn last_prompt(&self) -> &str {
+        self.prompts.iter().rev().find(|prompt| prompt.role == Role::User).map_or("", |prompt| &prompt.text)
+    }
+}
+
+/// A piece of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Chunk {
+    /// Text, as it arrives.
+    Text(String),
+    /// The end; exactly one, and nothing after it.
+    End(Box<Completed>),
+}
+
+/// A whole answer, with its record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Completed {
+    /// The text.
+    pub text: String,
+    /// Why it ended.
+    pub finish: Finish,
+    /// The record.
+    pub call: ModelCall,
+}
+
+/// What one model charges for this call: enough to price an answer that is abandoned half-way.
+#[derive(Debug, Clone, Copy)]
+pub struct Rate {
+    /// Its price.
+    pub price: Price,
+    /// The most input tokens it can count.
+    pub input: Tokens,
+    /// The most output tokens it may produce.
+    pub output: Tokens,
+}
+
+impl Rate {
+    /// Costs nothing: an answer from the cache.
+    pub const FREE: Self = Self { price: Price::FREE, input: Tokens(0), output: Tokens(0) };
+
+    /// The most this call can cost.
+    pub fn bound(&self) -> Money {
+        self.price.worst_case(self.input, self.output)
+    }
+
+    /// The cost by the provider's own count, if it is one that can be true; by the bound otherwise.
+    pub(crate) fn cost(&self, usage: Option<Usage>, said_something: bool) -> Money {
+        match usage {
+            Some(usage) if self.is_plausible(&usage, said_something) => self.price.cost(&usage),
+            _ => self.bound(),
+        }
+    }
+
+    /// Whether a provider's count can be true: not missing, and not above what was sent and allowed.
+    pub(crate) fn is_plausible(&self, usage: &Usage, said_something: bool) -> bool {
+        let counted = usage.input.0 > 0 && (usage.output.0 > 0 || !said_something);
+        counted && usage.input <= self.input && usage.output <= self.output && usage.cached <= usage.input
+    }
+}
+
+/// An answer under way. Dropping it ends the call; what was produced until then is settled.
+pub struct Answer {
+    /// The pieces: text, then one [`Chunk::End`]; or an error, and nothing after it.
+    pub chunks: BoxStream<'static, Result<Chunk, Error>>,
+    /// The record so far: which model answers, and what failed before.
+    pub begun: ModelCall,
+    /// What the answering model charges.
+    pub rate: Rate,
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answer").field("begun", &self.begun).finish_non_exhaustive()
+    }
+}
+
+impl Answer {
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// What the stream ends with.
+    pub async fn whole(mut self) -> Result<Completed, Error> {
+        while let Some(chunk) = self.chunks.next().await {
+            if let Chunk::End(completed) = chunk? {
+                return Ok(*completed);
+            }
+        }
+        Err(Error::new(Kind::Interrupted).with_call(self.begun))
+    }
+}

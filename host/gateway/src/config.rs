@@ -1,0 +1,213 @@
+//! What the operator decided, resolved: names exist, secrets are read, prices are numbers.
+//!
+//! Plain structs without serde: the server reads files, this room only says what it needs.
+
+use chela_types::{AgentId, Money, Price, TierId, Tokens};
+use secrecy::SecretString;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+use url::Url;
+
+use crate::Script;
+
+/// The documented defaults.
+pub mod defaults {
+    use std::time::Duration;
+
+    /// `https://api.openai.com/v1`.
+    pub const OPENAI_URL: &str = "https://api.openai.com/v1";
+    /// `https://api.anthropic.com/v1`.
+    pub const ANTHROPIC_URL: &str = "https://api.anthropic.com/v1";
+    /// Slower than this to the first token counts as a failure.
+    pub const FIRST_TOKEN: Duration = Duration::from_secs(15);
+    /// Between two pieces of an answer.
+    pub const IDLE: Duration = Duration::from_secs(20);
+    /// A whole answer.
+    pub const TOTAL: Duration = Duration::from_secs(180);
+    /// Calls to one provider at once; more wait, and the wait counts towards the first token.
+    pub const CONCURRENT_MAX: usize = 256;
+    /// Output tokens of one answer.
+    pub const MAX_OUTPUT: u64 = 1024;
+    /// Attempts for one call, all providers together.
+    pub const ATTEMPTS_MAX: usize = 4;
+    /// A provider that asks for rest (`Retry-After`) gets it, up to this long.
+    pub const COOLDOWN_MAX: Duration = Duration::from_secs(600);
+    /// Answers kept.
+    pub const CACHE_ENTRIES_MAX: u64 = 100_000;
+    /// Bytes of answers kept: 64 MiB.
+    pub const CACHE_BYTES_MAX: u64 = 64 << 20;
+    /// How long an answer is kept.
+    pub const CACHE_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+}
+
+/// The gateway's configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `[provider.NAME]`.
+    pub providers: Vec<Provider>,
+    /// `[tier.NAME]`.
+    pub tiers: Vec<Tier>,
+    /// `[budget]`.
+    pub budgets: Budgets,
+    /// `[cache]`.
+    pub cache: Cache,
+    /// A model in a chain that has no price.
+    pub unknown_price: UnknownPrice,
+    /// Attempts for one call: [`defaults::ATTEMPTS_MAX`].
+    pub attempts_max: usize,
+    /// Longest rest given to a provider that asks for it: [`defaults::COOLDOWN_MAX`].
+    pub cooldown_max: Duration,
+}
+
+/// A provider.
+#[derive(Debug, Clone)]
+pub struct Provider {
+    /// Its name in chains.
+    pub name: String,
+    /// What it speaks.
+    pub kind: ProviderKind,
+    /// Price of each model.
+    pub prices: BTreeMap<String, Price>,
+    /// Waiting and concurrency.
+    pub limits: ProviderLimits,
+}
+
+/// What a provider speaks.
+#[derive(Debug, Clone)]
+pub enum ProviderKind {
+    /// OpenAI chat completions: also Azure, vLLM, Ollama, OpenRouter and others.
+    OpenAi {
+        /// Up to and with the version: [`defaults::OPENAI_URL`].
+        url: Url,
+        /// Sent as bearer.
+        key: Option<SecretString>,
+    },
+    /// Anthropic messages.
+    Anthropic {
+        /// Up to and with the version: [`defaults::ANTHROPIC_URL`].
+        url: Url,
+        /// Sent as `x-api-key`.
+        key: Option<SecretString>,
+    },
+    /// Answers by rules, offline. Free unless a price is given.
+    Scripted(Script),
+}
+
+/// Waiting and concurrency of one provider.
+#[derive(Debug, Clone, Copy)]
+pub struct ProviderLimits {
+    /// [`defaults::FIRST_TOKEN`].
+    pub first_token: Duration,
+    /// [`defaults::IDLE`].
+    pub idle: Duration,
+    /// [`defaults::TOTAL`].
+    pub total: Duration,
+    /// [`defaults::CONCURRENT_MAX`].
+    pub concurrent_max: usize,
+}
+
+impl ProviderLimits {
+    /// The documented defaults.
+    pub const fn standard() -> Self {
+        Self {
+            first_token: defaults::FIRST_TOKEN,
+            idle: defaults::IDLE,
+            total: defaults::TOTAL,
+            concurrent_max: defaults::CONCURRENT_MAX,
+        }
+    }
+}
+
+/// A tier.
+#[derive(Debug, Clone)]
+pub struct Tier {
+    /// Its name.
+    pub id: TierId,
+    /// Who is asked, in this order.
+    pub chain: Vec<ModelName>,
+    /// Most output tokens of one answer.
+    pub max_output: Tokens,
+    /// Overrides the providers' own.
+    pub first_token: Option<Duration>,
+}
+
+/// `provider/model`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ModelName {
+    /// The provider's name in the configuration.
+    pub provider: String,
+    /// The model's name at the provider.
+    pub model: String,
+}
+
+impl fmt::Display for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.provider, self.model)
+    }
+}
+
+/// How much may be spent. All that apply must pass.
+#[derive(Debug, Clone, Default)]
+pub struct Budgets {
+    /// Each agent without a budget of its own.
+    pub agent: Option<Limit>,
+    /// Agents with a budget of their own.
+    pub agents: BTreeMap<AgentId, Limit>,
+    /// Each person.
+    pub user: Option<Limit>,
+    /// The whole tenant.
+    pub global: Option<Limit>,
+}
+
+/// An amount for a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// How much.
+    pub amount: Money,
+    /// For how long.
+    pub window: Window,
+}
+
+/// A calendar window, in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Window {
+    /// Midnight to midnight.
+    Day,
+    /// The first to the last.
+    Month,
+}
+
+/// What to do with a model whose price nobody wrote down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownPrice {
+    /// Refuse to start.
+    Refuse,
+    /// Count it at this price.
+    Assume(Price),
+}
+
+/// The answer cache.
+#[derive(Debug, Clone, Copy)]
+pub struct Cache {
+    /// Off: nothing is kept.
+    pub enabled: bool,
+    /// [`defaults::CACHE_ENTRIES_MAX`].
+    pub entries_max: u64,
+    /// [`defaults::CACHE_BYTES_MAX`].
+    pub bytes_max: u64,
+    /// [`defaults::CACHE_TTL`].
+    pub ttl: Duration,
+}
+
+impl Cache {
+    /// On, with the documented defaults.
+    pub const fn standard() -> Self {
+        Self {
+            enabled: true,
+            entries_max: defaults::CACHE_ENTRIES_MAX,
+            bytes_max: defaults::CACHE_BYTES_MAX,
+            ttl: defaults::CACHE_TTL,
+        }
+    }
+}

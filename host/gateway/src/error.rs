@@ -1,0 +1,194 @@
+//! Why a call has no answer. Classes decide what happens next, never the text of an error.
+//!
+//! An error carries the record of the call, so that a refusal can be explained and a failed attempt that may
+//! have cost is paid. A provider's own words are not repeated: they may quote the prompt. Its error *code* is.
+
+use chela_types::{Blame, Fault, ModelCall, Money, Retry, TierId};
+use std::time::Duration;
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// What went wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Kind {
+    /// A budget does not cover the call's worst case.
+    #[error("budget `{scope}` is used up: {used} of {limit}")]
+    OverBudget {
+        /// `agent/…`, `user/…` or `global`.
+        scope: String,
+        /// Its limit.
+        limit: Money,
+        /// Settled and reserved in this window.
+        used: Money,
+    },
+    /// The provider says that the request itself is wrong.
+    #[error("model request was not accepted ({code})")]
+    Invalid {
+        /// The provider's error code.
+        code: String,
+    },
+    /// The input is longer than this model can read.
+    #[error("input is too long for the model ({code})")]
+    TooLong {
+        /// The provider's error code.
+        code: String,
+    },
+    /// The provider is down, overloaded, or cannot be reached.
+    #[error("model provider is unavailable ({code})")]
+    Unavailable {
+        /// The provider's error code, or what failed.
+        code: String,
+    },
+    /// Too slow to the first token, or silent.
+    #[error("model provider was silent for {after:?}")]
+    TooSlow {
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// The provider withheld the answer.
+    #[error("model provider refused the content")]
+    Refused,
+    /// Too many requests.
+    #[error("model provider limits the rate")]
+    RateLimited {
+        /// What it asks to wait; zero if it does not say.
+        retry_after: Duration,
+    },
+    /// The key is missing, wrong, or its account is empty: `[provider.…] key`.
+    #[error("model provider does not accept the key or account ({code})")]
+    Auth {
+        /// The provider's error code.
+        code: String,
+    },
+    /// The answer does not follow the wire format.
+    #[error("model provider's answer was not understood: {what}")]
+    BadResponse {
+        /// What was wrong.
+        what: &'static str,
+    },
+    /// The answer broke off after some of its text had been passed on.
+    #[error("model's answer broke off")]
+    Interrupted,
+    /// No such tier.
+    #[error("tier `{0}` is not configured")]
+    UnknownTier(TierId),
+    /// The egress rules forbid the provider's address.
+    #[error("provider's address is refused")]
+    Denied,
+    /// The ledger could not be written.
+    #[error("ledger could not be written")]
+    Ledger {
+        /// Whose fault, as the store says.
+        blame: Blame,
+        /// Whether later helps, as the store says.
+        again: bool,
+    },
+    /// The configuration cannot work.
+    #[error("{0}")]
+    Config(String),
+}
+
+impl Kind {
+    /// The class as it stands in records and metrics.
+    pub const fn class(&self) -> &'static str {
+        match self {
+            Self::OverBudget { .. } => "over_budget",
+            Self::Invalid { .. } => "invalid",
+            Self::TooLong { .. } => "too_long",
+            Self::Unavailable { .. } => "unavailable",
+            Self::TooSlow { .. } => "too_slow",
+            Self::Refused => "refused",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Auth { .. } => "auth",
+            Self::BadResponse { .. } => "bad_response",
+            Self::Interrupted => "interrupted",
+            Self::UnknownTier(_) => "unknown_tier",
+            Self::Denied => "denied",
+            Self::Ledger { .. } => "ledger",
+            Self::Config(_) => "config",
+        }
+    }
+
+    /// Whether another provider may do better, as long as nothing was shown yet.
+    pub(crate) const fn elsewhere(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable { .. }
+                | Self::TooSlow { .. }
+                | Self::RateLimited { .. }
+                | Self::Auth { .. }
+                | Self::TooLong { .. }
+                | Self::BadResponse { .. }
+                | Self::Denied
+        )
+    }
+
+    /// Whether the same call may succeed after a while.
+    pub(crate) const fn passes(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable { .. }
+                | Self::TooSlow { .. }
+                | Self::RateLimited { .. }
+                | Self::BadResponse { .. }
+                | Self::Interrupted
+        )
+    }
+}
+
+/// A call without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{kind}")]
+pub struct Error {
+    /// What went wrong.
+    pub kind: Kind,
+    /// The record: attempts, what was reserved, what it cost all the same.
+    pub call: Option<Box<ModelCall>>,
+    #[source]
+    cause: Option<Cause>,
+}
+
+impl Error {
+    /// Without record and cause.
+    pub fn new(kind: Kind) -> Self {
+        Self { kind, call: None, cause: None }
+    }
+
+    /// With the record.
+    #[must_use]
+    pub fn with_call(mut self, call: ModelCall) -> Self {
+        self.call = Some(Box::new(call));
+        self
+    }
+
+    /// With the cause.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<Cause>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+}
+
+impl Fault for Error {
+    fn blame(&self) -> Blame {
+        match &self.kind {
+            Kind::Invalid { .. } | Kind::TooLong { .. } | Kind::UnknownTier(_) => Blame::Plugin,
+            Kind::OverBudget { .. } | Kind::Auth { .. } | Kind::Denied | Kind::Config(_) => Blame::Operator,
+            Kind::Ledger { blame, .. } => *blame,
+            _ => Blame::Provider,
+        }
+    }
+
+    /// Never [`Retry::Elsewhere`]: elsewhere has been tried here already.
+    fn retry(&self) -> Retry {
+        match &self.kind {
+            Kind::RateLimited { retry_after } => Retry::Later(*retry_after),
+            // The key or the address can be put right while the turn waits.
+            Kind::Auth { .. } | Kind::Denied | Kind::Ledger { again: true, .. } => {
+                Retry::Later(Duration::ZERO)
+            }
+            kind if kind.passes() => Retry::Later(Duration::ZERO),
+            _ => Retry::Never,
+        }
+    }
+}

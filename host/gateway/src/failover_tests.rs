@@ -1,0 +1,257 @@
+//! The chain's rules, with fake backends and paused time.
+
+use super::*;
+use crate::plan::Rest;
+use crate::provider::Backend;
+use crate::{CachePolicy, Prompt, ProviderLimits, Role};
+use chela_types::{AgentId, ManualClock, Millis, Price, Retry, TenantId, TierId, Tokens};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A call with one prompt.
+pub(crate) fn call(text: &str) -> Call {
+    Call {
+        tenant: TenantId::default_tenant(),
+        agent: AgentId::new("support").unwrap(),
+        agent_version: "1".into(),
+        user: "u1".into(),
+        turn: None,
+        lease: None,
+        tier: TierId::new("fast").unwrap(),
+        system: None,
+        prompts: vec![Prompt { role: Role::User, text: text.into() }],
+        max_output: None,
+        temperature: None,
+        cache: CachePolicy::Off,
+    }
+}
+
+/// What a fake backend does at each start.
+#[derive(Clone)]
+pub(crate) enum Act {
+    /// Says these pieces.
+    Say(Vec<Piece>),
+    /// Says these, then fails.
+    Break(Vec<Piece>, Kind),
+    /// Fails at once.
+    Fail(Kind, bool),
+    /// Is silent, after sending or before.
+    Hang(bool),
+}
+
+struct Fake {
+    act: Act,
+    asked: Arc<AtomicU32>,
+}
+
+impl Backend for Fake {
+    fn start(&self, ask: Ask) -> BoxFuture<'_, Result<Pieces, Trouble>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            match self.act.clone() {
+                Act::Say(pieces) => Ok(futures::stream::iter(pieces.into_iter().map(Ok)).boxed()),
+                Act::Break(pieces, kind) => {
+                    let pieces = pieces.into_iter().map(Ok).chain([Err(Trouble::new(kind, true))]);
+                    Ok(futures::stream::iter(pieces.collect::<Vec<_>>()).boxed())
+                }
+                Act::Fail(kind, billed) => Err(Trouble::new(kind, billed)),
+                Act::Hang(sent) => {
+                    if sent {
+                        ask.sent.mark();
+                    }
+                    std::future::pending().await
+                }
+            }
+        })
+    }
+}
+
+pub(crate) const PRICE: Price = Price {
+    input: Money::from_nanos(1_000_000_000),
+    cached: Money::ZERO,
+    output: Money::from_nanos(2_000_000_000),
+};
+
+pub(crate) fn chain(acts: Vec<Act>) -> (Failover, Vec<Arc<AtomicU32>>) {
+    let limits = ProviderLimits {
+        first_token: Duration::from_secs(5),
+        idle: Duration::from_secs(5),
+        total: Duration::from_secs(60),
+        concurrent_max: 1,
+    };
+    let (mut links, mut counts) = (Vec::new(), Vec::new());
+    for (number, act) in acts.into_iter().enumerate() {
+        let asked = Arc::new(AtomicU32::new(0));
+        counts.push(asked.clone());
+        let backend: Arc<dyn Backend> = Arc::new(Fake { act, asked });
+        let (name, model, rest) = (format!("p{number}/m"), "m".to_owned(), Arc::new(Rest::default()));
+        links.push(Arc::new(Link { name, model, price: PRICE, limits, backend, rest }));
+    }
+    let plan = Arc::new(Plan { links, max_output: Tokens(100) });
+    let clock = Arc::new(ManualClock::at(Millis(1_000_000)));
+    (Failover { plan, clock, cooldown_max: Duration::from_secs(600) }, counts)
+}
+
+pub(crate) fn usage(input: u64, output: u64) -> Piece {
+    Piece::Usage(Usage { input: Tokens(input), cached: Tokens(0), output: Tokens(output) })
+}
+
+pub(crate) fn whole(text: &str) -> Act {
+    Act::Say(vec![Piece::Text(text.into()), usage(10, 3), Piece::Finish(Finish::Stop)])
+}
+
+fn down() -> Kind {
+    Kind::Unavailable { code: "x".into() }
+}
+
+async fn run(failover: &Failover) -> Result<Completed, Error> {
+    failover.complete(Arc::new(call("hello"))).await?.whole().await
+}
+
+fn classes(call: &ModelCall) -> Vec<&str> {
+    call.attempts.iter().map(|attempt| attempt.class.as_str()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_class_decides_whether_the_next_is_asked() {
+    for (kind, moves_on) in [
+        (down(), true),
+        (Kind::RateLimited { retry_after: Duration::ZERO }, true),
+        (Kind::Auth { code: "x".into() }, true),
+        (Kind::TooLong { code: "x".into() }, true),
+        (Kind::BadResponse { what: "x" }, true),
+        (Kind::TooSlow { after: Duration::ZERO }, true),
+        (Kind::Denied, true),
+        (Kind::Invalid { code: "x".into() }, false),
+        (Kind::Refused, false),
+    ] {
+        let (failover, asked) = chain(vec![Act::Fail(kind.clone(), false), whole("two")]);
+        let result = run(&failover).await;
+        assert_eq!(asked[1].load(Ordering::SeqCst), u32::from(moves_on), "{kind}");
+        match result {
+            Ok(completed) => {
+                assert_eq!(completed.text, "two");
+                assert_eq!(classes(&completed.call), [kind.class(), "ok"]);
+                assert_eq!(completed.call.model.as_deref(), Some("p1/m"));
+            }
+            Err(error) => assert_eq!(error.kind, kind),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_first_token_is_a_failure() {
+    let (failover, _) = chain(vec![Act::Hang(true), whole("two")]);
+    let before = Instant::now();
+    let completed = run(&failover).await.unwrap();
+    assert_eq!(Instant::now() - before, Duration::from_secs(5));
+    assert_eq!(classes(&completed.call), ["too_slow", "ok"]);
+    // The silent one may have worked: its bound is paid on top of the answer's own count.
+    let bound = Rate { price: PRICE, input: call("hello").input_bound(), output: Tokens(100) }.bound();
+    assert_eq!(completed.call.cost, bound.plus(Money::from_nanos(10 * 1000 + 3 * 2000)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_never_left_costs_nothing() {
+    let (failover, _) = chain(vec![Act::Hang(false), Act::Fail(down(), false)]);
+    let error = run(&failover).await.unwrap_err();
+    let record = error.call.unwrap();
+    assert_eq!(classes(&record), ["too_slow", "unavailable"]);
+    assert_eq!(record.cost, Money::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_break_before_any_text_moves_on() {
+    let (failover, _) = chain(vec![Act::Break(vec![usage(10, 0)], down()), Act::Say(vec![]), whole("three")]);
+    let completed = run(&failover).await.unwrap();
+    assert_eq!(completed.text, "three");
+    assert_eq!(classes(&completed.call), ["unavailable", "bad_response", "ok"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_break_after_text_is_told_and_nobody_else_is_asked() {
+    for act in [
+        Act::Break(vec![Piece::Text("half".into())], down()),
+        Act::Say(vec![Piece::Text("half".into()), usage(10, 1)]),
+    ] {
+        let (failover, asked) = chain(vec![act, whole("two")]);
+        let answer = failover.complete(Arc::new(call("hello"))).await.unwrap();
+        let chunks: Vec<_> = answer.chunks.collect().await;
+        assert_eq!(chunks.len(), 2);
+        assert_eq!(*chunks[0].as_ref().unwrap(), Chunk::Text("half".into()));
+        let error = chunks[1].as_ref().unwrap_err();
+        assert_eq!(error.kind, Kind::Interrupted);
+        assert!(error.call.as_ref().unwrap().cost > Money::ZERO);
+        assert_eq!(asked[1].load(Ordering::SeqCst), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_in_the_middle_ends_the_answer() {
+    struct Stalls;
+    impl Backend for Stalls {
+        fn start(&self, _: Ask) -> BoxFuture<'_, Result<Pieces, Trouble>> {
+            let text = futures::stream::iter([Ok(Piece::Text("half".into()))]);
+            Box::pin(async move { Ok(text.chain(futures::stream::pending()).boxed()) })
+        }
+    }
+    let (mut failover, _) = chain(vec![whole("never")]);
+    let plan = Arc::get_mut(&mut failover.plan).unwrap();
+    Arc::get_mut(&mut plan.links[0]).unwrap().backend = Arc::new(Stalls);
+    assert_eq!(run(&failover).await.unwrap_err().kind, Kind::Interrupted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_is_one_end_and_nothing_after_it() {
+    let twice = Act::Break(
+        vec![
+            Piece::Text("a".into()),
+            Piece::Finish(Finish::Stop),
+            Piece::Text("b".into()),
+            Piece::Finish(Finish::Length),
+        ],
+        down(),
+    );
+    let (failover, _) = chain(vec![twice]);
+    let chunks: Vec<_> = failover.complete(Arc::new(call("hello"))).await.unwrap().chunks.collect().await;
+    let ends = chunks.iter().filter(|chunk| !matches!(chunk, Ok(Chunk::Text(_)))).count();
+    assert_eq!(ends, 1);
+    assert!(matches!(chunks.last(), Some(Ok(Chunk::End(_)))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_count_that_cannot_be_true_is_charged_at_the_bound() {
+    let bound = Rate { price: PRICE, input: call("hello").input_bound(), output: Tokens(100) }.bound();
+    for count in [None, Some(usage(0, 0)), Some(usage(10, 0)), Some(usage(u64::MAX, 1)), Some(usage(1, 101))]
+    {
+        let mut pieces = vec![Piece::Text("text".into()), Piece::Finish(Finish::Stop)];
+        pieces.extend(count.clone());
+        let (failover, _) = chain(vec![Act::Say(pieces)]);
+        assert_eq!(run(&failover).await.unwrap().call.cost, bound, "{count:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_after_is_a_minimum_and_the_provider_rests() {
+    let limited = |seconds| Act::Fail(Kind::RateLimited { retry_after: Duration::from_secs(seconds) }, false);
+    let (mut failover, asked) = chain(vec![limited(30), limited(20)]);
+    let clock = ManualClock::at(Millis(1_000_000));
+    failover.clock = Arc::new(clock.clone());
+    let error = run(&failover).await.unwrap_err();
+    assert_eq!(error.retry(), Retry::Later(Duration::from_secs(20)));
+    clock.advance(Duration::from_secs(21));
+    let error = run(&failover).await.unwrap_err();
+    // The first still rests (9 s) and was not asked; the second was.
+    assert_eq!(error.retry(), Retry::Later(Duration::from_secs(9)));
+    assert_eq!((asked[0].load(Ordering::SeqCst), asked[1].load(Ordering::SeqCst)), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_error_that_passes_is_the_one_told() {
+    let auth = || Act::Fail(Kind::Auth { code: "x".into() }, false);
+    for acts in [vec![auth(), Act::Fail(down(), false)], vec![Act::Fail(down(), false), auth()]] {
+        let (failover, _) = chain(acts);
+        let error = run(&failover).await.unwrap_err();
+        assert_eq!(error.kind, down());
+        assert_eq!((error.blame(), error.retry()), (Blame::Provider, Retry::Later(Duration::ZERO)));
+    }
+}

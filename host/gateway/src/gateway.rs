@@ -1,0 +1,72 @@
+//! Puts the layers together. The order is read here.
+
+use chela_egress::Egress;
+use chela_store::Store;
+use chela_types::{Clock, TierId};
+use std::sync::Arc;
+
+use crate::budget::Budget;
+use crate::cache::Cached;
+use crate::failover::Failover;
+use crate::plan::{Plans, plans};
+use crate::tier::Tiers;
+use crate::{Answer, Call, Config, Error, Model, provider};
+
+/// The gateway. Cheap to clone.
+#[derive(Clone)]
+pub struct Gateway {
+    model: Arc<dyn Model>,
+    pub(crate) plans: Arc<Plans>,
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway")
+            .field("tiers", &self.plans.keys().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Gateway {
+    /// Checks the configuration and connects the layers. A call meets them from the last line up: budget,
+    /// cache, tier, failover, provider.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Config`] naming the key to change.
+    pub fn new(config: Config, store: Store, egress: &Egress, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        let providers = provider::backends(&config, egress, &clock);
+        let plans = Arc::new(plans(&config, &providers)?);
+        let failover = |plan: &Arc<_>| -> Arc<dyn Model> {
+            Arc::new(Failover {
+                plan: Arc::clone(plan),
+                clock: clock.clone(),
+                cooldown_max: config.cooldown_max,
+            })
+        };
+        let chains = plans.iter().map(|(tier, plan)| (tier.clone(), failover(plan))).collect();
+        let tier: Arc<dyn Model> = Arc::new(Tiers { chains });
+        let cache: Arc<dyn Model> = Arc::new(Cached::new(config.cache, tier));
+        let budgets = config.budgets;
+        let model = Arc::new(Budget { budgets, store, plans: plans.clone(), clock, below: cache });
+        Ok(Self { model, plans })
+    }
+
+    /// Answers a call; ready when the first text is there. Dropping the answer ends the call, and settles it.
+    ///
+    /// # Errors
+    /// [`Error`], with the record of what was tried.
+    pub async fn complete(&self, call: Call) -> Result<Answer, Error> {
+        self.model.complete(Arc::new(call)).await
+    }
+
+    /// The tiers that can be asked.
+    pub fn tiers(&self) -> impl Iterator<Item = &TierId> {
+        self.plans.keys()
+    }
+
+    /// The models of a tier's chain, in order, as `provider/model`.
+    pub fn chain(&self, tier: &TierId) -> Vec<String> {
+        let plan = self.plans.get(tier);
+        plan.map(|plan| plan.links.iter().map(|link| link.name.clone()).collect()).unwrap_or_default()
+    }
+}

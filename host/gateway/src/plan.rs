@@ -1,0 +1,136 @@
+//! A tier made ready: its chain with prices, limits and connections in place.
+//!
+//! Both the budget (what can this cost?) and the failover (whom to ask?) read the same plan, so that they
+//! cannot disagree.
+
+use chela_types::{Clock, Millis, Money, Price, TierId, Tokens};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use crate::config::{Config, Provider, ProviderKind, ProviderLimits, Tier, UnknownPrice};
+use crate::provider::Backend;
+use crate::{Call, Error, Kind, Rate};
+
+/// All tiers.
+pub(crate) type Plans = BTreeMap<TierId, Arc<Plan>>;
+
+/// One tier.
+pub(crate) struct Plan {
+    pub(crate) links: Vec<Arc<Link>>,
+    pub(crate) max_output: Tokens,
+}
+
+/// One model of a chain.
+pub(crate) struct Link {
+    /// `provider/model`.
+    pub(crate) name: String,
+    /// As the provider calls it.
+    pub(crate) model: String,
+    pub(crate) price: Price,
+    pub(crate) limits: ProviderLimits,
+    pub(crate) backend: Arc<dyn Backend>,
+    /// Until when the provider asked to be left alone; shared by all its models.
+    pub(crate) rest: Arc<Rest>,
+}
+
+/// A provider's rest, as asked by `Retry-After`.
+#[derive(Debug, Default)]
+pub(crate) struct Rest(AtomicI64);
+
+impl Rest {
+    /// How long it still lasts.
+    pub(crate) fn remaining(&self, now: Millis) -> Duration {
+        Millis(self.0.load(Ordering::Relaxed)).since(now)
+    }
+
+    /// Begins or extends it.
+    pub(crate) fn until(&self, at: Millis) {
+        self.0.fetch_max(at.0, Ordering::Relaxed);
+    }
+}
+
+impl Plan {
+    /// The output limit of a call: what it asks, within the tier's maximum.
+    pub(crate) fn output(&self, call: &Call) -> Tokens {
+        call.max_output.map_or(self.max_output, |asked| asked.min(self.max_output)).max(Tokens(1))
+    }
+
+    /// What a link charges for a call.
+    pub(crate) fn rate(&self, link: &Link, call: &Call) -> Rate {
+        Rate { price: link.price, input: call.input_bound(), output: self.output(call) }
+    }
+
+    /// The most a call can cost: every link is asked once, each takes the input and breaks off at its end
+    /// without telling what it counted. The sum, not the dearest: the ledger is never below the bill.
+    pub(crate) fn worst_case(&self, call: &Call) -> Money {
+        self.links.iter().map(|link| self.rate(link, call).bound()).sum()
+    }
+}
+
+/// Checks the configuration and builds every chain.
+pub(crate) fn plans(
+    config: &Config,
+    backends: &BTreeMap<String, (Arc<dyn Backend>, Arc<Rest>)>,
+) -> Result<Plans, Error> {
+    let mut plans = Plans::new();
+    for tier in &config.tiers {
+        let plan = plan(config, backends, tier)?;
+        if plans.insert(tier.id.clone(), Arc::new(plan)).is_some() {
+            return Err(wrong(format!("[tier.{}] is there twice", tier.id)));
+        }
+    }
+    Ok(plans)
+}
+
+fn plan(
+    config: &Config,
+    backends: &BTreeMap<String, (Arc<dyn Backend>, Arc<Rest>)>,
+    tier: &Tier,
+) -> Result<Plan, Error> {
+    let mut links = Vec::new();
+    // More links than attempts would be reserved for and never asked.
+    for name in tier.chain.iter().take(config.attempts_max.max(1)) {
+        let provider = config.providers.iter().find(|provider| provider.name == name.provider);
+        let (Some(provider), Some((backend, rest))) = (provider, backends.get(&name.provider)) else {
+            return Err(wrong(format!(
+                "[tier.{}] chain: provider `{}` is not configured",
+                tier.id, name.provider
+            )));
+        };
+        let mut limits = provider.limits;
+        limits.first_token = tier.first_token.unwrap_or(limits.first_token);
+        links.push(Arc::new(Link {
+            name: name.to_string(),
+            model: name.model.clone(),
+            price: price(config, provider, &name.model)?,
+            limits,
+            backend: backend.clone(),
+            rest: rest.clone(),
+        }));
+    }
+    if links.is_empty() {
+        return Err(wrong(format!("[tier.{}] chain is empty", tier.id)));
+    }
+    Ok(Plan { links, max_output: tier.max_output })
+}
+
+fn price(config: &Config, provider: &Provider, model: &str) -> Result<Price, Error> {
+    match (provider.prices.get(model), &provider.kind, config.unknown_price) {
+        (Some(price), _, _) => Ok(*price),
+        (None, ProviderKind::Scripted(_), _) => Ok(Price::FREE),
+        (None, _, UnknownPrice::Assume(price)) => Ok(price),
+        (None, _, UnknownPrice::Refuse) => Err(wrong(format!(
+            "price of `{}/{model}` is unknown: give it in [provider.{}.price.\"{model}\"]",
+            provider.name, provider.name
+        ))),
+    }
+}
+
+fn wrong(text: String) -> Error {
+    Error::new(Kind::Config(text))
+}
+
+/// A clock that is shared.
+pub(crate) type SharedClock = Arc<dyn Clock>;

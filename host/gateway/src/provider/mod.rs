@@ -1,0 +1,123 @@
+//! Providers: whoever turns prompts into text.
+//!
+//! Two kinds exist: over HTTP (two wire formats) and scripted. Each attempt says two things besides its
+//! result: whether the request may have reached the provider ([`Ask::sent`]) and, when it fails, whether the
+//! provider may bill it ([`Trouble::billed`]). The ledger's promise stands on these two answers.
+
+mod anthropic;
+mod http;
+mod openai;
+pub mod scripted;
+mod sse;
+
+use chela_egress::Egress;
+use chela_types::{Finish, Usage};
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::config::{Config, ProviderKind};
+use crate::plan::{Rest, SharedClock};
+use crate::{Call, Kind};
+use chela_types::Tokens;
+
+/// One attempt at one model.
+#[derive(Debug, Clone)]
+pub(crate) struct Ask {
+    /// The call.
+    pub(crate) call: Arc<Call>,
+    /// The provider's name of the model.
+    pub(crate) model: String,
+    /// Most output tokens, as reserved.
+    pub(crate) max_output: Tokens,
+    /// Whole time.
+    pub(crate) total: std::time::Duration,
+    /// Set before the first byte may leave, so that a caller who gives up knows what it gives up.
+    pub(crate) sent: Sent,
+}
+
+/// Whether a request may have left.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sent(Arc<AtomicBool>);
+
+impl Sent {
+    pub(crate) fn mark(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_marked(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// What a provider tells while it answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// Text.
+    Text(String),
+    /// Its own count so far; the last one holds.
+    Usage(Usage),
+    /// Why it stopped. Without this an answer is not whole.
+    Finish(Finish),
+}
+
+/// Why an attempt failed.
+#[derive(Debug)]
+pub(crate) struct Trouble {
+    pub(crate) kind: Kind,
+    /// The provider may bill it.
+    pub(crate) billed: bool,
+    pub(crate) cause: Option<chela_egress::Error>,
+}
+
+impl Trouble {
+    pub(crate) const fn new(kind: Kind, billed: bool) -> Self {
+        Self { kind, billed, cause: None }
+    }
+
+    /// The wire format was not met; the provider did work for it.
+    pub(crate) const fn bad(what: &'static str) -> Self {
+        Self::new(Kind::BadResponse { what }, true)
+    }
+}
+
+/// The pieces of one attempt.
+pub(crate) type Pieces = BoxStream<'static, Result<Piece, Trouble>>;
+
+/// A provider.
+pub(crate) trait Backend: Send + Sync {
+    /// Starts an attempt.
+    fn start(&self, ask: Ask) -> BoxFuture<'_, Result<Pieces, Trouble>>;
+}
+
+/// Connects every configured provider, under its name.
+pub(crate) fn backends(
+    config: &Config,
+    egress: &Egress,
+    clock: &SharedClock,
+) -> BTreeMap<String, (Arc<dyn Backend>, Arc<Rest>)> {
+    let connect = |provider: &crate::config::Provider| -> Arc<dyn Backend> {
+        let remote = |wire, url: &url::Url, key: &Option<secrecy::SecretString>| {
+            http::Remote::new(
+                wire,
+                url.clone(),
+                key.clone(),
+                provider.limits,
+                (egress.clone(), clock.clone()),
+            )
+        };
+        match &provider.kind {
+            ProviderKind::OpenAi { url, key } => Arc::new(remote(http::Wire::OpenAi, url, key)),
+            ProviderKind::Anthropic { url, key } => Arc::new(remote(http::Wire::Anthropic, url, key)),
+            ProviderKind::Scripted(script) => Arc::new(scripted::Scripted::new(script.clone())),
+        }
+    };
+    let named =
+        |provider: &crate::config::Provider| (provider.name.clone(), (connect(provider), Arc::default()));
+    config.providers.iter().map(named).collect()
+}
+
+#[cfg(test)]
+mod wire_tests;

@@ -1,0 +1,144 @@
+//! The codecs against recorded bytes, cut at every point.
+
+use super::http::Reader;
+use super::sse::Sse;
+use super::{Piece, Trouble, anthropic};
+use crate::Kind;
+use chela_types::{Finish, Tokens, Usage};
+
+const OPENAI: &str = include_str!("../../tests/wire/openai-text.sse");
+const AZURE: &str = include_str!("../../tests/wire/azure-router.jsonl");
+const ANTHROPIC: &str = include_str!("../../tests/wire/anthropic-text.jsonl");
+const ANTHROPIC_BASIC: &str = include_str!("../../tests/wire/anthropic-basic.sse");
+const ANTHROPIC_REFUSAL: &str = include_str!("../../tests/wire/anthropic-refusal.sse");
+
+fn framed(lines: &str) -> String {
+    lines.lines().map(|line| format!("data: {line}\n\n")).collect()
+}
+
+fn openai() -> Reader {
+    Reader::OpenAi
+}
+
+fn messages() -> Reader {
+    Reader::Anthropic(anthropic::Reader::default())
+}
+
+fn decode(mut reader: Reader, cuts: &[&[u8]]) -> Result<Vec<Piece>, Trouble> {
+    let (mut sse, mut pieces) = (Sse::default(), Vec::new());
+    for cut in cuts {
+        for event in sse.push(cut)? {
+            pieces.extend(reader.read(&event)?);
+        }
+    }
+    Ok(pieces)
+}
+
+/// Text, last count, end.
+fn sum(pieces: &[Piece]) -> (String, Option<Usage>, Option<Finish>) {
+    let mut sum = (String::new(), None, None);
+    for piece in pieces {
+        match piece {
+            Piece::Text(text) => sum.0.push_str(text),
+            Piece::Usage(usage) => sum.1 = Some(*usage),
+            Piece::Finish(finish) => sum.2 = Some(*finish),
+        }
+    }
+    sum
+}
+
+fn usage(input: u64, cached: u64, output: u64) -> Option<Usage> {
+    Some(Usage { input: Tokens(input), cached: Tokens(cached), output: Tokens(output) })
+}
+
+#[test]
+fn recorded_streams_are_read() {
+    let stop = Some(Finish::Stop);
+    let hello = "Hello! I'm doing well, thank you for asking. How are you doing today? Is there anything I can help you with?";
+    for (reader, body, expected) in [
+        (
+            openai as fn() -> Reader,
+            OPENAI.to_owned(),
+            ("The capital of the UK is London.", usage(78, 0, 9), stop),
+        ),
+        (openai, framed(AZURE), ("Capital of Denmark.", usage(15, 0, 78), stop)),
+        (messages, framed(ANTHROPIC), (hello, usage(12, 0, 30), stop)),
+        (messages, ANTHROPIC_BASIC.to_owned(), ("Hello there!", usage(11, 0, 6), stop)),
+        (messages, ANTHROPIC_REFUSAL.to_owned(), ("", usage(20, 0, 120), Some(Finish::Filtered))),
+    ] {
+        let expected = (expected.0.to_owned(), expected.1, expected.2);
+        let whole = decode(reader(), &[body.as_bytes()]).unwrap();
+        assert_eq!(sum(&whole), expected);
+        let crlf = body.replace('\n', "\r\n");
+        assert_eq!(decode(reader(), &[crlf.as_bytes()]).unwrap(), whole);
+        for cut in 0..=body.len() {
+            let (head, tail) = body.as_bytes().split_at(cut);
+            assert_eq!(decode(reader(), &[head, tail]).unwrap(), whole, "cut at {cut}");
+        }
+        let single: Vec<&[u8]> = body.as_bytes().chunks(1).collect();
+        assert_eq!(decode(reader(), &single).unwrap(), whole);
+    }
+}
+
+#[test]
+fn a_stream_that_stops_early_has_no_end() {
+    for (reader, body) in [(openai as fn() -> Reader, OPENAI.to_owned()), (messages, framed(ANTHROPIC))] {
+        let end = body.find("stop\"").or_else(|| body.find("end_turn")).unwrap();
+        for cut in 0..end {
+            let pieces = decode(reader(), &[&body.as_bytes()[..cut]]).unwrap();
+            assert_eq!(sum(&pieces).2, None, "cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn cached_input_is_counted_in_one_way() {
+    // OpenAI counts it inside, Anthropic apart: 100 read from the cache and 20 fresh in both.
+    let body = r#"{"choices":[],"usage":{"prompt_tokens":120,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":100}}}"#;
+    assert_eq!(sum(&decode(openai(), &[framed(body).as_bytes()]).unwrap()).1, usage(120, 100, 5));
+    let body = concat!(
+        r#"{"type":"message_start","message":{"usage":{"input_tokens":15,"cache_creation_input_tokens":5,"#,
+        r#""cache_read_input_tokens":100,"output_tokens":1}}}"#,
+        "\n",
+        r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":5}}"#
+    );
+    assert_eq!(sum(&decode(messages(), &[framed(body).as_bytes()]).unwrap()).1, usage(120, 100, 5));
+}
+
+#[test]
+fn usage_beside_choices_is_not_lost() {
+    let body = r#"{"choices":[{"delta":{"content":"a"},"finish_reason":"length"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#;
+    let pieces = decode(openai(), &[framed(body).as_bytes()]).unwrap();
+    assert_eq!(sum(&pieces), ("a".to_owned(), usage(3, 0, 1), Some(Finish::Length)));
+}
+
+#[test]
+fn an_error_after_200_is_an_error() {
+    for (reader, body, class) in [
+        (
+            messages as fn() -> Reader,
+            r#"{"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}"#,
+            "unavailable",
+        ),
+        (messages, r#"{"type":"error","error":{"type":"rate_limit_error","message":"m"}}"#, "rate_limited"),
+        (messages, r#"{"type":"error"}"#, "unavailable"),
+        (
+            openai,
+            r#"{"error":{"message":"m","type":"server_error","param":null,"code":null}}"#,
+            "unavailable",
+        ),
+        (openai, r#"{"error":{"message":"m","code":502}}"#, "unavailable"),
+    ] {
+        let trouble = decode(reader(), &[framed(body).as_bytes()]).unwrap_err();
+        assert_eq!(trouble.kind.class(), class, "{body}");
+        assert!(trouble.billed, "{body}");
+    }
+}
+
+#[test]
+fn what_is_not_the_format_is_refused() {
+    for body in ["data: {\n\n", "data: []\n\n", "data: {\"choices\":3}\n\n", "data: \u{0}\n\n"] {
+        let trouble = decode(openai(), &[body.as_bytes()]).unwrap_err();
+        assert!(matches!(trouble.kind, Kind::BadResponse { .. }), "{body}");
+    }
+}

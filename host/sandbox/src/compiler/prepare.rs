@@ -1,0 +1,117 @@
+//! Runs `init` once, snapshots the memory and compiles the snapshot. Runs in the child only.
+//!
+//! During `init` only `config` and `log` answer: a clock or a random number that was read here would be the same in
+//! every instance for ever, and a capability would be used without a turn to bill it to. They trap.
+
+use super::child::at;
+use super::frame::{Frame, Job, Verdict};
+use super::Stage;
+use crate::call::{self, Beginning, Call, Phase};
+use crate::engine;
+use crate::grants::Grants;
+use crate::link;
+use crate::log::{GuestLog, Stamp, cut};
+use chela_types::Millis;
+use std::io;
+use std::sync::Arc;
+use wasmtime::Store;
+use wasmtime::component::{Component, Linker};
+use wasmtime_wizer::{WasmtimeWizerComponent, Wizer};
+
+/// Memory for the snapshot's accessors, which add a page or two to each memory that they read.
+const HEADROOM_BYTES: usize = 16 << 20;
+/// Longest message of a guest or of the engine.
+const MESSAGE_BYTES_MAX: usize = 2_000;
+
+type Tell<'a> = &'a mut dyn FnMut(Frame) -> io::Result<()>;
+type Prepared<T> = io::Result<Result<T, Verdict>>;
+
+/// The compiled artefact, or why there is none.
+pub(super) fn prepare(
+    job: &Job,
+    component: &[u8],
+    mut tell: impl FnMut(Frame) -> io::Result<()>,
+) -> Prepared<Vec<u8>> {
+    if !job.snapshot {
+        return compile(component, &mut tell);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    match runtime.block_on(snapshot(job, component, &mut tell))? {
+        Ok(snapshot) => compile(&snapshot, &mut tell),
+        Err(verdict) => Ok(Err(verdict)),
+    }
+}
+
+fn compile(component: &[u8], tell: Tell<'_>) -> Prepared<Vec<u8>> {
+    tell(at(Stage::Compile))?;
+    let engine = engine::compiling().map_err(io::Error::other)?;
+    Ok(engine.precompile_component(component).map_err(|error| Verdict::Compile(said(&error))))
+}
+
+async fn snapshot(job: &Job, component: &[u8], tell: Tell<'_>) -> Prepared<Vec<u8>> {
+    tell(at(Stage::Init))?;
+    let engine = engine::initialising().map_err(io::Error::other)?;
+    let mut store = call::store(&engine, &job.limits(), beginning(job));
+    let mut wizer = Wizer::new();
+    wizer.init_func("init").keep_init_func(true);
+
+    let (context, instrumented) = match wizer.instrument_component(component) {
+        Ok(both) => both,
+        Err(error) => return Ok(Err(Verdict::Snapshot(said(&error)))),
+    };
+    let instance = init(&mut store, &instrumented).await;
+    let lines = store.data().log().lock().take_kept();
+    lines.into_iter().try_for_each(|line| tell(Frame::Line(line)))?;
+    let instance = match instance {
+        Ok(instance) => instance,
+        Err(verdict) => return Ok(Err(verdict)),
+    };
+
+    tell(at(Stage::Snapshot))?;
+    store.data_mut().meter().add_headroom(HEADROOM_BYTES);
+    let mut state = WasmtimeWizerComponent { store: &mut store, instance };
+    let snapshot = wizer.snapshot_component(&context, &mut state).await;
+    Ok(snapshot.map_err(|error| Verdict::Snapshot(said(&error))))
+}
+
+async fn init(store: &mut Store<Call<()>>, component: &[u8]) -> Result<wasmtime::component::Instance, Verdict> {
+    let broken = |error: wasmtime::Error| Verdict::Compile(said(&error));
+    let component = Component::new(store.engine(), component).map_err(broken)?;
+    let mut linker = Linker::new(store.engine());
+    link::base(&mut linker).map_err(broken)?;
+    linker.define_unknown_imports_as_traps(&component).map_err(broken)?;
+
+    let instance = linker.instantiate_async(&mut *store, &component).await;
+    let instance = instance.map_err(|error| failed(store, &error))?;
+    let init = instance.get_typed_func::<(), (Result<(), String>,)>(&mut *store, "init").map_err(broken)?;
+    match init.call_async(&mut *store, ()).await {
+        Ok((Ok(()),)) => Ok(instance),
+        Ok((Err(message),)) => Err(Verdict::Init(cut(&message, MESSAGE_BYTES_MAX).to_owned())),
+        Err(error) => Err(failed(store, &error)),
+    }
+}
+
+fn failed(store: &Store<Call<()>>, error: &wasmtime::Error) -> Verdict {
+    match store.data().hit() {
+        Some((limit, bound)) => Verdict::InitLimit(limit, bound),
+        None => Verdict::InitTrap(said(error)),
+    }
+}
+
+fn beginning(job: &Job) -> Beginning<()> {
+    Beginning {
+        lent: (),
+        plugin: Arc::new(Stamp { name: job.plugin.clone(), version: job.version.clone() }),
+        config: job.config.as_str().into(),
+        grants: Grants::NONE,
+        phase: Phase::Init,
+        started: Millis(0),
+        seed: [0; 32],
+        end: None,
+        log: GuestLog::kept(&job.limits()),
+    }
+}
+
+fn said(error: &wasmtime::Error) -> String {
+    cut(&format!("{error:#}"), MESSAGE_BYTES_MAX).to_owned()
+}

@@ -1,0 +1,371 @@
+//! A loaded plugin, and how it is called: a store and an instance of its own for each call.
+//!
+//! The deadline stands outside the guest's future, so that it covers host calls, waits and the guest's own loops.
+//! A call that ends, however it ends, gives its store to the dropper; nothing of it is used again.
+
+use crate::call::{self, Beginning, Call, Phase};
+use crate::dropper::Dropper;
+use crate::error::{Error, HostError, Reason};
+use crate::grants::Grants;
+use crate::limits::{Limit, LimitReached, Limits};
+use crate::log::{GuestLog, Stamp, cut, escaped};
+use crate::manifest::{Manifest, PluginKind};
+use chela_types::{Digest, Millis, PluginId};
+use metrics::{Counter, Histogram};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::component::{Component, InstancePre, Linker, ResourceTableError};
+use wasmtime::{PoolConcurrencyLimitError, Store};
+
+/// Longest message of a trap.
+const TRAP_BYTES_MAX: usize = 4_000;
+/// Longest line of a trap.
+const TRAP_LINE_BYTES_MAX: usize = 200;
+
+/// A boxed future, as closures over a store return it.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One kind of plugin: the world that it is compiled for and what it may touch. Implemented once by each station.
+pub trait Kind: Send + Sync + 'static {
+    /// Which kind.
+    const KIND: PluginKind;
+    /// What the host lends to one call: handles, behind [`Call::lend`].
+    type Lent: Send + 'static;
+    /// The pre-instantiated component with its exports looked up.
+    type Pre: Send + Sync;
+    /// The exports of one instance.
+    type Exports: Send + Sync;
+
+    /// Links what this kind may import beyond `config`, `log` and WASI, which the sandbox links itself.
+    ///
+    /// # Errors
+    /// What the linker says, for instance of a name that is linked twice.
+    fn link(linker: &mut Linker<Call<Self::Lent>>) -> wasmtime::Result<()>;
+
+    /// Looks up the exports, once when a plugin is loaded.
+    ///
+    /// # Errors
+    /// If an export is missing or of another type.
+    fn prepare(pre: InstancePre<Call<Self::Lent>>) -> wasmtime::Result<Self::Pre>;
+
+    /// Makes an instance.
+    fn instantiate<'a>(
+        pre: &'a Self::Pre,
+        store: &'a mut Store<Call<Self::Lent>>,
+    ) -> BoxFuture<'a, wasmtime::Result<Self::Exports>>;
+}
+
+/// What differs from call to call.
+#[derive(Debug, Clone)]
+pub struct CallOptions {
+    /// Where the virtual clock begins.
+    pub started: Millis,
+    /// What randomness is drawn from. Kept in the journal: the same seed gives the same bytes.
+    pub seed: [u8; 32],
+    /// Shorter than the plugin's own limit, if given.
+    pub deadline: Option<Duration>,
+}
+
+/// What is known of a loaded plugin.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) id: PluginId,
+    pub(crate) manifest: Manifest,
+    pub(crate) digest: Digest,
+    pub(crate) imports: Vec<String>,
+    pub(crate) component_bytes: usize,
+    pub(crate) code_bytes: usize,
+    pub(crate) grants: Grants,
+    pub(crate) limits: Limits,
+    pub(crate) config: Arc<str>,
+    pub(crate) load_time: Duration,
+    pub(crate) from_cache: bool,
+}
+
+/// What all plugins of a sandbox share.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub(crate) instances: Arc<Semaphore>,
+    pub(crate) instances_max: u32,
+    pub(crate) dropper: Dropper,
+}
+
+struct Inner<K: Kind> {
+    known: Known,
+    shared: Shared,
+    stamp: Arc<Stamp>,
+    component: Component,
+    pre: K::Pre,
+    meters: Meters,
+}
+
+/// Looked up once: a call should not search for its metrics.
+struct Meters {
+    ok: Counter,
+    trap: Counter,
+    timeout: Counter,
+    limit: Counter,
+    host: Counter,
+    seconds: Histogram,
+}
+
+/// A loaded plugin. Clones are the same plugin.
+pub struct Plugin<K: Kind>(Arc<Inner<K>>);
+
+impl<K: Kind> Clone for Plugin<K> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<K: Kind> fmt::Debug for Plugin<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Plugin").field(&self.0.known).finish()
+    }
+}
+
+/// Gives the store and its place in the pool to the dropper, also when the call's future is dropped half-way.
+struct Held<T: Send + 'static> {
+    store: Option<(Store<T>, OwnedSemaphorePermit)>,
+    dropper: Dropper,
+}
+
+impl<T: Send + 'static> Drop for Held<T> {
+    fn drop(&mut self) {
+        if let Some(held) = self.store.take() {
+            self.dropper.take(Box::new(held));
+        }
+    }
+}
+
+impl<K: Kind> Plugin<K> {
+    pub(crate) fn new(known: Known, shared: Shared, component: Component, pre: K::Pre) -> Self {
+        let stamp = Stamp { name: known.id.to_string(), version: known.manifest.version.clone() };
+        let meters = Meters::of(known.id.as_str());
+        Self(Arc::new(Inner { known, shared, stamp: Arc::new(stamp), component, pre, meters }))
+    }
+
+    /// Calls the plugin: a fresh instance, the limits, the deadline, then `run`.
+    ///
+    /// # Errors
+    /// Trap, timeout, limit or a failure of the host, stamped with the plugin's name and version. It ends this call
+    /// only.
+    pub async fn call<R, F>(&self, lent: K::Lent, options: CallOptions, run: F) -> Result<R, Error>
+    where
+        R: Send,
+        F: for<'a> FnOnce(&'a mut Store<Call<K::Lent>>, &'a K::Exports) -> BoxFuture<'a, wasmtime::Result<R>> + Send,
+    {
+        let began = Instant::now();
+        let result = self.attempt(began, lent, options, run).await.map_err(|reason| self.failed(reason));
+        self.0.meters.record(began, result.as_ref().err());
+        result
+    }
+
+    async fn attempt<R, F>(&self, began: Instant, lent: K::Lent, options: CallOptions, run: F) -> Result<R, Reason>
+    where
+        R: Send,
+        F: for<'a> FnOnce(&'a mut Store<Call<K::Lent>>, &'a K::Exports) -> BoxFuture<'a, wasmtime::Result<R>> + Send,
+    {
+        let Inner { known, shared, pre, .. } = &*self.0;
+        let deadline = options.deadline.map_or(known.limits.deadline, |asked| asked.min(known.limits.deadline));
+        let Ok(permit) = tokio::time::timeout(deadline, shared.instances.clone().acquire_owned()).await else {
+            return Err(Reason::Limit { limit: Limit::Pool, bound: u64::from(shared.instances_max) });
+        };
+        let permit = permit.map_err(HostError::new)?;
+        let store = self.store_until(began.checked_add(deadline), lent, &options);
+        let mut held = Held { store: Some((store, permit)), dropper: shared.dropper.clone() };
+        let Some((store, _)) = held.store.as_mut() else {
+            return Err(HostError::new("a store was gone before its call").into()); // unreachable by construction
+        };
+        let work = async {
+            let exports = K::instantiate(pre, store).await?;
+            run(store, &exports).await
+        };
+        let left = deadline.saturating_sub(began.elapsed());
+        let ended = tokio::time::timeout(left, work).await;
+        let call = store.data();
+        match ended {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(reason(error, call, deadline)),
+            Err(_) => Err(Reason::Timeout(deadline)),
+        }
+    }
+
+    /// A store for one call, without a deadline and without a place in the pool's count. For benches that call one
+    /// warm instance many times.
+    pub fn store(&self, lent: K::Lent, options: &CallOptions) -> Store<Call<K::Lent>> {
+        self.store_until(None, lent, options)
+    }
+
+    fn store_until(&self, end: Option<Instant>, lent: K::Lent, options: &CallOptions) -> Store<Call<K::Lent>> {
+        let Inner { known, stamp, component, .. } = &*self.0;
+        let begin = Beginning {
+            lent,
+            plugin: stamp.clone(),
+            config: known.config.clone(),
+            grants: known.grants,
+            phase: Phase::Serving,
+            started: options.started,
+            seed: options.seed,
+            end,
+            log: GuestLog::to_host(stamp.clone(), &known.limits),
+        };
+        call::store(component.engine(), &known.limits, begin)
+    }
+
+    fn failed(&self, reason: Reason) -> Error {
+        Error::new(&self.0.known.id, Some(&self.0.known.manifest.version), reason)
+    }
+
+    /// As the configuration names it.
+    pub fn id(&self) -> &PluginId {
+        &self.0.known.id
+    }
+
+    /// Its manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.0.known.manifest
+    }
+
+    /// Its version, as the manifest says.
+    pub fn version(&self) -> &str {
+        &self.0.known.manifest.version
+    }
+
+    /// What it is made of: manifest, component and configuration.
+    pub fn digest(&self) -> Digest {
+        self.0.known.digest
+    }
+
+    /// Names of the interfaces that its component imports.
+    pub fn imports(&self) -> &[String] {
+        &self.0.known.imports
+    }
+
+    /// Bytes of the component.
+    pub fn component_bytes(&self) -> usize {
+        self.0.known.component_bytes
+    }
+
+    /// Bytes of the machine code, with the snapshot.
+    pub fn code_bytes(&self) -> usize {
+        self.0.known.code_bytes
+    }
+
+    /// What it asked for and was given.
+    pub fn grants(&self) -> Grants {
+        self.0.known.grants
+    }
+
+    /// The limits of each call: the operator's, lowered by the manifest's.
+    pub fn limits(&self) -> &Limits {
+        &self.0.known.limits
+    }
+
+    /// Its configuration as one JSON object, as the guest reads it.
+    pub fn config(&self) -> &str {
+        &self.0.known.config
+    }
+
+    /// How long loading took.
+    pub fn load_time(&self) -> Duration {
+        self.0.known.load_time
+    }
+
+    /// Whether the compiled code came from the cache.
+    pub fn from_cache(&self) -> bool {
+        self.0.known.from_cache
+    }
+
+    /// The pre-instantiated component. For benches.
+    pub fn pre(&self) -> &K::Pre {
+        &self.0.pre
+    }
+
+    /// The compiled snapshot. For benches.
+    pub fn component(&self) -> &Component {
+        &self.0.component
+    }
+
+    /// The same snapshot on the same engine with every import a trap: no limiter, no WASI, no grants. The floor that
+    /// `chela bench sandbox` measures calls against. Its stores need an epoch deadline (`set_epoch_deadline`).
+    ///
+    /// # Errors
+    /// What the linker says.
+    pub fn bare(&self) -> wasmtime::Result<InstancePre<()>> {
+        let mut linker = Linker::new(self.0.component.engine());
+        linker.define_unknown_imports_as_traps(&self.0.component)?;
+        linker.instantiate_pre(&self.0.component)
+    }
+}
+
+/// Why the guest ended. What a limit or the host did comes before what the guest made of it.
+fn reason<L>(error: wasmtime::Error, call: &Call<L>, deadline: Duration) -> Reason {
+    if call.overdue() {
+        return Reason::Timeout(deadline);
+    }
+    if let Some((limit, bound)) = call.hit() {
+        return Reason::Limit { limit, bound };
+    }
+    if let Some(LimitReached(limit, bound)) = error.downcast_ref() {
+        return Reason::Limit { limit: *limit, bound: *bound };
+    }
+    if let Some(reason) = engine_limit(&error, call) {
+        return reason;
+    }
+    match error.downcast::<HostError>() {
+        Ok(host) => Reason::Host(host),
+        Err(error) => trap(&error),
+    }
+}
+
+/// Limits that the engine itself enforces.
+fn engine_limit<L>(error: &wasmtime::Error, call: &Call<L>) -> Option<Reason> {
+    let (limit, bound) = if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
+        (Limit::Pool, 0)
+    } else if matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full)) {
+        (Limit::Resources, call.resources_max())
+    } else if error.chain().any(|cause| cause.to_string().contains("fuel allocated for hostcalls")) {
+        (Limit::OutputBytes, call.output_bytes_max()) // the engine gives this error no type
+    } else {
+        return None;
+    };
+    Some(Reason::Limit { limit, bound })
+}
+
+fn trap(error: &wasmtime::Error) -> Reason {
+    let short = escaped(cut(error.root_cause().to_string().lines().next().unwrap_or_default(), TRAP_LINE_BYTES_MAX));
+    Reason::Trap { short, message: cut(&format!("{error:?}"), TRAP_BYTES_MAX).to_owned() }
+}
+
+impl Meters {
+    fn of(plugin: &str) -> Self {
+        let count = |outcome: &'static str| {
+            metrics::counter!("chela_plugin_calls_total", "plugin" => plugin.to_owned(), "outcome" => outcome)
+        };
+        Self {
+            ok: count("ok"),
+            trap: count("trap"),
+            timeout: count("timeout"),
+            limit: count("limit"),
+            host: count("host"),
+            seconds: metrics::histogram!("chela_plugin_call_seconds", "plugin" => plugin.to_owned()),
+        }
+    }
+
+    fn record(&self, began: Instant, error: Option<&Error>) {
+        let counter = match error.map(|error| &*error.reason) {
+            None => &self.ok,
+            Some(Reason::Trap { .. } | Reason::Refused(_)) => &self.trap,
+            Some(Reason::Timeout(_)) => &self.timeout,
+            Some(Reason::Limit { .. }) => &self.limit,
+            Some(Reason::Host(_)) => &self.host,
+        };
+        counter.increment(1);
+        self.seconds.record(began.elapsed());
+    }
+}

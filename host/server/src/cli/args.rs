@@ -1,0 +1,214 @@
+//! What can be said on the command line. `chela help` is read here first, so the words matter.
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const EXAMPLES: &str = "\
+Examples:
+  chela demo                    four agents and a web chat, nothing to configure
+  chela demo --tour             sends a message through every channel and checks the answers
+  chela check                   reads chela.toml, plugins and grants, starts nothing
+  chela up                      serves what chela.toml says
+  chela turn show 0198f3c1…     why one message got the answer it got";
+
+/// A host for sandboxed chat-agent plugins.
+#[derive(Debug, Parser)]
+#[command(name = "chela", version, styles = STYLES, after_help = EXAMPLES, max_term_width = 100)]
+#[command(arg_required_else_help = true, disable_help_subcommand = false)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where the configuration is.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigPath {
+    /// The configuration
+    #[arg(long, short, value_name = "FILE", default_value = "chela.toml")]
+    pub config: PathBuf,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start the host and serve until it is stopped
+    #[command(after_help = "Examples:\n  chela up\n  chela up --config /etc/chela/chela.toml")]
+    Up(ConfigPath),
+
+    /// Read configuration, plugins and grants, and say what is wrong with them
+    #[command(after_help = "Exits 0 if `chela up` would start, 1 if not. Nothing is served, nothing is sent.")]
+    Check(ConfigPath),
+
+    /// Try it: four agents, a web chat, scripted models, nothing to configure
+    #[command(after_help = "Examples:\n  chela demo\n  chela demo --tour\n  chela demo --data ./demo --port 8080")]
+    Demo(Demo),
+
+    /// Talk to an agent in the terminal
+    #[command(after_help = "Examples:\n  chela chat support\n  chela chat hr --message 'How many days of leave do I have?'")]
+    Chat(Chat),
+
+    /// Turns: what happened to a message
+    Turn {
+        /// Which question.
+        #[command(subcommand)]
+        command: TurnCommand,
+    },
+
+    /// Plugins: what is loaded, and what it may touch
+    Plugin {
+        /// Which question.
+        #[command(subcommand)]
+        command: PluginCommand,
+    },
+
+    /// How the host is doing
+    #[command(after_help = "Asks the running host; reads its store if none runs.")]
+    Status {
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigPath,
+        /// One JSON object instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// Measure on this machine
+    Bench {
+        /// What to measure.
+        #[command(subcommand)]
+        command: BenchCommand,
+    },
+
+    /// Compiles one plugin, in a process of its own. Speaks frames on standard input and output.
+    #[command(name = COMPILER, hide = true)]
+    Compiler,
+}
+
+/// The hidden command with which the host starts itself as a compiler.
+pub const COMPILER: &str = "compile-plugin";
+
+/// `chela demo`.
+#[derive(Debug, Clone, Args)]
+pub struct Demo {
+    /// Send messages through every channel, check the answers, print a record for each, and exit
+    #[arg(long)]
+    pub tour: bool,
+    /// Keep the data here instead of in a temporary folder
+    #[arg(long, value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
+    /// Port of the web chat; 0 takes any that is free
+    #[arg(long, default_value_t = 7878)]
+    pub port: u16,
+}
+
+/// `chela chat`.
+#[derive(Debug, Clone, Args)]
+pub struct Chat {
+    /// The agent, as the configuration names it
+    #[arg(value_name = "AGENT")]
+    pub agent: String,
+    /// Say this, print the answer and exit
+    #[arg(long, short, value_name = "TEXT")]
+    pub message: Option<String>,
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigPath,
+}
+
+/// `chela turn …`.
+#[derive(Debug, Subcommand)]
+pub enum TurnCommand {
+    /// Show a turn's decision record: who answered, why, and what it cost
+    #[command(after_help = "Examples:\n  chela turn show 0198f3c1a2b37c4d8e9f0a1b2c3d4e5f\n  chela turn show 0198f3c1a2b37c4d8e9f0a1b2c3d4e5f --content")]
+    Show {
+        /// The turn's id
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Also show what was said
+        #[arg(long)]
+        content: bool,
+        /// One JSON object instead of a page
+        #[arg(long)]
+        json: bool,
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigPath,
+    },
+}
+
+/// `chela plugin …`.
+#[derive(Debug, Subcommand)]
+pub enum PluginCommand {
+    /// List the plugins that the configuration names
+    List {
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigPath,
+        /// One JSON object instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what one plugin is and what it may touch, without running it
+    #[command(after_help = "Examples:\n  chela plugin inspect builtin:slack\n  chela plugin inspect ./plugins/my-router")]
+    Inspect {
+        /// `builtin:NAME` or a plugin's folder
+        #[arg(value_name = "SOURCE")]
+        source: String,
+        /// One JSON object instead of a page
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `chela bench …`.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// A fresh sandbox for each call, against a warm one and against bare wasmtime
+    Sandbox(Bench),
+    /// Whole messages, from signed webhook to delivered answer, durable
+    Host(Bench),
+}
+
+/// Options of every measurement.
+#[derive(Debug, Clone, Args)]
+pub struct Bench {
+    /// Seconds to measure
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub seconds: u64,
+    /// One JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_compiler_is_found_and_not_shown() {
+        assert!(matches!(Cli::parse_from(["chela", COMPILER]).command, Command::Compiler));
+        assert!(!Cli::command().render_long_help().to_string().contains(COMPILER));
+    }
+
+    #[test]
+    fn every_command_has_words() {
+        for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+        }
+    }
+}

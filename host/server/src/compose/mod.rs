@@ -1,0 +1,183 @@
+//! The one composition root: from the configuration as it runs to rooms that stand on each other.
+//!
+//! Every room has its own `Config`; this is the only place that knows all of them.
+
+mod keys;
+mod knowledge;
+mod rooms;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use chela_egress::Egress;
+use chela_engine::{Engine, Rooms};
+use chela_gateway::Gateway;
+use chela_sandbox::{Compiler, Progress, Sandbox};
+use chela_store::Store;
+use chela_types::{AgentId, ChannelId, Clock, Digest, SystemClock, TenantId};
+use secrecy::SecretString;
+
+use crate::config::Config;
+
+pub use rooms::terminal;
+
+/// Why the host could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file of the host's own could not be read or written.
+    #[error("could not {what} {path}")]
+    File {
+        /// `read`, `write` …
+        what: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// A key file holds something else.
+    #[error("{0} does not hold a key; move it away, and the host makes a new one")]
+    Key(PathBuf),
+    /// Something that the configuration names is not in this program.
+    #[error("{0}")]
+    Configuration(String),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] chela_store::Error),
+    /// The way out.
+    #[error(transparent)]
+    Egress(#[from] chela_egress::Error),
+    /// Models.
+    #[error(transparent)]
+    Gateway(#[from] chela_gateway::Error),
+    /// Plugins' engine.
+    #[error("the sandbox could not be prepared")]
+    Sandbox(#[source] chela_sandbox::HostError),
+    /// A plugin was refused, or the configuration cannot run.
+    #[error(transparent)]
+    Engine(#[from] chela_engine::Error),
+}
+
+/// What the configuration does not say.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// This program: it is started again as the compiler of plugins.
+    pub program: PathBuf,
+    /// Arguments that make it a compiler.
+    pub compiler: Vec<String>,
+}
+
+impl Surroundings {
+    /// The running program with its hidden subcommand.
+    ///
+    /// # Errors
+    /// [`Error::File`] if the system does not tell where the program is.
+    pub fn of_this_program() -> Result<Self, Error> {
+        let failed = |source| Error::File { what: "find", path: PathBuf::from("this program"), source };
+        let program = std::env::current_exe().map_err(failed)?;
+        Ok(Self { program, compiler: vec![crate::cli::COMPILER.to_owned()] })
+    }
+}
+
+/// The rooms, put together.
+#[derive(Debug)]
+pub struct Composed {
+    /// What takes messages and runs turns.
+    pub engine: Engine,
+    /// What is kept.
+    pub store: Store,
+    /// The way out.
+    pub egress: Egress,
+    /// Plugins.
+    pub sandbox: Sandbox,
+    /// The organisation.
+    pub tenant: TenantId,
+    /// The admin listener's token.
+    pub admin_token: SecretString,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What is told while plugins load: what a plugin serves, and how far it is.
+pub type OnProgress<'a> = &'a (dyn Fn(&str, Progress) + Send + Sync);
+
+/// Opens the store, connects the rooms, loads every plugin.
+///
+/// # Errors
+/// [`Error`]; nothing runs then.
+pub async fn compose(
+    config: &Config,
+    surroundings: &Surroundings,
+    progress: OnProgress<'_>,
+) -> Result<Composed, Error> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let tenant = TenantId::default_tenant();
+    let store = Store::open(rooms::store(config), Arc::clone(&clock)).await?;
+    let egress = Egress::new(rooms::egress(config))?;
+    let gateway = Gateway::new(rooms::gateway(config)?, store.clone(), &egress, Arc::clone(&clock))?;
+    let sandbox = Sandbox::new(sandbox(config, surroundings)).map_err(Error::Sandbox)?;
+    let knowledge = learn(config, &store, &tenant).await?;
+    let session_key = keys::session_key(&config.store.folder)?;
+    let engine_config = rooms::engine(config, &tenant, &knowledge, session_key)?;
+    let below = Rooms {
+        store: store.clone(),
+        gateway,
+        sandbox: sandbox.clone(),
+        egress: egress.clone(),
+        clock: Arc::clone(&clock),
+    };
+    let engine = Engine::start(engine_config, below, progress).await?;
+    let admin_token = match &config.server.admin_token {
+        Some(token) => token.clone(),
+        None => keys::admin_token(&config.store.folder)?,
+    };
+    Ok(Composed { engine, store, egress, sandbox, tenant, admin_token, clock })
+}
+
+/// The sandbox's configuration; compiled plugins lie in the data folder.
+fn sandbox(config: &Config, surroundings: &Surroundings) -> chela_sandbox::Config {
+    let compiler = Compiler::new(&surroundings.program, &surroundings.compiler);
+    chela_sandbox::Config::new(config.store.folder.join("plugins"), compiler)
+}
+
+/// A sandbox of its own, for `chela check`: it reads and refuses, and runs nothing.
+///
+/// # Errors
+/// [`Error::Sandbox`].
+pub fn checking_sandbox(config: &Config, surroundings: &Surroundings) -> Result<Sandbox, Error> {
+    Sandbox::new(sandbox(config, surroundings)).map_err(Error::Sandbox)
+}
+
+/// Each agent's documents, put into the store unless they are there.
+async fn learn(
+    config: &Config,
+    store: &Store,
+    tenant: &TenantId,
+) -> Result<BTreeMap<AgentId, (String, Digest)>, Error> {
+    let mut known = BTreeMap::new();
+    for (agent, of) in &config.agents {
+        let Some(folder) = &of.knowledge else { continue };
+        let documents = knowledge::read(folder)?;
+        let collection = format!("agent/{agent}");
+        let digest = documents.digest;
+        let passages = documents.passages.len();
+        if store.knowledge_replace(tenant, &collection, digest, documents.passages).await? {
+            tracing::info!(%agent, passages, "documents are read anew");
+        }
+        known.insert(agent.clone(), (collection, digest));
+    }
+    Ok(known)
+}
+
+/// What `chela check` looks at beyond the file: every plugin that something uses, with its grants.
+///
+/// # Errors
+/// As for [`compose`].
+pub fn plugins_to_check(config: &Config) -> Result<Vec<rooms::Use>, Error> {
+    rooms::uses(config)
+}
+
+/// The operator's own channel to an agent, for the terminal.
+pub fn terminal_channel(agent: &AgentId) -> Option<ChannelId> {
+    terminal(agent)
+}

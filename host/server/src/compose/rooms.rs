@@ -1,0 +1,358 @@
+//! Each room's configuration, from the one that the operator wrote.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use chela_engine::{
+    AgentConfig, Ambiguous, ChannelConfig, DeliveryConfig, Origin, PluginConfig, RoutingConfig,
+};
+use chela_gateway::{ModelName, ProviderLimits};
+use chela_sandbox::{Grants, Manifest, PluginKind};
+use chela_types::{AgentId, ChannelId, Digest, PluginId, TenantId, TierId, Tokens};
+use serde_json::{Map, Value};
+
+use super::Error;
+use crate::config::{
+    Agent, Channel, Config, DeliveryPolicy, Limits, Plugin, ProviderKind, Reach, Script, Source, Window,
+};
+
+/// The adapter of the operator's own terminal, and its name among the plugins.
+const TERMINAL: (&str, &str) = ("web-chat", "chela-terminal");
+
+pub(super) fn store(config: &Config) -> chela_store::Config {
+    let given = &config.store;
+    chela_store::Config {
+        commit_batch_max: given.commit_batch_max,
+        commit_queue_max: given.commit_queue_max,
+        lease: given.lease,
+        readers: given.readers,
+        memory_value_bytes_max: given.memory_value_bytes_max,
+        ..chela_store::Config::new(&given.folder)
+    }
+}
+
+pub(super) fn egress(config: &Config) -> chela_egress::Config {
+    let given = &config.egress;
+    chela_egress::Config {
+        allow_loopback: given.allow_loopback,
+        allow_private: given.allow_private,
+        connect_timeout: given.connect_timeout,
+        idle_timeout: given.idle_timeout,
+        total_timeout: given.total_timeout,
+        response_bytes_max: given.response_bytes_max,
+        idle_per_host_max: given.idle_connections_max,
+        ..chela_egress::Config::standard()
+    }
+}
+
+pub(super) fn gateway(config: &Config) -> Result<chela_gateway::Config, Error> {
+    let mut providers = Vec::new();
+    for (name, given) in &config.providers {
+        let kind = match &given.kind {
+            ProviderKind::OpenAi(at) => {
+                chela_gateway::ProviderKind::OpenAi { url: at.url.clone(), key: at.key.clone() }
+            }
+            ProviderKind::Anthropic(at) => {
+                chela_gateway::ProviderKind::Anthropic { url: at.url.clone(), key: at.key.clone() }
+            }
+            ProviderKind::Scripted(given) => chela_gateway::ProviderKind::Scripted(script(name, given)?),
+        };
+        let limits = ProviderLimits {
+            first_token: given.first_token,
+            idle: given.idle_timeout,
+            total: given.total_timeout,
+            concurrent_max: given.concurrency,
+        };
+        providers.push(chela_gateway::Provider { name: name.clone(), kind, prices: given.prices.clone(), limits });
+    }
+    let tier = |(id, given): (&TierId, &crate::config::Tier)| chela_gateway::Tier {
+        id: id.clone(),
+        chain: given
+            .chain
+            .iter()
+            .map(|model| ModelName { provider: model.provider.clone(), model: model.model.clone() })
+            .collect(),
+        max_output: Tokens(u64::from(given.max_output_tokens)),
+        first_token: given.first_token,
+    };
+    Ok(chela_gateway::Config {
+        providers,
+        tiers: config.tiers.iter().map(tier).collect(),
+        budgets: budgets(config),
+        cache: chela_gateway::Cache {
+            enabled: config.cache.enabled,
+            entries_max: config.cache.entries_max,
+            bytes_max: config.cache.bytes_max,
+            ttl: config.cache.ttl,
+        },
+        unknown_price: chela_gateway::UnknownPrice::Refuse,
+        attempts_max: chela_gateway::defaults::ATTEMPTS_MAX,
+        cooldown_max: chela_gateway::defaults::COOLDOWN_MAX,
+    })
+}
+
+fn budgets(config: &Config) -> chela_gateway::Budgets {
+    let window = match config.budget.window {
+        Window::Day => chela_gateway::Window::Day,
+        Window::Month => chela_gateway::Window::Month,
+    };
+    let limit = |amount| chela_gateway::Limit { amount, window };
+    let own = |(name, agent): (&AgentId, &Agent)| Some((name.clone(), limit(agent.budget?)));
+    chela_gateway::Budgets {
+        agent: config.budget.agent.map(limit),
+        agents: config.agents.iter().filter_map(own).collect(),
+        user: config.budget.user.map(limit),
+        global: config.budget.global.map(limit),
+    }
+}
+
+fn script(provider: &str, given: &Script) -> Result<chela_gateway::Script, Error> {
+    let (text, from) = match given {
+        Script::Builtin(name) if name == "demo" => {
+            (chela_bundle::document("model.toml").unwrap_or_default(), "builtin:demo".to_owned())
+        }
+        Script::Builtin(name) => {
+            return Err(Error::Configuration(format!(
+                "chela.toml: [provider.{provider}] script names `builtin:{name}`; there is `builtin:demo`"
+            )));
+        }
+        Script::File { path, text } => (text.as_str(), path.display().to_string()),
+    };
+    toml::from_str(text).map_err(|error| {
+        Error::Configuration(format!("chela.toml: [provider.{provider}] script {from} cannot be read: {error}"))
+    })
+}
+
+/// The engine's configuration, with a terminal channel for each agent beside those of the operator.
+pub(super) fn engine(
+    config: &Config,
+    tenant: &TenantId,
+    knowledge: &BTreeMap<AgentId, (String, Digest)>,
+    session_key: [u8; 32],
+) -> Result<chela_engine::Config, Error> {
+    let mut plugins = BTreeMap::new();
+    for (name, given) in &config.plugins {
+        plugins.insert(name.clone(), plugin(config, name, given)?);
+    }
+    let mut channels: BTreeMap<_, _> =
+        config.channels.iter().map(|(name, given)| (name.clone(), channel(given))).collect();
+    let terminal_plugin = PluginId::new(TERMINAL.1).map_err(|error| Error::Configuration(error.to_string()))?;
+    plugins.insert(terminal_plugin.clone(), terminal_adapter(config, &terminal_plugin)?);
+    for agent in config.agents.keys() {
+        if let Some(name) = terminal(agent) {
+            channels.entry(name).or_insert_with(|| terminal_of(agent, &terminal_plugin));
+        }
+    }
+    let mut agents = BTreeMap::new();
+    for (name, given) in &config.agents {
+        agents.insert(name.clone(), agent(given, knowledge.get(name).cloned())?);
+    }
+    Ok(chela_engine::Config {
+        tenant: tenant.clone(),
+        plugins,
+        agents,
+        channels,
+        routing: RoutingConfig {
+            router: config.routing.router.clone(),
+            fallback: config.routing.fallback.clone(),
+            sticky: config.routing.sticky,
+            hand_overs_max: config.routing.max_hand_overs as usize,
+        },
+        delivery: delivery(config),
+        turns_max: config.server.max_turns,
+        lease: config.store.lease,
+        session_key,
+    })
+}
+
+fn delivery(config: &Config) -> DeliveryConfig {
+    let given = &config.delivery;
+    DeliveryConfig {
+        tries_max: given.tries,
+        crashes_max: given.crash_tries,
+        wait_max: given.max_wait,
+        backoff_min: given.backoff_min,
+        backoff_max: given.backoff_max,
+        notice: given.notice.clone(),
+        steps_max: STEPS_MAX,
+    }
+}
+
+/// Requests that one answer may take: 40,000 characters in chunks of 1,000, and room to spare.
+const STEPS_MAX: usize = 64;
+
+fn agent(given: &Agent, knowledge: Option<(String, Digest)>) -> Result<AgentConfig, Error> {
+    let place = |place: &crate::config::Place| Origin { channel: place.channel.clone(), place: place.place.clone() };
+    Ok(AgentConfig {
+        plugin: given.plugin.clone(),
+        department: given.department.clone(),
+        description: given.description.clone(),
+        persona: given.persona.clone(),
+        tier: tier(given)?,
+        tiers_allowed: given.tiers_allowed.iter().cloned().collect(),
+        knowledge,
+        reachable_from: match &given.reach {
+            Reach::Everywhere => None,
+            Reach::Only(places) => Some(places.iter().map(place).collect()),
+        },
+        outsiders: given.outsiders,
+        confidential: given.confidential,
+        rate_per_minute: given.rate_per_minute,
+        concurrency: given.concurrency,
+        history: given.history,
+        config: given.config.clone(),
+    })
+}
+
+/// The agent's tier. One that asks for no model may have none; should it ask, the gateway knows no such tier.
+fn tier(given: &Agent) -> Result<TierId, Error> {
+    match given.tier.as_ref().or_else(|| given.tiers_allowed.first()) {
+        Some(tier) => Ok(tier.clone()),
+        None => TierId::new("none").map_err(|error| Error::Configuration(error.to_string())),
+    }
+}
+
+fn channel(given: &Channel) -> ChannelConfig {
+    ChannelConfig {
+        plugin: given.plugin.clone(),
+        department: given.department.clone(),
+        default_agent: given.default_agent.clone(),
+        routed: true,
+        operator: false,
+        ambiguous: match given.delivery {
+            DeliveryPolicy::AtLeastOnce => Ambiguous::AtLeastOnce,
+            DeliveryPolicy::AtMostOnce => Ambiguous::AtMostOnce,
+        },
+        secrets: given.secrets.clone(),
+        config: given.config.clone(),
+        rate_per_minute: given.rate_per_minute,
+    }
+}
+
+/// The name of the operator's own channel to an agent. Configured names may not begin so: no operator means
+/// this one when he names a channel.
+pub fn terminal(agent: &AgentId) -> Option<ChannelId> {
+    ChannelId::new(format!("chela-terminal-{agent}")).ok()
+}
+
+fn terminal_of(agent: &AgentId, plugin: &PluginId) -> ChannelConfig {
+    ChannelConfig {
+        plugin: plugin.clone(),
+        department: None,
+        default_agent: agent.clone(),
+        routed: false,
+        operator: true,
+        ambiguous: Ambiguous::AtLeastOnce,
+        secrets: BTreeMap::new(),
+        config: Map::new(),
+        rate_per_minute: TERMINAL_RATE_PER_MINUTE,
+    }
+}
+
+/// What a person at a terminal can type, and a script that pipes into it.
+const TERMINAL_RATE_PER_MINUTE: u32 = 600;
+
+fn terminal_adapter(config: &Config, name: &PluginId) -> Result<PluginConfig, Error> {
+    let source = Source::Builtin(TERMINAL.0.to_owned());
+    let none = crate::config::OwnLimits::default();
+    plugin(config, name, &Plugin { source, grants: BTreeSet::new(), limits: none, config: Map::new() })
+}
+
+fn plugin(config: &Config, name: &PluginId, given: &Plugin) -> Result<PluginConfig, Error> {
+    let source = source(name, &given.source)?;
+    let limits = match kind(&source) {
+        Some(PluginKind::Router) => &config.limits.router,
+        Some(PluginKind::Channel) => &config.limits.channel,
+        // An unreadable manifest is refused, with its reason, when it is loaded.
+        Some(PluginKind::Agent) | None => &config.limits.agent,
+    };
+    Ok(PluginConfig {
+        grants: grants(name, &given.grants)?,
+        limits: limits_of(&given.limits.over(limits)),
+        config: given.config.clone(),
+        source,
+    })
+}
+
+fn grants(plugin: &PluginId, names: &BTreeSet<String>) -> Result<Grants, Error> {
+    let names: Vec<Value> = names.iter().map(|name| Value::from(name.as_str())).collect();
+    serde_json::from_value(Value::from(names))
+        .map_err(|error| Error::Configuration(format!("chela.toml: [plugin.{plugin}] grants: {error}")))
+}
+
+fn limits_of(given: &Limits) -> chela_sandbox::Limits {
+    chela_sandbox::Limits {
+        memory_bytes: given.memory_bytes,
+        table_elements: given.table_elements,
+        deadline: given.deadline,
+        host_calls: given.host_calls,
+        log_lines: given.log_lines,
+        input_bytes: given.input_bytes,
+        output_bytes: given.output_bytes,
+        ..chela_sandbox::Limits::STANDARD
+    }
+}
+
+/// Where a plugin comes from, with the bytes of one that this program carries.
+pub(crate) fn source(name: &PluginId, given: &Source) -> Result<chela_sandbox::Source, Error> {
+    match given {
+        Source::Folder(folder) => Ok(chela_sandbox::Source::Folder(folder.clone())),
+        Source::Builtin(builtin) => match chela_bundle::get(builtin) {
+            Some(found) => Ok(chela_sandbox::Source::Embedded {
+                manifest: found.manifest.to_owned(),
+                component: Bytes::from_static(found.component),
+            }),
+            None => {
+                let names: Vec<_> = chela_bundle::all().map(|found| found.name).collect();
+                Err(Error::Configuration(format!(
+                    "chela.toml: [plugin.{name}] source names `builtin:{builtin}`; there are {}",
+                    names.join(", ")
+                )))
+            }
+        },
+    }
+}
+
+/// The kind that a manifest states.
+fn kind(source: &chela_sandbox::Source) -> Option<PluginKind> {
+    let text = match source {
+        chela_sandbox::Source::Embedded { manifest, .. } => manifest.clone(),
+        chela_sandbox::Source::Folder(folder) => std::fs::read_to_string(folder.join("plugin.toml")).ok()?,
+    };
+    Some(Manifest::parse(&text).ok()?.kind)
+}
+
+/// A plugin as something uses it: what `chela check` inspects.
+#[derive(Debug, Clone)]
+pub struct Use {
+    /// `agent hr`, `channel slack`, `routing`.
+    pub by: String,
+    /// Its name.
+    pub plugin: PluginId,
+    /// The kind that this use needs.
+    pub kind: PluginKind,
+    /// Source, grants, limits and configuration.
+    pub config: PluginConfig,
+}
+
+/// Every use of every plugin.
+pub(super) fn uses(config: &Config) -> Result<Vec<Use>, Error> {
+    let mut uses = Vec::new();
+    let mut add = |by: String, name: &PluginId, kind| -> Result<(), Error> {
+        // Unknown names were refused when the file was read.
+        if let Some(given) = config.plugins.get(name) {
+            uses.push(Use { by, plugin: name.clone(), kind, config: plugin(config, name, given)? });
+        }
+        Ok(())
+    };
+    if let Some(router) = &config.routing.router {
+        add("routing".to_owned(), router, PluginKind::Router)?;
+    }
+    for (name, agent) in &config.agents {
+        add(format!("agent {name}"), &agent.plugin, PluginKind::Agent)?;
+    }
+    for (name, channel) in &config.channels {
+        add(format!("channel {name}"), &channel.plugin, PluginKind::Channel)?;
+    }
+    Ok(uses)
+}

@@ -1,0 +1,112 @@
+//! The configuration: `chela.toml`, strict, and the only reader of files and environment.
+//!
+//! What was written (`raw`) becomes what runs ([`Config`]) in three steps: the text is parsed with positions
+//! (`document`), held against the shape of the raw structs (`check`), and resolved (`resolve`). All mistakes
+//! are collected and shown with their lines; secrets are read from where the file says and never shown.
+
+mod check;
+mod document;
+mod prices;
+mod problem;
+mod raw;
+mod reference;
+mod resolve;
+mod resolved;
+mod secret;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+pub use problem::{Code, ConfigError, Problem, Warning};
+pub use reference::reference;
+pub use resolve::Env;
+pub use resolved::{
+    Agent, Budget, Cache, Channel, Config, Delivery, DeliveryPolicy, Department, Egress, Endpoint,
+    KindLimits, Limits, Log, ModelRef, Place, Plugin, PluginKind, Provider, ProviderKind, Reach, Routing,
+    Script, Server, Source, Store, Tier, Window,
+};
+pub use shape::json_schema;
+
+use document::Document;
+use problem::{Note, Problems};
+use raw::Raw;
+use resolve::Resolver;
+
+/// Largest configuration file.
+pub const FILE_BYTES_MAX: u64 = 1_048_576;
+
+/// Reads, checks and resolves the file at `path`. Variables of the environment come through `env`.
+///
+/// # Errors
+/// [`ConfigError`] with every mistake that was found.
+pub fn load(path: &Path, env: Env<'_>) -> Result<(Config, Vec<Warning>), ConfigError> {
+    let name = path.display().to_string();
+    match read(path) {
+        Ok((absolute, text)) => parse(&name, &absolute, &text, env),
+        Err((label, help)) => {
+            let mut problems = Problems::new(&name, String::new());
+            let note = Note::new(Code::Unreadable, format!("{name} cannot be read: {label}"), "");
+            problems.error(None, note.help(help));
+            Err(failed(&name, problems))
+        }
+    }
+}
+
+/// The file's absolute path and its text; or why not, and what to do.
+fn read(path: &Path) -> Result<(PathBuf, String), (String, &'static str)> {
+    let io = |error: std::io::Error| (resolve::reason(&error), "name the file with `--config FILE`");
+    let absolute = std::fs::canonicalize(path).map_err(io)?;
+    let meta = std::fs::metadata(&absolute).map_err(io)?;
+    if !meta.is_file() {
+        return Err(("not a file".into(), "name the file itself, not its folder"));
+    }
+    if meta.len() > FILE_BYTES_MAX {
+        return Err((format!("larger than {FILE_BYTES_MAX} bytes"), "is this the right file?"));
+    }
+    let bytes = std::fs::read(&absolute).map_err(io)?;
+    let not_text = |error: std::string::FromUtf8Error| {
+        let at = error.utf8_error().valid_up_to();
+        (format!("not UTF-8 at byte {at}"), "save it as UTF-8")
+    };
+    Ok((absolute, String::from_utf8(bytes).map_err(not_text)?))
+}
+
+/// As [`load`], for a text that was read from `file`.
+fn parse(name: &str, file: &Path, text: &str, env: Env<'_>) -> Result<(Config, Vec<Warning>), ConfigError> {
+    let (document, errors) = Document::parse(text);
+    let mut problems = Problems::new(name, secret::blotted(text, document.root(), !errors.is_empty()));
+    // The first alone: those after it are mostly its echoes.
+    if let Some(error) = errors.first() {
+        let note = Note::new(Code::Syntax, format!("{name} is not valid TOML: {}", error.message()), "here");
+        problems.error(error.span(), note);
+    }
+    if errors.is_empty() {
+        check::check(document.root(), &shape::shape(), &mut problems);
+    }
+    if problems.any() {
+        return Err(failed(name, problems));
+    }
+    let raw: Raw = match toml::from_str(text) {
+        Ok(raw) => raw,
+        Err(error) => {
+            // The check knows every shape; serde's own message could repeat a secret.
+            let note = Note::new(Code::WrongType, "a value does not have the type of its key", "this one");
+            problems.error(error.span(), note);
+            return Err(failed(name, problems));
+        }
+    };
+    let base = file.parent().unwrap_or(Path::new("/"));
+    let mut resolver = Resolver { document: &document, problems: &mut problems, env, base };
+    let config = resolver.config(&raw, file.to_owned(), text);
+    let warnings = problems.finish()?;
+    match config {
+        Some(config) => Ok((config, warnings)),
+        None => Err(ConfigError::unexplained(name)),
+    }
+}
+
+fn failed(name: &str, problems: Problems) -> ConfigError {
+    problems.finish().err().unwrap_or_else(|| ConfigError::unexplained(name))
+}

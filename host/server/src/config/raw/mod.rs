@@ -1,0 +1,55 @@
+//! `chela.toml` as it is written: the one source of the keys, their types, defaults, bounds and meaning.
+//!
+//! Three things are made from these structs: serde reads the file with them, the JSON schema (and with it
+//! the check that names unknown keys) comes from them, and so does the reference in `docs/`. A key that is
+//! not here does not exist. Nothing is looked up or resolved here; see `resolve`.
+
+mod host;
+mod models;
+mod team;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub(super) use host::{Delivery, Egress, KindLimits, Limits, Log, Server, Store};
+pub(super) use models::{Budget, Cache, Provider, ProviderKind, Tier, Window};
+pub(super) use team::{Agent, Channel, DeliveryPolicy, Department, Grant, Isolation, Plugin, Routing};
+
+/// Tables and values that a plugin gets as they are.
+pub(super) type Free = toml::Table;
+
+/// The whole file.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Raw {
+    /// Listeners, log and shutdown of this process.
+    pub(super) server: Server,
+    /// Where messages, answers and money are kept.
+    pub(super) store: Store,
+    /// What this process may call over the network.
+    pub(super) egress: Egress,
+    /// Model providers by name.
+    pub(super) provider: BTreeMap<String, Provider>,
+    /// Tiers by name: each a chain of models, the first that works answers.
+    pub(super) tier: BTreeMap<String, Tier>,
+    /// What model calls may cost. Every budget that applies to a call must have room for it.
+    pub(super) budget: Budget,
+    /// Answers that are given again to the same question.
+    pub(super) cache: Cache,
+    /// Plugins by name.
+    pub(super) plugin: BTreeMap<String, Plugin>,
+    /// Departments by name.
+    pub(super) department: BTreeMap<String, Department>,
+    /// Agents by name.
+    pub(super) agent: BTreeMap<String, Agent>,
+    /// Channel accounts by name. The webhook of a channel is `/channels/NAME`.
+    pub(super) channel: BTreeMap<String, Channel>,
+    /// Which agent gets a message.
+    pub(super) routing: Routing,
+    /// How often and how long an answer is tried.
+    pub(super) delivery: Delivery,
+    /// What one call of a plugin may use, for each kind of plugin.
+    pub(super) limits: Limits,
+}

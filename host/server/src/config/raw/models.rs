@@ -1,0 +1,158 @@
+//! The tables about models and money: `provider`, `tier`, `budget`, `cache`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Which wire format a provider speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum ProviderKind {
+    /// OpenAI chat completions; also vLLM, Ollama, OpenRouter and others.
+    Openai,
+    /// Anthropic messages.
+    Anthropic,
+    /// Answers from a script, offline: for demos and tests.
+    Scripted,
+}
+
+/// A model provider.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Provider {
+    /// Which wire format it speaks.
+    pub(in crate::config) kind: ProviderKind,
+    /// Base address; left out, it is the vendor's own. Beginning with `https://`; with `http://` a key goes to this machine only.
+    #[schemars(extend("format" = "url"))]
+    pub(in crate::config) url: Option<String>,
+    /// Key. Needed unless `url` names a server of one's own.
+    #[schemars(extend("format" = "secret"))]
+    pub(in crate::config) key: Option<String>,
+    /// What a scripted provider says: `builtin:NAME`, or a file.
+    #[schemars(extend("format" = "path"))]
+    pub(in crate::config) script: Option<String>,
+    /// Time to the first token; later, the next model of the chain is asked.
+    #[serde(default = "first_token_s")]
+    #[schemars(range(min = 1, max = 600))]
+    pub(in crate::config) first_token_s: u64,
+    /// Silence within an answer that ends it.
+    #[serde(default = "idle_timeout_s")]
+    #[schemars(range(min = 1, max = 600))]
+    pub(in crate::config) idle_timeout_s: u64,
+    /// Time for a whole answer.
+    #[serde(default = "total_timeout_s")]
+    #[schemars(range(min = 1, max = 3_600))]
+    pub(in crate::config) total_timeout_s: u64,
+    /// Calls at once; the others wait for as long as `first_token_s` allows.
+    #[serde(default = "concurrency")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(in crate::config) concurrency: u32,
+    /// Prices by model. Needed for each model that a tier uses and that Chela does not know the price of.
+    #[serde(default)]
+    pub(in crate::config) price: BTreeMap<String, Price>,
+}
+
+fn first_token_s() -> u64 {
+    15
+}
+fn idle_timeout_s() -> u64 {
+    20
+}
+fn total_timeout_s() -> u64 {
+    180
+}
+fn concurrency() -> u32 {
+    256
+}
+
+/// US dollars for a million tokens, as decimal texts such as `"0.15"`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Price {
+    /// Input tokens.
+    #[schemars(extend("format" = "dollars"))]
+    pub(in crate::config) input: String,
+    /// Input tokens that the provider read from its own cache; left out, they cost as much as the others.
+    #[schemars(extend("format" = "dollars"))]
+    pub(in crate::config) cached: Option<String>,
+    /// Output tokens.
+    #[schemars(extend("format" = "dollars"))]
+    pub(in crate::config) output: String,
+}
+
+/// A tier.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Tier {
+    /// `PROVIDER/MODEL`, in the order in which they are asked.
+    #[schemars(length(min = 1, max = 8))]
+    pub(in crate::config) chain: Vec<String>,
+    /// Most tokens of one answer.
+    #[serde(default = "max_output_tokens")]
+    #[schemars(range(min = 1, max = 131_072))]
+    pub(in crate::config) max_output_tokens: u32,
+    /// Time to the first token for this tier; left out, each provider's own.
+    #[schemars(range(min = 1, max = 600))]
+    pub(in crate::config) first_token_s: Option<u64>,
+}
+
+fn max_output_tokens() -> u32 {
+    1_024
+}
+
+/// How long a budget lasts. Windows begin at midnight UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum Window {
+    /// A calendar day.
+    Day,
+    /// A calendar month.
+    Month,
+}
+
+/// What model calls may cost in a window, in US dollars: a decimal text such as `"5.00"`, or `"unlimited"`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Budget {
+    /// For each agent, unless it has a budget of its own.
+    #[schemars(extend("format" = "budget"))]
+    pub(in crate::config) agent: String,
+    /// For each person.
+    #[schemars(extend("format" = "budget"))]
+    pub(in crate::config) user: String,
+    /// For all together.
+    #[schemars(extend("format" = "budget"))]
+    pub(in crate::config) global: String,
+    /// How long a budget lasts. Windows begin at midnight UTC.
+    pub(in crate::config) window: Window,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { agent: "20.00".into(), user: "2.00".into(), global: "50.00".into(), window: Window::Day }
+    }
+}
+
+/// Answers that are given again to the same question. Confidential agents never use it.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Cache {
+    /// Switches it on.
+    pub(in crate::config) enabled: bool,
+    /// Answers kept at most.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(in crate::config) entries_max: u64,
+    /// Bytes of all answers together.
+    #[schemars(range(min = 1_024, max = 17_179_869_184_u64))]
+    pub(in crate::config) bytes_max: u64,
+    /// How long an answer is given again.
+    #[schemars(range(min = 1, max = 2_592_000))]
+    pub(in crate::config) ttl_s: u64,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { enabled: true, entries_max: 100_000, bytes_max: 67_108_864, ttl_s: 86_400 }
+    }
+}

@@ -1,0 +1,182 @@
+//! `server`, `store`, `egress`, `delivery`, `limits`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{At, Resolver, dotted, size};
+use crate::config::problem::{Code, Note};
+use crate::config::raw::{self, Raw};
+use crate::config::resolved::{Delivery, Egress, KindLimits, Limits, Log, Server, Store};
+
+impl Resolver<'_> {
+    pub(super) fn server(&mut self, raw: &Raw) -> Option<Server> {
+        let raw = &raw.server;
+        let public = self.address(&["server", "public"], &raw.public);
+        let admin = self.address(&["server", "admin"], &raw.admin);
+        let admin_token =
+            raw.admin_token.as_deref().and_then(|text| self.secret(&["server", "admin_token"], text));
+        if admin.is_some_and(|admin| !admin.ip().is_loopback()) && !raw.admin_allow_public {
+            let message = "the admin listener would be reachable from other machines";
+            let note = Note::new(Code::AdminPublic, message, "not a loopback address");
+            let help = "use `127.0.0.1:8081`, or set `admin_allow_public = true` if this is meant";
+            self.fail(&["server", "admin"], note.help(help));
+        }
+        if admin.is_some() && public == admin && admin.is_some_and(|admin| admin.port() != 0) {
+            let note = Note::new(Code::Duplicate, "both listeners have the same address", "same as `public`");
+            self.fail(&["server", "admin"], note.help("give the admin listener a port of its own"));
+        }
+        Some(Server {
+            public: public?,
+            admin: admin?,
+            admin_token,
+            body_bytes_max: size(raw.body_bytes_max),
+            request_timeout: seconds(raw.request_timeout_s),
+            requests_max: size(raw.requests_max),
+            rate_per_minute: raw.rate_per_minute,
+            rate_burst: raw.rate_burst,
+            log: match raw.log {
+                raw::Log::Pretty => Log::Pretty,
+                raw::Log::Json => Log::Json,
+            },
+            drain: seconds(raw.drain_s),
+            max_turns: size(raw.max_turns),
+        })
+    }
+
+    fn address(&mut self, at: At<'_>, text: &str) -> Option<SocketAddr> {
+        let address = text.parse().ok();
+        if address.is_none() {
+            let message = format!("`{}` must be an address with a port", dotted(at));
+            let note = Note::new(Code::WrongValue, message, "not an address");
+            self.fail(at, note.help("numbers, not names: `127.0.0.1:8080`, `0.0.0.0:8080` or `[::]:8080`"));
+        }
+        address
+    }
+
+    pub(super) fn store(&mut self, raw: &Raw) -> Option<Store> {
+        let raw = &raw.store;
+        let at: At<'_> = &["store", "url"];
+        let folder = match raw.url.split_once(':') {
+            Some(("sqlite", folder)) => self.path(at, folder.strip_prefix("//").unwrap_or(folder)),
+            Some(("postgres" | "postgresql", _)) => {
+                let note = Note::new(Code::NotYetServed, "PostgreSQL is not served yet", "not yet");
+                self.fail(at, note.help("use a data folder on this machine: `url = \"sqlite:chela-data\"`"));
+                None
+            }
+            _ => {
+                let note = Note::new(Code::WrongValue, "`store.url` names no known store", "unknown store");
+                self.fail(at, note.help("write `sqlite:FOLDER`"));
+                None
+            }
+        };
+        Some(Store {
+            folder: folder?,
+            commit_batch_max: size(raw.commit_batch_max),
+            commit_queue_max: size(raw.commit_queue_max),
+            commit_wait: seconds(raw.commit_wait_s),
+            lease: seconds(raw.lease_s),
+            readers: size(raw.readers),
+            memory_value_bytes_max: size(raw.memory_value_bytes_max),
+            memory_keys_max: size(raw.memory_keys_max),
+        })
+    }
+
+    pub(super) fn egress(&mut self, raw: &Raw) -> Egress {
+        let raw = &raw.egress;
+        let times = [
+            ("connect_timeout_s", raw.connect_timeout_s),
+            ("first_byte_timeout_s", raw.first_byte_timeout_s),
+            ("idle_timeout_s", raw.idle_timeout_s),
+        ];
+        for (key, time) in times {
+            self.within((&["egress", key], time), (&["egress", "total_timeout_s"], raw.total_timeout_s));
+        }
+        Egress {
+            allow_loopback: raw.allow_loopback,
+            allow_private: raw.allow_private,
+            connect_timeout: seconds(raw.connect_timeout_s),
+            first_byte_timeout: seconds(raw.first_byte_timeout_s),
+            total_timeout: seconds(raw.total_timeout_s),
+            idle_timeout: seconds(raw.idle_timeout_s),
+            response_bytes_max: size(raw.response_bytes_max),
+            in_flight_max: size(raw.in_flight_max),
+            idle_connections_max: size(raw.idle_connections_max),
+        }
+    }
+
+    pub(super) fn delivery(&mut self, raw: &Raw) -> Delivery {
+        let raw = &raw.delivery;
+        self.within(
+            (&["delivery", "backoff_min_s"], raw.backoff_min_s),
+            (&["delivery", "backoff_max_s"], raw.backoff_max_s),
+        );
+        let max_wait = seconds(raw.max_wait_h.saturating_mul(3_600));
+        self.within(
+            (&["delivery", "backoff_max_s"], raw.backoff_max_s),
+            (&["delivery", "max_wait_h"], max_wait.as_secs()),
+        );
+        if raw.notice.trim().is_empty() {
+            let note = Note::new(Code::WrongValue, "`delivery.notice` must say something", "empty");
+            self.fail(&["delivery", "notice"], note);
+        }
+        Delivery {
+            tries: raw.tries,
+            crash_tries: raw.crash_tries,
+            max_wait,
+            backoff_min: seconds(raw.backoff_min_s),
+            backoff_max: seconds(raw.backoff_max_s),
+            steps_max: size(raw.steps_max),
+            notice: raw.notice.clone(),
+        }
+    }
+
+    /// One time must not be longer than another, both in seconds.
+    pub(super) fn within(&mut self, (at, short): (At<'_>, u64), (outer, long): (At<'_>, u64)) {
+        if short <= long {
+            return;
+        }
+        let message = format!("`{}` must not be longer than `{}`", dotted(at), dotted(outer));
+        let label = format!("{short} s, but the other is {long} s");
+        // Shown where something is written: one of the two may be a default.
+        let place = if self.document.is_written(at) { at } else { outer };
+        self.fail(place, Note::new(Code::TimeoutConflict, message, label));
+    }
+
+    /// Routers and channels translate: they must end well within a lease. An agent may wait for a model
+    /// longer than that, because its lease is renewed while it runs.
+    pub(super) fn limits(&mut self, raw: &Raw) -> KindLimits {
+        let limits = KindLimits {
+            router: over(&raw.limits.router, &Limits::ROUTER),
+            agent: over(&raw.limits.agent, &Limits::AGENT),
+            channel: over(&raw.limits.channel, &Limits::CHANNEL),
+        };
+        let lease = seconds(raw.store.lease_s);
+        for (kind, deadline) in [("router", limits.router.deadline), ("channel", limits.channel.deadline)] {
+            if deadline >= lease {
+                let at = ["limits", kind, "deadline_ms"];
+                let message = format!("`{}` must be shorter than `store.lease_s`", dotted(&at));
+                let label = format!("{} ms, but the lease is {} s", deadline.as_millis(), lease.as_secs());
+                self.fail(&at, Note::new(Code::TimeoutConflict, message, label));
+            }
+        }
+        limits
+    }
+}
+
+/// Limits as written, above others.
+pub(super) fn over(raw: &raw::KindLimits, kind: &Limits) -> Limits {
+    Limits {
+        memory_bytes: raw.memory_bytes.map_or(kind.memory_bytes, size),
+        table_elements: raw.table_elements.map_or(kind.table_elements, size),
+        deadline: raw.deadline_ms.map_or(kind.deadline, Duration::from_millis),
+        host_calls: raw.host_calls.unwrap_or(kind.host_calls),
+        log_lines: raw.log_lines.unwrap_or(kind.log_lines),
+        input_bytes: raw.input_bytes.map_or(kind.input_bytes, size),
+        output_bytes: raw.output_bytes.map_or(kind.output_bytes, size),
+    }
+}
+
+/// Seconds as a duration.
+pub(super) fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}

@@ -1,0 +1,302 @@
+//! From what was written to what runs: references, secrets, paths, amounts, and sense.
+//!
+//! Each step reports what it finds and goes on, so that one run shows every mistake. A step that failed
+//! gives nothing; the whole gives a [`Config`] only if no step failed.
+
+mod host;
+mod models;
+mod team;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Component, Path, PathBuf};
+
+use chela_types::{Digest, Money};
+use secrecy::SecretString;
+use serde_json::{Map, Value};
+
+use super::document::{Document, dotted};
+use super::problem::{Code, Note, Problems, suggest};
+use super::raw::{Free, Raw};
+use super::resolved::Config;
+use super::secret::{self, Reference};
+
+/// Looks up a variable of the environment.
+pub type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
+
+/// A path of keys.
+type At<'p> = &'p [&'p str];
+
+/// What every step needs.
+pub(super) struct Resolver<'r> {
+    /// Where keys stand.
+    pub(super) document: &'r Document<'r>,
+    /// Where problems go.
+    pub(super) problems: &'r mut Problems,
+    /// The environment.
+    pub(super) env: Env<'r>,
+    /// The folder of the file, absolute.
+    pub(super) base: &'r Path,
+}
+
+impl Resolver<'_> {
+    /// All of it; nothing if there was a mistake.
+    pub(super) fn config(&mut self, raw: &Raw, file: PathBuf, text: &str) -> Option<Config> {
+        if raw.agent.is_empty() {
+            let note = Note::new(Code::NoAgent, format!("{} configures no agent", self.problems.file()), "");
+            self.problems.error(None, note.help("add a table `[agent.NAME]` with the key `plugin`"));
+        }
+        let server = self.server(raw);
+        let store = self.store(raw);
+        let egress = self.egress(raw);
+        let delivery = self.delivery(raw);
+        let limits = self.limits(raw);
+        let providers = self.providers(raw);
+        let tiers = self.tiers(raw);
+        let budget = self.budget(raw);
+        let cache = self.cache(raw);
+        let plugins = self.plugins(raw, &limits);
+        let departments = self.departments(raw);
+        let agents = self.agents(raw);
+        let routing = self.routing(raw);
+        let channels = self.channels(raw);
+        self.reachability(raw, &agents);
+        if self.problems.any() {
+            return None;
+        }
+        let digest = Digest::of("chela configuration file v1", &[text.as_bytes()]);
+        Some(Config {
+            file,
+            digest,
+            server: server?,
+            store: store?,
+            egress,
+            providers,
+            tiers,
+            budget,
+            cache,
+            plugins,
+            departments,
+            agents,
+            channels,
+            routing,
+            delivery,
+            limits,
+        })
+    }
+
+    /// A mistake in the value at `at`.
+    fn fail(&mut self, at: At<'_>, note: Note) {
+        let span = self.document.value(at);
+        self.problems.error(span, note);
+    }
+
+    /// A mistake in the key at `at`, such as a name.
+    fn fail_key(&mut self, at: At<'_>, note: Note) {
+        let span = self.document.key(at);
+        self.problems.error(span, note);
+    }
+
+    /// A doubt about the value at `at`.
+    fn warn(&mut self, at: At<'_>, note: Note) {
+        let span: Option<Range<usize>> = self.document.value(at);
+        self.problems.warning(span, note);
+    }
+
+    /// A table's own name as an id.
+    fn name<T: TryFrom<String>>(&mut self, at: At<'_>) -> Option<T> {
+        let text = at.last().copied().unwrap_or_default();
+        if let Ok(id) = T::try_from(text.to_owned()) {
+            return Some(id);
+        }
+        let note = Note::new(Code::BadName, format!("`{text}` cannot be a name"), "not a valid name");
+        let help = "names are 1 to 64 of a-z, 0-9, `-` and `_`, and start with a letter or digit";
+        self.fail_key(at, note.help(help));
+        None
+    }
+
+    /// The name of another table, which must be there.
+    fn reference<T: TryFrom<String>, V>(
+        &mut self,
+        at: At<'_>,
+        kind: &str,
+        name: &str,
+        known: &BTreeMap<String, V>,
+    ) -> Option<T> {
+        if known.contains_key(name) {
+            // A name that ids don't allow is reported where it is defined.
+            return T::try_from(name.to_owned()).ok();
+        }
+        let note = Note::new(
+            Code::UnknownReference,
+            format!("`{}` names the {kind} `{name}`, which is not configured", dotted(at)),
+            format!("there is no `[{kind}.{name}]`"),
+        );
+        let help = suggest(name, known.keys().map(String::as_str));
+        self.fail(at, note.help(format!("add a table `[{kind}.NAME]`")).maybe_help(help));
+        None
+    }
+
+    /// An amount of dollars.
+    fn dollars(&mut self, at: At<'_>, text: &str) -> Option<Money> {
+        let amount = Money::parse_dollars(text);
+        if amount.is_none() {
+            let message = format!("`{}` must be an amount of US dollars", dotted(at));
+            let note = Note::new(Code::BadAmount, message, "not an amount");
+            let help =
+                "a decimal number that is not negative, with at most nine decimals, such as `\"0.15\"`";
+            self.fail(at, note.help(help));
+        }
+        amount
+    }
+
+    /// A secret, read from where the file says.
+    fn secret(&mut self, at: At<'_>, text: &str) -> Option<SecretString> {
+        let key = dotted(at);
+        let (place, found) = match Reference::parse(text) {
+            None => {
+                let note = Note::new(
+                    Code::SecretInline,
+                    format!("`{key}` must not be written here"),
+                    "inline secret",
+                );
+                let help = "keep it in a variable (`\"env:NAME\"`) or a file (`\"file:PATH\"`); if this file was \
+                            shared, replace the secret";
+                self.fail(at, note.help(help));
+                return None;
+            }
+            Some(Reference::Env(name)) => {
+                (format!("the variable `{name}`"), (self.env)(name).ok_or_else(|| "is not set".to_owned()))
+            }
+            Some(Reference::File(path)) => {
+                let path = self.base.join(path);
+                let shown = self.shown(&path);
+                if secret::world_readable(&path) {
+                    let message = format!("everyone on this machine can read the secret of `{key}`");
+                    let note = Note::new(Code::SecretExposed, message, "readable by others");
+                    self.warn(at, note.help(format!("take that right away: `chmod 600` on {shown}")));
+                }
+                (format!("the file {shown}"), secret::read_file(&path))
+            }
+        };
+        let found = found.and_then(|text| match text.trim_end() {
+            "" => Err("is empty".to_owned()),
+            text => Ok(SecretString::from(text)),
+        });
+        match found {
+            Ok(secret) => Some(secret),
+            Err(why) => {
+                let why = format!("{place} {why}");
+                let note =
+                    Note::new(Code::SecretMissing, format!("the secret of `{key}` is missing: {why}"), why);
+                self.fail(at, note);
+                None
+            }
+        }
+    }
+
+    /// A path as written, absolute; relative ones start, and stay, in the file's folder.
+    fn path(&mut self, at: At<'_>, text: &str) -> Option<PathBuf> {
+        let written = Path::new(text);
+        let upward = written.components().any(|part| part == Component::ParentDir);
+        let path = self.base.join(written);
+        let led_out = written.is_relative()
+            && std::fs::canonicalize(&path).is_ok_and(|real| !real.starts_with(self.base));
+        if text.is_empty() || upward || led_out {
+            let label = match (text.is_empty(), upward) {
+                (true, _) => "empty path",
+                (_, true) => "has `..`",
+                _ => "a symbolic link leads out of the folder",
+            };
+            let message =
+                format!("`{}` must be a path in the configuration's folder, or an absolute one", dotted(at));
+            let note = Note::new(Code::PathEscapes, message, label);
+            self.fail(at, note.help("a path with `..` or a link hides where it leads"));
+            return None;
+        }
+        Some(path)
+    }
+
+    /// A folder that is there.
+    fn folder(&mut self, at: At<'_>, text: &str) -> Option<PathBuf> {
+        let path = self.path(at, text)?;
+        if path.is_dir() {
+            return Some(path);
+        }
+        let label = if path.exists() { "not a folder" } else { "no such folder" };
+        let message = format!("`{}` needs a folder at {}", dotted(at), self.shown(&path));
+        self.fail(at, Note::new(Code::PathUnusable, message, label));
+        None
+    }
+
+    /// The text of a file that belongs to the configuration (persona, script).
+    fn text_file(&mut self, at: At<'_>, text: &str) -> Option<(PathBuf, String)> {
+        let path = self.path(at, text)?;
+        let size = std::fs::metadata(&path).map(|meta| if meta.is_file() { meta.len() } else { u64::MAX });
+        let label = match size {
+            Err(error) => reason(&error),
+            Ok(u64::MAX) => "not a file".to_owned(),
+            Ok(size) if size > TEXT_BYTES_MAX => format!("larger than {TEXT_BYTES_MAX} bytes"),
+            Ok(_) => match std::fs::read_to_string(&path) {
+                Ok(text) => return Some((path, text)),
+                Err(error) => reason(&error),
+            },
+        };
+        let message = format!("`{}` needs a text file at {}", dotted(at), self.shown(&path));
+        self.fail(at, Note::new(Code::PathUnusable, message, label));
+        None
+    }
+
+    /// A path as people know it: seen from the file's folder where it is in there.
+    fn shown(&self, path: &Path) -> String {
+        format!("`{}`", path.strip_prefix(self.base).unwrap_or(path).display())
+    }
+
+    /// A free table as JSON, with a warning for what looks like a secret.
+    fn free(&mut self, at: At<'_>, table: &Free) -> Map<String, Value> {
+        for (key, value) in table {
+            if value.is_str() && secret::sounds_secret(key) {
+                let inner = [at, &[key.as_str()]].concat();
+                let message = format!("`{}` looks like a secret, and the plugin will see it", dotted(&inner));
+                let note = Note::new(Code::SecretInConfig, message, "given to the plugin as it is");
+                let help = "the host can hold it instead: see `secrets` of `[channel.NAME]` and `key` of \
+                            `[provider.NAME]`";
+                self.warn(&inner, note.help(help));
+            }
+        }
+        json_map(table)
+    }
+}
+
+/// Why a file cannot be read, in plain words.
+pub(super) fn reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "not found".into(),
+        other => other.to_string(),
+    }
+}
+
+/// Largest persona or script file.
+const TEXT_BYTES_MAX: u64 = 1_048_576;
+
+fn json_map(table: &Free) -> Map<String, Value> {
+    table.iter().map(|(key, value)| (key.clone(), json(value))).collect()
+}
+
+/// Dates become texts; infinities were refused before.
+fn json(value: &toml::Value) -> Value {
+    match value {
+        toml::Value::String(text) => Value::String(text.clone()),
+        toml::Value::Integer(number) => Value::from(*number),
+        toml::Value::Float(number) => Value::from(*number),
+        toml::Value::Boolean(on) => Value::Bool(*on),
+        toml::Value::Datetime(date) => Value::String(date.to_string()),
+        toml::Value::Array(items) => Value::Array(items.iter().map(json).collect()),
+        toml::Value::Table(table) => Value::Object(json_map(table)),
+    }
+}
+
+/// A byte or element count in the machine's own size.
+fn size(count: impl TryInto<usize>) -> usize {
+    count.try_into().unwrap_or(usize::MAX)
+}

@@ -1,0 +1,293 @@
+//! `provider`, `tier`, `budget`, `cache`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chela_types::{Money, Price, TierId};
+use url::{Host, Url};
+
+use super::host::seconds;
+use super::{At, Resolver, dotted, size};
+use crate::config::prices;
+use crate::config::problem::{Code, Note, nearest};
+use crate::config::raw::{self, Raw};
+use crate::config::resolved::{
+    Budget, Cache, Endpoint, ModelRef, Provider, ProviderKind, Script, Tier, Window,
+};
+
+/// The vendors' own addresses.
+const OPENAI_URL: &str = "https://api.openai.com/v1";
+const ANTHROPIC_URL: &str = "https://api.anthropic.com/v1";
+
+impl Resolver<'_> {
+    pub(super) fn providers(&mut self, raw: &Raw) -> BTreeMap<String, Provider> {
+        let each = |(name, provider): (&String, &raw::Provider)| {
+            Some((name.clone(), self.provider(raw, name, provider)?))
+        };
+        raw.provider.iter().filter_map(each).collect()
+    }
+
+    fn provider(&mut self, raw: &Raw, name: &str, provider: &raw::Provider) -> Option<Provider> {
+        let at: At<'_> = &["provider", name];
+        // Providers have no id of their own; their names are spelled as all names are.
+        self.name::<TierId>(at);
+        let total = provider.total_timeout_s;
+        let times = [("first_token_s", provider.first_token_s), ("idle_timeout_s", provider.idle_timeout_s)];
+        for (key, time) in times {
+            self.within((&["provider", name, key], time), (&["provider", name, "total_timeout_s"], total));
+        }
+        let prices = self.prices(raw, name, provider);
+        let kind = match provider.kind {
+            raw::ProviderKind::Openai => {
+                ProviderKind::OpenAi(self.endpoint(raw, name, (provider, OPENAI_URL))?)
+            }
+            raw::ProviderKind::Anthropic => {
+                ProviderKind::Anthropic(self.endpoint(raw, name, (provider, ANTHROPIC_URL))?)
+            }
+            raw::ProviderKind::Scripted => ProviderKind::Scripted(self.script(name, provider)?),
+        };
+        Some(Provider {
+            kind,
+            first_token: seconds(provider.first_token_s),
+            idle_timeout: seconds(provider.idle_timeout_s),
+            total_timeout: seconds(total),
+            concurrency: size(provider.concurrency),
+            prices,
+        })
+    }
+
+    fn script(&mut self, name: &str, provider: &raw::Provider) -> Option<Script> {
+        for (key, written) in [("url", provider.url.is_some()), ("key", provider.key.is_some())] {
+            if written {
+                self.not_for_kind(&["provider", name, key], "a scripted provider calls nobody");
+            }
+        }
+        let Some(script) = &provider.script else {
+            self.missing(
+                &["provider", name],
+                "script",
+                "a scripted provider needs `script`: `builtin:demo` or a file",
+            );
+            return None;
+        };
+        if let Some(builtin) = script.strip_prefix("builtin:") {
+            return Some(Script::Builtin(builtin.to_owned()));
+        }
+        let (path, text) = self.text_file(&["provider", name, "script"], script)?;
+        Some(Script::File { path, text })
+    }
+
+    fn endpoint(
+        &mut self,
+        raw: &Raw,
+        name: &str,
+        (provider, vendor): (&raw::Provider, &str),
+    ) -> Option<Endpoint> {
+        if provider.script.is_some() {
+            self.not_for_kind(&["provider", name, "script"], "only a scripted provider has a script");
+        }
+        let key = provider.key.as_deref().map(|text| self.secret(&["provider", name, "key"], text));
+        if provider.key.is_none() && provider.url.is_none() {
+            let help = format!("{vendor} needs a key: `key = \"env:NAME\"`");
+            self.missing(&["provider", name], "key", &help);
+            return None;
+        }
+        let at: At<'_> = &["provider", name, "url"];
+        let written = provider.url.as_deref().unwrap_or(vendor);
+        let url = self.url(at, written, key.is_some())?;
+        self.allowed(raw, at, &url);
+        Some(Endpoint { url, key: key.flatten() })
+    }
+
+    fn url(&mut self, at: At<'_>, text: &str, has_key: bool) -> Option<Url> {
+        let key = dotted(at);
+        let parsed = Url::parse(text).ok().filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host());
+        let Some(url) = parsed else {
+            let note =
+                Note::new(Code::WrongValue, format!("`{key}` must be a web address"), "not an address");
+            self.fail(at, note.help("it begins with `https://`"));
+            return None;
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            let note = Note::new(
+                Code::SecretInline,
+                format!("`{key}` has a name or password in it"),
+                "inline secret",
+            );
+            self.fail(at, note.help("use `key = \"env:NAME\"`"));
+            return None;
+        }
+        if url.scheme() == "http" && has_key && !is_loopback(&url) {
+            let message =
+                format!("the key would travel unencrypted to `{}`", url.host_str().unwrap_or_default());
+            self.fail(at, Note::new(Code::InsecureUrl, message, "not encrypted").help("use `https://`"));
+            return None;
+        }
+        Some(url)
+    }
+
+    /// What `[egress]` will refuse later is refused now. Names are looked up later: they may change.
+    fn allowed(&mut self, raw: &Raw, at: At<'_>, url: &Url) {
+        let private = match url.host() {
+            Some(Host::Ipv4(ip)) => ip.is_private(),
+            Some(Host::Ipv6(ip)) => ip.is_unique_local(),
+            _ => false,
+        };
+        let denied = if is_loopback(url) && !raw.egress.allow_loopback {
+            Some("allow_loopback")
+        } else if private && !raw.egress.allow_private {
+            Some("allow_private")
+        } else {
+            None
+        };
+        if let Some(key) = denied {
+            let message = format!("`{}` leads to an address that is not allowed", dotted(at));
+            let note = Note::new(Code::AddressDenied, message, "not allowed");
+            self.fail(at, note.help(format!("if this is meant: `{key} = true` in `[egress]`")));
+        }
+    }
+
+    fn prices(&mut self, raw: &Raw, name: &str, provider: &raw::Provider) -> BTreeMap<String, Price> {
+        let mut prices = BTreeMap::new();
+        for (model, price) in &provider.price {
+            let input = self.dollars(&["provider", name, "price", model, "input"], &price.input);
+            let output = self.dollars(&["provider", name, "price", model, "output"], &price.output);
+            let cached = match &price.cached {
+                Some(text) => self.dollars(&["provider", name, "price", model, "cached"], text),
+                None => input,
+            };
+            if let (Some(input), Some(cached), Some(output)) = (input, cached, output) {
+                prices.insert(model.clone(), Price { input, cached, output });
+            }
+        }
+        let chained =
+            raw.tier.values().flat_map(|tier| &tier.chain).filter_map(|entry| entry.split_once('/'));
+        for (_, model) in
+            chained.filter(|(owner, model)| *owner == name && !provider.price.contains_key(*model))
+        {
+            prices.extend(vendor_price(provider, model).map(|price| (model.to_owned(), price)));
+        }
+        prices
+    }
+
+    pub(super) fn tiers(&mut self, raw: &Raw) -> BTreeMap<TierId, Tier> {
+        let each = |(name, tier): (&String, &raw::Tier)| {
+            let id = self.name(&["tier", name]);
+            let chain = self.chain(raw, name, tier);
+            let tier = Tier {
+                chain,
+                max_output_tokens: tier.max_output_tokens,
+                first_token: tier.first_token_s.map(seconds),
+            };
+            Some((id?, tier))
+        };
+        raw.tier.iter().filter_map(each).collect()
+    }
+
+    fn chain(&mut self, raw: &Raw, name: &str, tier: &raw::Tier) -> Vec<ModelRef> {
+        let mut seen = BTreeSet::new();
+        let mut chain = Vec::new();
+        for (index, entry) in tier.chain.iter().enumerate() {
+            let index = index.to_string();
+            let at: At<'_> = &["tier", name, "chain", &index];
+            let Some((provider, model)) =
+                entry.split_once('/').filter(|(p, m)| !p.is_empty() && !m.is_empty())
+            else {
+                let note =
+                    Note::new(Code::WrongValue, format!("`{}` must be PROVIDER/MODEL", dotted(at)), "no `/`");
+                self.fail(at, note.help("such as `anthropic/claude-haiku-4-5`"));
+                continue;
+            };
+            if !seen.insert(entry) {
+                let message = format!("the chain of tier `{name}` has `{entry}` twice");
+                let note = Note::new(Code::Duplicate, message, "already in this chain");
+                self.fail(at, note.help("a model that failed is not asked again in the same call"));
+            }
+            let known: Option<TierId> = self.reference(at, "provider", provider, &raw.provider);
+            if let (Some(_), Some(raw)) = (known, raw.provider.get(provider)) {
+                self.priced(at, provider, raw, model);
+            }
+            chain.push(ModelRef { provider: provider.to_owned(), model: model.to_owned() });
+        }
+        chain
+    }
+
+    fn priced(&mut self, at: At<'_>, name: &str, provider: &raw::Provider, model: &str) {
+        if provider.price.contains_key(model) || vendor_price(provider, model).is_some() {
+            return;
+        }
+        let table = dotted(&["provider", name, "price", model]);
+        let mut help = format!("add `[{table}]` with `input` and `output` in dollars for a million tokens");
+        if provider.url.is_none()
+            && let Some(near) = nearest(model, prices::models(provider.kind))
+        {
+            help.push_str(&format!("; or did you mean `{near}`?"));
+        }
+        let note =
+            Note::new(Code::UnknownPrice, format!("the price of `{name}/{model}` is not known"), "no price");
+        self.fail(at, note.help(help));
+    }
+
+    pub(super) fn budget(&mut self, raw: &Raw) -> Budget {
+        Budget {
+            agent: self.limit(&["budget", "agent"], &raw.budget.agent),
+            user: self.limit(&["budget", "user"], &raw.budget.user),
+            global: self.limit(&["budget", "global"], &raw.budget.global),
+            window: match raw.budget.window {
+                raw::Window::Day => Window::Day,
+                raw::Window::Month => Window::Month,
+            },
+        }
+    }
+
+    /// A budget: an amount above zero, or none at all.
+    pub(super) fn limit(&mut self, at: At<'_>, text: &str) -> Option<Money> {
+        if text == "unlimited" {
+            return None;
+        }
+        let amount = self.dollars(at, text)?;
+        if amount == Money::ZERO {
+            let note = Note::new(Code::BadAmount, format!("`{}` allows nothing", dotted(at)), "zero");
+            self.fail(at, note.help("an amount above zero, or `\"unlimited\"`"));
+        }
+        Some(amount)
+    }
+
+    pub(super) fn cache(&mut self, raw: &Raw) -> Cache {
+        let raw = &raw.cache;
+        Cache {
+            enabled: raw.enabled,
+            entries_max: raw.entries_max,
+            bytes_max: raw.bytes_max,
+            ttl: seconds(raw.ttl_s),
+        }
+    }
+
+    fn not_for_kind(&mut self, at: At<'_>, why: &str) {
+        let message = format!("`{}` does not go with this kind of provider", dotted(at));
+        self.fail_key(at, Note::new(Code::WrongValue, message, "does not belong here").help(why));
+    }
+
+    fn missing(&mut self, at: At<'_>, key: &str, help: &str) {
+        let message = format!("`{}` needs the key `{key}`", dotted(at));
+        let note = Note::new(Code::MissingKey, message, format!("`{key}` is missing here"));
+        self.fail_key(at, note.help(help));
+    }
+}
+
+/// What is known of a model at its vendor's own address; another address has its own prices.
+fn vendor_price(provider: &raw::Provider, model: &str) -> Option<Price> {
+    match provider.kind {
+        raw::ProviderKind::Scripted => Some(Price::FREE),
+        kind if provider.url.is_none() => prices::known(kind, model),
+        _ => None,
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}

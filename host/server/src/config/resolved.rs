@@ -1,0 +1,484 @@
+//! The configuration as it runs: references checked, secrets read, paths absolute, units in types.
+//!
+//! Plain data that owns everything. Each room gets its own `Config` made from these in one place.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chela_types::{AgentId, ChannelId, DepartmentId, Digest, Money, PluginId, Price, TierId};
+use secrecy::SecretString;
+use serde_json::{Map, Value};
+use url::Url;
+
+/// Everything that a host runs with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it came from.
+    pub file: PathBuf,
+    /// Digest of the file's text: two instances of one installation should show the same.
+    pub digest: Digest,
+    /// Listeners, log, shutdown.
+    pub server: Server,
+    /// Where data is kept.
+    pub store: Store,
+    /// What may be called.
+    pub egress: Egress,
+    /// Model providers by name.
+    pub providers: BTreeMap<String, Provider>,
+    /// Tiers.
+    pub tiers: BTreeMap<TierId, Tier>,
+    /// Money.
+    pub budget: Budget,
+    /// Answers given again.
+    pub cache: Cache,
+    /// Plugins.
+    pub plugins: BTreeMap<PluginId, Plugin>,
+    /// Departments.
+    pub departments: BTreeMap<DepartmentId, Department>,
+    /// Agents; at least one.
+    pub agents: BTreeMap<AgentId, Agent>,
+    /// Channel accounts.
+    pub channels: BTreeMap<ChannelId, Channel>,
+    /// Who answers.
+    pub routing: Routing,
+    /// Tries and pauses.
+    pub delivery: Delivery,
+    /// Limits of a plugin's call by kind.
+    pub limits: KindLimits,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Log {
+    /// For people.
+    Pretty,
+    /// One JSON object on each line.
+    Json,
+}
+
+/// Listeners, log, shutdown.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Webhooks and web chat.
+    pub public: SocketAddr,
+    /// Metrics and turns.
+    pub admin: SocketAddr,
+    /// The admin listener's token; absent: the host makes one in its data folder.
+    pub admin_token: Option<SecretString>,
+    /// Largest body of a request.
+    pub body_bytes_max: usize,
+    /// Time for one request.
+    pub request_timeout: Duration,
+    /// Requests at once.
+    pub requests_max: usize,
+    /// Requests of one client address in a minute.
+    pub rate_per_minute: u32,
+    /// … at once, on top.
+    pub rate_burst: u32,
+    /// How log lines are written.
+    pub log: Log,
+    /// Time for turns to end at shutdown.
+    pub drain: Duration,
+    /// Turns at once.
+    pub max_turns: usize,
+}
+
+/// Where data is kept.
+#[derive(Debug, Clone)]
+pub struct Store {
+    /// The data folder, absolute. May not exist yet.
+    pub folder: PathBuf,
+    /// Operations of one commit.
+    pub commit_batch_max: usize,
+    /// Operations that wait for a commit.
+    pub commit_queue_max: usize,
+    /// How long an operation waits for its commit.
+    pub commit_wait: Duration,
+    /// A conversation's lease.
+    pub lease: Duration,
+    /// Reading connections.
+    pub readers: usize,
+    /// Largest remembered value.
+    pub memory_value_bytes_max: usize,
+    /// Remembered keys in one scope.
+    pub memory_keys_max: usize,
+}
+
+/// What may be called.
+#[derive(Debug, Clone)]
+pub struct Egress {
+    /// This machine.
+    pub allow_loopback: bool,
+    /// Private networks.
+    pub allow_private: bool,
+    /// Time to connect.
+    pub connect_timeout: Duration,
+    /// Time until an answer begins.
+    pub first_byte_timeout: Duration,
+    /// Time for a call.
+    pub total_timeout: Duration,
+    /// Silence that ends a call.
+    pub idle_timeout: Duration,
+    /// Largest response.
+    pub response_bytes_max: usize,
+    /// Calls at once.
+    pub in_flight_max: usize,
+    /// Idle connections for each host.
+    pub idle_connections_max: usize,
+}
+
+/// A model provider.
+#[derive(Debug, Clone)]
+pub struct Provider {
+    /// Which wire format, and where.
+    pub kind: ProviderKind,
+    /// Time to the first token.
+    pub first_token: Duration,
+    /// Silence within an answer.
+    pub idle_timeout: Duration,
+    /// Time for an answer.
+    pub total_timeout: Duration,
+    /// Calls at once.
+    pub concurrency: usize,
+    /// Prices of the models that tiers use, and of those that the file prices.
+    pub prices: BTreeMap<String, Price>,
+}
+
+/// Which wire format, and where.
+#[derive(Debug, Clone)]
+pub enum ProviderKind {
+    /// OpenAI chat completions.
+    OpenAi(Endpoint),
+    /// Anthropic messages.
+    Anthropic(Endpoint),
+    /// A script, offline.
+    Scripted(Script),
+}
+
+/// Address and key.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// Base address, with the version's path (`https://api.openai.com/v1`).
+    pub url: Url,
+    /// The key; a server of one's own may need none.
+    pub key: Option<SecretString>,
+}
+
+/// What a scripted provider says.
+#[derive(Debug, Clone)]
+pub enum Script {
+    /// Comes with the program.
+    Builtin(String),
+    /// Text of a file.
+    File {
+        /// Where it was.
+        path: PathBuf,
+        /// What it says.
+        text: String,
+    },
+}
+
+/// One model of one provider.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ModelRef {
+    /// A key of [`Config::providers`].
+    pub provider: String,
+    /// The provider's own name for it.
+    pub model: String,
+}
+
+/// A tier.
+#[derive(Debug, Clone)]
+pub struct Tier {
+    /// In the order in which they are asked; never empty, none twice, each with a price.
+    pub chain: Vec<ModelRef>,
+    /// Most tokens of an answer.
+    pub max_output_tokens: u32,
+    /// Time to the first token; absent: the provider's.
+    pub first_token: Option<Duration>,
+}
+
+/// How long a budget lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Window {
+    /// A calendar day in UTC.
+    Day,
+    /// A calendar month in UTC.
+    Month,
+}
+
+/// Budgets; absent: unlimited.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    /// For each agent without its own.
+    pub agent: Option<Money>,
+    /// For each person.
+    pub user: Option<Money>,
+    /// For all.
+    pub global: Option<Money>,
+    /// How long each lasts.
+    pub window: Window,
+}
+
+/// Answers given again.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    /// On or off.
+    pub enabled: bool,
+    /// Answers at most.
+    pub entries_max: u64,
+    /// Bytes at most.
+    pub bytes_max: u64,
+    /// How long one is given again.
+    pub ttl: Duration,
+}
+
+/// Where a plugin comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Comes with the program.
+    Builtin(String),
+    /// A folder, absolute; it exists.
+    Folder(PathBuf),
+}
+
+/// What a plugin is used as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PluginKind {
+    /// By `[routing]`.
+    Router,
+    /// By an agent.
+    Agent,
+    /// By a channel.
+    Channel,
+}
+
+/// A plugin.
+#[derive(Debug, Clone)]
+pub struct Plugin {
+    /// Where it comes from.
+    pub source: Source,
+    /// Granted interfaces by the manifest's names (`models`, `knowledge` …).
+    pub grants: BTreeSet<String>,
+    /// What the other tables use it as; absent: nothing uses it.
+    pub kind: Option<PluginKind>,
+    /// Limits of a call: its own above those of its kind.
+    pub limits: Limits,
+    /// What it is told.
+    pub config: Map<String, Value>,
+}
+
+/// What one call may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Memory.
+    pub memory_bytes: usize,
+    /// Elements of all tables.
+    pub table_elements: usize,
+    /// Time, the host's part included.
+    pub deadline: Duration,
+    /// Calls to the host.
+    pub host_calls: u32,
+    /// Log lines.
+    pub log_lines: u32,
+    /// Bytes in.
+    pub input_bytes: usize,
+    /// Bytes out.
+    pub output_bytes: usize,
+}
+
+impl Limits {
+    /// Limits of a router's call.
+    pub const ROUTER: Self = Self {
+        memory_bytes: 64 << 20,
+        table_elements: 20_000,
+        deadline: Duration::from_millis(250),
+        host_calls: 64,
+        log_lines: 64,
+        input_bytes: 2 << 20,
+        output_bytes: 1 << 20,
+    };
+
+    /// Limits of an agent's call. Its time is mostly the model's.
+    pub const AGENT: Self = Self {
+        memory_bytes: 128 << 20,
+        table_elements: 20_000,
+        deadline: Duration::from_secs(120),
+        host_calls: 1_000,
+        log_lines: 256,
+        input_bytes: 8 << 20,
+        output_bytes: 4 << 20,
+    };
+
+    /// Limits of a channel's call.
+    pub const CHANNEL: Self = Self {
+        memory_bytes: 64 << 20,
+        table_elements: 20_000,
+        deadline: Duration::from_secs(1),
+        host_calls: 64,
+        log_lines: 64,
+        input_bytes: 8 << 20,
+        output_bytes: 8 << 20,
+    };
+}
+
+/// Limits by kind of plugin.
+#[derive(Debug, Clone)]
+pub struct KindLimits {
+    /// Routers.
+    pub router: Limits,
+    /// Agents.
+    pub agent: Limits,
+    /// Channels.
+    pub channel: Limits,
+}
+
+impl KindLimits {
+    /// Those of a kind; agents' for a plugin that nothing uses.
+    pub fn of(&self, kind: Option<PluginKind>) -> &Limits {
+        match kind {
+            Some(PluginKind::Router) => &self.router,
+            Some(PluginKind::Channel) => &self.channel,
+            Some(PluginKind::Agent) | None => &self.agent,
+        }
+    }
+}
+
+/// A department.
+#[derive(Debug, Clone)]
+pub struct Department {
+    /// For people.
+    pub description: String,
+    /// Turns at once; absent: no bound of its own.
+    pub concurrency: Option<usize>,
+}
+
+/// From where an agent may be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// From every channel.
+    Everywhere,
+    /// From these alone; may be empty.
+    Only(BTreeSet<Place>),
+}
+
+impl Reach {
+    /// True if a message from `channel` and the platform's room `place` may reach it.
+    pub fn allows(&self, channel: &ChannelId, place: Option<&str>) -> bool {
+        match self {
+            Self::Everywhere => true,
+            Self::Only(places) => places.iter().any(|allowed| {
+                allowed.channel == *channel
+                    && allowed.place.as_deref().is_none_or(|wanted| place == Some(wanted))
+            }),
+        }
+    }
+}
+
+/// A channel, or one room of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The channel account.
+    pub channel: ChannelId,
+    /// The platform's room; absent: all.
+    pub place: Option<String>,
+}
+
+/// An agent.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    /// Who answers.
+    pub plugin: PluginId,
+    /// Whose it is.
+    pub department: Option<DepartmentId>,
+    /// For routers.
+    pub description: String,
+    /// Who it is; may be empty.
+    pub persona: String,
+    /// Its tier.
+    pub tier: Option<TierId>,
+    /// All tiers that it may ask for, its own included.
+    pub tiers_allowed: BTreeSet<TierId>,
+    /// Folder of markdown files, absolute; it exists.
+    pub knowledge: Option<PathBuf>,
+    /// From where it may be reached.
+    pub reach: Reach,
+    /// Guests and people of shared channels may reach it.
+    pub outsiders: bool,
+    /// Nothing is cached.
+    pub confidential: bool,
+    /// Turns in a minute.
+    pub rate_per_minute: u32,
+    /// Turns at once.
+    pub concurrency: usize,
+    /// Money in a window; absent: unlimited. `[budget] agent` is worked in.
+    pub budget: Option<Money>,
+    /// Earlier utterances.
+    pub history: usize,
+    /// What the plugin is told for this agent.
+    pub config: Map<String, Value>,
+}
+
+/// What happens to an answer whose sending is in doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryPolicy {
+    /// Sent again.
+    AtLeastOnce,
+    /// Not sent again.
+    AtMostOnce,
+}
+
+/// A channel account.
+#[derive(Debug, Clone)]
+pub struct Channel {
+    /// Who translates.
+    pub plugin: PluginId,
+    /// Whose it is.
+    pub department: Option<DepartmentId>,
+    /// Who answers when no router decides; `[routing] fallback` is worked in.
+    pub default_agent: AgentId,
+    /// False: the default agent always answers.
+    pub routed: bool,
+    /// What happens to an answer in doubt.
+    pub delivery: DeliveryPolicy,
+    /// Secrets by the manifest's names.
+    pub secrets: BTreeMap<String, SecretString>,
+    /// What the plugin is told for this channel.
+    pub config: Map<String, Value>,
+    /// Webhooks in a minute.
+    pub rate_per_minute: u32,
+}
+
+/// Who answers.
+#[derive(Debug, Clone)]
+pub struct Routing {
+    /// The router.
+    pub router: Option<PluginId>,
+    /// The agent for channels without a default.
+    pub fallback: Option<AgentId>,
+    /// The router hears who holds the conversation.
+    pub sticky: bool,
+    /// Hand-overs in one turn.
+    pub max_hand_overs: u32,
+}
+
+/// Tries and pauses.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// Tries that fail by a plugin's fault.
+    pub tries: u32,
+    /// Crashes of the host.
+    pub crash_tries: u32,
+    /// How long a turn waits for others.
+    pub max_wait: Duration,
+    /// First pause.
+    pub backoff_min: Duration,
+    /// Longest pause.
+    pub backoff_max: Duration,
+    /// Requests that one answer may take.
+    pub steps_max: usize,
+    /// What the person is told in the end.
+    pub notice: String,
+}

@@ -1,0 +1,248 @@
+//! Bad configurations, each with the text that its author reads. The texts are in `snapshots/`.
+
+use std::collections::BTreeSet;
+
+use super::super::{Code, FILE_BYTES_MAX};
+use super::{BASE, env, load, load_in, snapshot};
+
+/// Name, what stands above [`BASE`], and the codes that must come out, in the file's order.
+const BAD: &[(&str, &str, &[Code])] = &[
+    ("plugin-misused", "[routing]\nrouter = \"assistant\"\n", &[Code::PluginMisused]),
+    (
+        "tier-missing",
+        "[plugin.m]\nsource = \"builtin:assistant\"\ngrants = [\"models\"]\n[agent.hr]\nplugin = \"m\"\n",
+        &[Code::MissingKey],
+    ),
+    ("not-toml", "[server\npublic = 1\n", &[Code::Syntax]),
+    ("duplicate-table", "[tier.a]\nchain = []\n[tier.a]\nchain = []\n", &[Code::Syntax]),
+    ("unknown-table", "[agents.hr]\nplugin = \"assistant\"\n", &[Code::UnknownKey]),
+    ("unknown-key", "[server]\nadmin_adress = \"127.0.0.1:1\"\n", &[Code::UnknownKey]),
+    ("unknown-key-far", "[cache]\ncolour = true\n", &[Code::UnknownKey]),
+    (
+        "several-at-once",
+        "[server]\ndrain = 5\nmax_turns = 0\n\n[tier.fast]\nmax_output_tokens = \"many\"\n",
+        &[Code::UnknownKey, Code::WrongValue, Code::MissingKey, Code::WrongType],
+    ),
+    ("provider-without-kind", "[provider.a]\nkey = \"env:KEY\"\n", &[Code::MissingKey]),
+    ("wrong-choice", "[provider.a]\nkind = \"open-ai\"\n", &[Code::WrongValue]),
+    ("timeout-zero", "[egress]\nconnect_timeout_s = 0\n", &[Code::WrongValue]),
+    ("number-too-large", "[limits.agent]\nmemory_bytes = 99999999999999999999\n", &[Code::WrongValue]),
+    ("number-as-float", "[delivery]\ntries = 1e308\n", &[Code::WrongType]),
+    ("not-finite", "[plugin.p]\nsource = \"builtin:p\"\nconfig = { x = nan }\n", &[Code::WrongValue]),
+    ("address", "[server]\npublic = \"localhost\"\n", &[Code::WrongValue]),
+    (
+        "bad-name",
+        "[tier.\"Fast one\"]\nchain = [\"a/b\"]\n[provider.a]\nkind = \"scripted\"\nscript = \"builtin:demo\"\n",
+        &[Code::BadName],
+    ),
+    ("same-address", "[server]\npublic = \"127.0.0.1:8081\"\n", &[Code::Duplicate]),
+    ("admin-public", "[server]\nadmin = \"0.0.0.0:8081\"\n", &[Code::AdminPublic]),
+    ("postgres", "[store]\nurl = \"postgres://db/chela\"\n", &[Code::NotYetServed]),
+    ("unknown-store", "[store]\nurl = \"mysql:chela\"\n", &[Code::WrongValue]),
+    ("store-escapes", "[store]\nurl = \"sqlite:../data\"\n", &[Code::PathEscapes]),
+    (
+        "timeouts-crossed",
+        "[egress]\nconnect_timeout_s = 40\ntotal_timeout_s = 30\n",
+        &[Code::TimeoutConflict],
+    ),
+    ("deadline-over-lease", "[limits.router]\ndeadline_ms = 20000\n", &[Code::TimeoutConflict]),
+    ("backoff-crossed", "[delivery]\nbackoff_min_s = 400\n", &[Code::TimeoutConflict]),
+    ("notice-empty", "[delivery]\nnotice = \" \"\n", &[Code::WrongValue]),
+    ("secret-inline", "[provider.a]\nkind = \"openai\"\nkey = \"hunter2\"\n", &[Code::SecretInline]),
+    (
+        "secret-as-variable",
+        "[provider.a]\nkind = \"openai\"\nkey = \"env:sk-hunter2\"\n",
+        &[Code::SecretInline],
+    ),
+    (
+        "secret-in-url",
+        "[provider.a]\nkind = \"openai\"\nurl = \"https://me:hunter2@a.b\"\n",
+        &[Code::SecretInline],
+    ),
+    (
+        "secret-under-wrong-key",
+        "[provider.a]\nkind = \"openai\"\nkay = \"sk-hunter2\"\nkey = \"env:KEY\"\n",
+        &[Code::UnknownKey],
+    ),
+    ("secret-as-list", "[provider.a]\nkind = \"openai\"\nkey = [\"hunter2\"]\n", &[Code::WrongType]),
+    ("secret-in-broken-file", "[provider.a]\nkey = \"hunter2\n", &[Code::Syntax]),
+    ("variable-unset", "[provider.a]\nkind = \"openai\"\nkey = \"env:UNSET\"\n", &[Code::SecretMissing]),
+    ("variable-empty", "[server]\nadmin_token = \"env:EMPTY\"\n", &[Code::SecretMissing]),
+    ("secret-file-missing", "[server]\nadmin_token = \"file:token\"\n", &[Code::SecretMissing]),
+    ("key-missing", "[provider.a]\nkind = \"anthropic\"\n", &[Code::MissingKey]),
+    (
+        "key-over-http",
+        "[provider.a]\nkind = \"openai\"\nurl = \"http://models.example/v1\"\nkey = \"env:KEY\"\n",
+        &[Code::InsecureUrl],
+    ),
+    (
+        "loopback-denied",
+        "[provider.a]\nkind = \"openai\"\nurl = \"http://127.0.0.1:11434/v1\"\n",
+        &[Code::AddressDenied],
+    ),
+    (
+        "private-denied",
+        "[provider.a]\nkind = \"openai\"\nurl = \"https://192.168.1.5/v1\"\n",
+        &[Code::AddressDenied],
+    ),
+    ("not-a-url", "[provider.a]\nkind = \"openai\"\nurl = \"models.example\"\n", &[Code::WrongValue]),
+    (
+        "script-for-openai",
+        "[provider.a]\nkind = \"openai\"\nkey = \"env:KEY\"\nscript = \"builtin:demo\"\n",
+        &[Code::WrongValue],
+    ),
+    ("script-missing", "[provider.a]\nkind = \"scripted\"\n", &[Code::MissingKey]),
+    (
+        "script-not-there",
+        "[provider.a]\nkind = \"scripted\"\nscript = \"demo.toml\"\n",
+        &[Code::PathUnusable],
+    ),
+    (
+        "price-negative",
+        "[provider.a]\nkind = \"scripted\"\nscript = \"builtin:demo\"\nprice = { m = { input = \"-1\", output = \"1\" } }\n",
+        &[Code::BadAmount],
+    ),
+    ("chain-empty", "[tier.fast]\nchain = []\n", &[Code::WrongValue]),
+    ("chain-without-slash", "[tier.fast]\nchain = [\"gpt-4o\"]\n", &[Code::WrongValue]),
+    (
+        "chain-twice",
+        "[provider.openai]\nkind = \"openai\"\nkey = \"env:KEY\"\n[tier.fast]\nchain = [\"openai/gpt-4o\", \"openai/gpt-4o\"]\n",
+        &[Code::Duplicate],
+    ),
+    (
+        "chain-unknown-provider",
+        "[provider.openai]\nkind = \"openai\"\nkey = \"env:KEY\"\n[tier.fast]\nchain = [\"opnai/gpt-4o\"]\n",
+        &[Code::UnknownReference],
+    ),
+    (
+        "price-unknown",
+        "[provider.openai]\nkind = \"openai\"\nkey = \"env:KEY\"\n[tier.fast]\nchain = [\"openai/gpt-4o-mni\"]\n",
+        &[Code::UnknownPrice],
+    ),
+    (
+        "price-unknown-elsewhere",
+        "[provider.own]\nkind = \"openai\"\nurl = \"https://models.example/v1\"\n[tier.fast]\nchain = [\"own/gpt-4o\"]\n",
+        &[Code::UnknownPrice],
+    ),
+    ("budget-negative", "[budget]\nagent = \"-5\"\n", &[Code::BadAmount]),
+    ("budget-zero", "[budget]\nuser = \"0.00\"\n", &[Code::BadAmount]),
+    ("budget-endless", "[budget]\nglobal = \"1e308\"\n", &[Code::BadAmount]),
+    ("budget-words", "[budget]\nglobal = \"a lot\"\n", &[Code::BadAmount]),
+    ("budget-as-number", "[budget]\nglobal = 5.5\n", &[Code::WrongType]),
+    ("plugin-escapes", "[plugin.p]\nsource = \"../p\"\n", &[Code::PathEscapes]),
+    ("plugin-not-there", "[plugin.p]\nsource = \"plugins/p\"\n", &[Code::PathUnusable]),
+    (
+        "grant-unknown",
+        "[plugin.p]\nsource = \"builtin:p\"\ngrants = [\"model\", \"sockets\"]\n",
+        &[Code::WrongValue, Code::WrongValue],
+    ),
+    ("isolation-worker", "[plugin.p]\nsource = \"builtin:p\"\nisolation = \"worker\"\n", &[Code::WrongValue]),
+    (
+        "agent-references",
+        "[agent.hr]\nplugin = \"asistant\"\ntier = \"fast\"\ndepartment = \"people\"\nreachable_from = [\"slack\", \"slack/\"]\n",
+        &[
+            Code::UnknownReference,
+            Code::UnknownReference,
+            Code::UnknownReference,
+            Code::UnknownReference,
+            Code::WrongValue,
+        ],
+    ),
+    (
+        "persona-escapes",
+        "[agent.hr]\nplugin = \"assistant\"\npersona = \"file:/etc/../etc/passwd\"\n",
+        &[Code::PathEscapes],
+    ),
+    ("knowledge-empty", "[agent.hr]\nplugin = \"assistant\"\nknowledge = \"\"\n", &[Code::PathEscapes]),
+    (
+        "no-default-agent",
+        "[channel.web]\nplugin = \"chat\"\n[plugin.chat]\nsource = \"builtin:web-chat\"\n",
+        &[Code::NoDefaultAgent],
+    ),
+    (
+        "default-agent-unknown",
+        "[channel.web]\nplugin = \"chat\"\ndefault_agent = \"sale\"\n[plugin.chat]\nsource = \"builtin:web-chat\"\n",
+        &[Code::UnknownReference],
+    ),
+    (
+        "router-unknown",
+        "[routing]\nrouter = \"keywords\"\nfallback = \"sails\"\n",
+        &[Code::UnknownReference, Code::UnknownReference],
+    ),
+    (
+        "default-unreachable",
+        "[channel.web]\nplugin = \"chat\"\ndefault_agent = \"hr\"\n[channel.slack]\nplugin = \"chat\"\ndefault_agent = \"hr\"\n[agent.hr]\nplugin = \"assistant\"\nreachable_from = [\"slack\"]\n[plugin.chat]\nsource = \"builtin:web-chat\"\n",
+        &[Code::DefaultUnreachable],
+    ),
+    (
+        "department-rule-once",
+        "[department.people]\nreachable_from = [\"slak\"]\n[agent.a]\nplugin = \"assistant\"\ndepartment = \"people\"\n[agent.b]\nplugin = \"assistant\"\ndepartment = \"people\"\n[channel.slack]\nplugin = \"chat\"\ndefault_agent = \"sales\"\n[plugin.chat]\nsource = \"builtin:web-chat\"\n",
+        &[Code::UnknownReference],
+    ),
+];
+
+#[test]
+fn each_mistake_is_explained_where_it_stands() {
+    for (name, text, codes) in BAD {
+        let error = load(&format!("{text}\n{BASE}")).map(|_| name).unwrap_err();
+        let shown = error.render(100, false);
+        let found: Vec<Code> = error.problems().iter().map(|problem| problem.code()).collect();
+        assert_eq!(found, *codes, "{name}\n{shown}");
+        assert!(!shown.contains("hunter2") && !format!("{error:?}").contains("hunter2"), "{name}\n{shown}");
+        snapshot(name, &shown);
+    }
+}
+
+#[test]
+fn a_file_without_an_agent_is_refused() {
+    for text in ["", "\n\n", "# nothing\n"] {
+        let error = load(text).map(|_| ()).unwrap_err();
+        assert_eq!(error.problems()[0].code(), Code::NoAgent);
+    }
+    snapshot("empty", &load("").map(|_| ()).unwrap_err().render(100, false));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let large = folder.path().join("large.toml");
+    std::fs::File::create(&large).unwrap().set_len(FILE_BYTES_MAX + 1).unwrap();
+    let binary = folder.path().join("binary.toml");
+    std::fs::write(&binary, b"[server]\n\xff").unwrap();
+    let cases = [
+        (folder.path().join("absent.toml"), "not found"),
+        (folder.path().into(), "not a file"),
+        (large, "larger"),
+        (binary, "byte 9"),
+    ];
+    for (path, words) in cases {
+        let error = super::super::load(&path, &env).map(|_| ()).unwrap_err();
+        let shown = error.render(200, false);
+        assert_eq!(error.problems()[0].code(), Code::Unreadable);
+        assert!(shown.contains(words) && shown.contains(&path.display().to_string()), "{shown}");
+    }
+}
+
+#[test]
+fn a_link_out_of_the_folder_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("p")).unwrap();
+    std::fs::create_dir(folder.path().join("q")).unwrap();
+    let plugin = |name: &str| format!("[plugin.p]\nsource = \"{name}\"\n{BASE}");
+    let error = load_in(folder.path(), &plugin("p")).map(|_| ()).unwrap_err();
+    assert_eq!(error.problems()[0].code(), Code::PathEscapes);
+    snapshot("link-escapes", &error.render(100, false));
+    load_in(folder.path(), &plugin("q")).unwrap();
+    load_in(folder.path(), &plugin(&elsewhere.path().display().to_string())).unwrap();
+}
+
+#[test]
+fn every_code_is_met_by_a_test() {
+    let errors = BAD.iter().flat_map(|(_, _, codes)| codes.iter().copied());
+    let elsewhere =
+        [Code::NoAgent, Code::Unreadable, Code::SecretExposed, Code::SecretInConfig, Code::AgentUnreachable];
+    let met: BTreeSet<Code> = errors.chain(elsewhere).collect();
+    let all: BTreeSet<Code> = Code::ALL.iter().copied().collect();
+    assert_eq!(met, all);
+}

@@ -1,0 +1,17 @@
+//! The doors: a public listener for platforms and people, an admin listener and a Unix socket for operators.
+//!
+//! HTTP ends here. What comes in is bounded (connections, headers, body, time, requests at once) before any
+//! room sees it; what rooms answer becomes a status in one place (`error.rs`).
+
+mod admin;
+mod bounds;
+mod error;
+mod listener;
+mod public;
+
+pub use admin::{Admin, Heard, Listening, Said, Status};
+pub use bounds::{Bounds, defaults};
+pub(crate) use error::Error;
+pub use listener::{Connections, Peer, serve};
+pub use public::Public;
+pub(crate) use public::{Address, Doors, acknowledged};

@@ -1,0 +1,244 @@
+//! The host: everything composed, every listener open, until it is told to stop.
+//!
+//! Stopping is a promise too: what was acknowledged is kept, what runs is given time to end, and what does
+//! not end in time goes on after the next start.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chela_engine::Engine;
+use chela_store::Store;
+use chela_types::ChannelId;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::compose::{self, Composed, OnProgress, Surroundings, compose};
+use crate::config::Config;
+use crate::doors::{Admin, Bounds, Connections, Public, defaults, serve};
+use crate::webchat::Setup;
+
+/// Name of the socket in the data folder.
+pub const SOCKET: &str = "chela.sock";
+/// How often histograms are put in order while nobody asks for them.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+
+/// Why the host does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The rooms could not be put together.
+    #[error(transparent)]
+    Compose(#[from] compose::Error),
+    /// An address could not be listened on.
+    #[error("could not listen on {address}: change [server] {key} in chela.toml, or stop what listens there")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// The key that names it.
+        key: &'static str,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The Unix socket could not be made.
+    #[error("could not make the socket {path}")]
+    Socket {
+        /// Which.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The store did not close well.
+    #[error("could not close the store")]
+    Close(#[source] chela_store::Error),
+}
+
+/// What the configuration does not say.
+#[derive(Debug)]
+pub struct Options<'a> {
+    /// The program, and how it becomes a compiler.
+    pub surroundings: Surroundings,
+    /// What the pages of web chats say.
+    pub chats: BTreeMap<ChannelId, Setup>,
+    /// Metrics, if this process has started them.
+    pub metrics: Option<PrometheusHandle>,
+    /// Told while plugins load.
+    pub progress: Progress<'a>,
+}
+
+/// Somebody who is told while plugins load.
+pub struct Progress<'a>(pub OnProgress<'a>);
+
+impl std::fmt::Debug for Progress<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Progress")
+    }
+}
+
+/// A host that is ready to run.
+#[derive(Debug)]
+pub struct Host {
+    composed: Composed,
+    config: Config,
+    chats: BTreeMap<ChannelId, Setup>,
+    metrics: Option<PrometheusHandle>,
+    listeners: Listeners,
+}
+
+#[derive(Debug)]
+struct Listeners {
+    public: TcpListener,
+    admin: TcpListener,
+    socket: UnixListener,
+    addresses: Addresses,
+}
+
+/// Where a host listens.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// Webhooks and web chat.
+    pub public: SocketAddr,
+    /// Operators, with a token.
+    pub admin: SocketAddr,
+    /// Operators on this machine.
+    pub socket: PathBuf,
+}
+
+impl Host {
+    /// Composes the rooms and opens the listeners. Platforms are answered once [`Host::run`] runs.
+    ///
+    /// # Errors
+    /// [`Error`]; nothing runs then.
+    pub async fn start(config: Config, options: Options<'_>) -> Result<Self, Error> {
+        let Options { surroundings, chats, metrics, progress } = options;
+        // Ports first: a port that is taken should not cost the compilation of every plugin.
+        let public = listen(config.server.public, "public").await?;
+        let admin = listen(config.server.admin, "admin").await?;
+        let composed = compose(&config, &surroundings, progress.0).await?;
+        let path = config.store.folder.join(SOCKET);
+        let addresses = Addresses {
+            public: public.local_addr().unwrap_or(config.server.public),
+            admin: admin.local_addr().unwrap_or(config.server.admin),
+            socket: path.clone(),
+        };
+        let socket = socket(&path).map_err(|source| Error::Socket { path, source })?;
+        let chats = greetings(&config, &composed.engine, chats);
+        Ok(Self { composed, config, chats, metrics, listeners: Listeners { public, admin, socket, addresses } })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &Addresses {
+        &self.listeners.addresses
+    }
+
+    /// What runs.
+    pub fn engine(&self) -> &Engine {
+        &self.composed.engine
+    }
+
+    /// What is kept.
+    pub fn store(&self) -> &Store {
+        &self.composed.store
+    }
+
+    /// Serves until `stop`; then drains, closes and keeps.
+    ///
+    /// # Errors
+    /// [`Error::Close`].
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        let Self { composed, config, chats, metrics, listeners } = self;
+        let Composed { engine, store, tenant, admin_token, clock, .. } = composed;
+        // Listeners outlive the draining: a load balancer is told, and a late webhook is still kept.
+        let closing = CancellationToken::new();
+        let doors = TaskTracker::new();
+        let public = Public {
+            engine: engine.clone(),
+            store: store.clone(),
+            tenant: tenant.clone(),
+            bounds: bounds(&config),
+            chats,
+            stop: stop.clone(),
+        };
+        let started = clock.now();
+        let admin = Admin {
+            engine: engine.clone(),
+            store: store.clone(),
+            tenant,
+            metrics: metrics.clone(),
+            clock,
+            started,
+            stop: stop.clone(),
+        };
+        let connections = Connections::STANDARD;
+        doors.spawn(serve(listeners.public, public.router(), connections.clone(), closing.clone()));
+        doors.spawn(serve(listeners.admin, admin.clone().router(Some(admin_token)), connections.clone(), closing.clone()));
+        doors.spawn(serve(listeners.socket, admin.router(None), connections, closing.clone()));
+        doors.spawn(upkeep(metrics, closing.clone()));
+        doors.close();
+        tracing::info!(public = %listeners.addresses.public, admin = %listeners.addresses.admin, "ready");
+        engine.run(stop, config.server.drain).await;
+        closing.cancel();
+        doors.wait().await;
+        let closed = store.close().await.map_err(Error::Close);
+        if let Err(error) = std::fs::remove_file(&listeners.addresses.socket) {
+            tracing::debug!(%error, "socket file left behind");
+        }
+        tracing::info!("stopped");
+        closed
+    }
+}
+
+async fn listen(address: SocketAddr, key: &'static str) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Listen { address, key, source })
+}
+
+/// The socket, for this user alone. One that lies there is a dead host's: the store's lock says so.
+fn socket(path: &Path) -> std::io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // The folder is this user's alone already, so there is no moment in which others could come in.
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+fn bounds(config: &Config) -> Bounds {
+    let server = &config.server;
+    Bounds {
+        body_bytes_max: server.body_bytes_max,
+        request_timeout: server.request_timeout,
+        requests_max: server.requests_max,
+        streams_max: defaults::STREAMS_MAX,
+        stream_lifetime: defaults::STREAM_LIFETIME,
+        rate_per_minute: server.rate_per_minute,
+        rate_burst: server.rate_burst,
+    }
+}
+
+/// Words for the pages that nobody wrote any for.
+fn greetings(config: &Config, engine: &Engine, mut chats: BTreeMap<ChannelId, Setup>) -> BTreeMap<ChannelId, Setup> {
+    for channel in config.channels.keys().filter(|channel| engine.is_web_chat(channel.as_str())) {
+        chats.entry(channel.clone()).or_insert_with(|| Setup {
+            title: channel.to_string(),
+            greeting: "How can we help?".to_owned(),
+            ..Setup::default()
+        });
+    }
+    chats
+}
+
+/// Without it, histograms of a host whose metrics nobody reads would grow for ever.
+async fn upkeep(metrics: Option<PrometheusHandle>, closing: CancellationToken) {
+    let Some(metrics) = metrics else { return };
+    loop {
+        tokio::select! {
+            () = closing.cancelled() => return,
+            () = tokio::time::sleep(METRICS_UPKEEP) => metrics.run_upkeep(),
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! The command line `chela`.
+fn main() {}

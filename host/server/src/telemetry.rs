@@ -1,0 +1,73 @@
+//! What the host says of itself: log lines and metrics.
+//!
+//! Log lines never hold what people say; rooms log ids, names and error classes. Metrics are read by
+//! whoever asks the admin listener; nothing is pushed.
+
+use std::io::IsTerminal;
+
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+/// What is logged unless said otherwise: our own rooms from `info`, libraries from `warn`.
+pub const FILTER: &str = "warn,chela=info,chela_server=info,chela_engine=info,chela_store=info,\
+                          chela_gateway=info,chela_sandbox=info,chela_egress=info,plugin=info";
+
+/// Seconds: from a sandbox call to a slow model.
+const SECONDS_BUCKETS: [f64; 15] = [
+    0.000_02, 0.000_05, 0.000_1, 0.000_25, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0, 60.0,
+];
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For a person at a terminal.
+    Pretty,
+    /// One JSON object for each line.
+    Json,
+}
+
+/// Why telemetry did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The filter has a spelling that the parser refuses.
+    #[error("could not read the log filter `{filter}`")]
+    Filter {
+        /// As given.
+        filter: String,
+        /// What is wrong.
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// Another part of this process has a log already.
+    #[error("could not start the log")]
+    Log(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Another part of this process has metrics already.
+    #[error("could not start the metrics")]
+    Metrics(#[source] Box<BuildError>),
+}
+
+/// Starts the log on standard error; `filter` in the syntax of tracing's `EnvFilter`.
+///
+/// # Errors
+/// [`Error::Filter`], or [`Error::Log`] if it runs already.
+pub fn log(format: Format, filter: &str) -> Result<(), Error> {
+    let filter = EnvFilter::try_new(filter).map_err(|source| Error::Filter { filter: filter.to_owned(), source })?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(BoxMakeWriter::new(std::io::stderr));
+    match format {
+        Format::Json => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init(),
+        Format::Pretty => lines.compact().with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init(),
+    }
+    .map_err(Error::Log)
+}
+
+/// Starts the metrics; the handle renders them.
+///
+/// # Errors
+/// [`Error::Metrics`] if they run already.
+pub fn metrics() -> Result<PrometheusHandle, Error> {
+    let failed = |error| Error::Metrics(Box::new(error));
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
+        .and_then(PrometheusBuilder::install_recorder)
+        .map_err(failed)
+}

@@ -1,0 +1,224 @@
+//! The journal: what the host answered a plugin, call by call, so that a turn that is run again gets the same
+//! answers without asking or paying again. And what the turn may know of the past: decisions, utterances.
+
+use chela_types::{ConversationId, Decision, Digest, Millis, Reply, Speaker, Utterance};
+use sqlx::sqlite::SqliteRow;
+
+use crate::inbox::Kept;
+use crate::mailbox::Lease;
+use crate::row::{self, to_json};
+use crate::writer::{Operation, Transaction};
+use crate::{Error, Result, Store};
+
+/// One host call of a turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its place, from 0.
+    pub seq: u32,
+    /// The function (`models.complete`, `clock.now` …).
+    pub function: String,
+    /// Of its arguments: a replay that asks something else has diverged.
+    pub arguments: Digest,
+    /// What it returned, encoded by whoever lends the function.
+    pub value: Vec<u8>,
+    /// When.
+    pub at: Millis,
+}
+
+impl Store {
+    /// The turn's journal in order.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub async fn journal(&self, lease: &Lease) -> Result<Vec<Entry>> {
+        self.read(async |connection| {
+            let rows = sqlx::query(
+                "SELECT j.seq, j.function, j.arguments, j.at, c.body FROM journal AS j
+                 JOIN contents AS c ON c.turn = j.turn AND c.part = 2 AND c.n = j.seq
+                 WHERE j.turn = $1 ORDER BY j.seq",
+            )
+            .bind(lease.seq)
+            .fetch_all(connection)
+            .await?;
+            rows.iter().map(entry).collect()
+        })
+        .await
+    }
+
+    /// Keeps a host call; returns after it is on the disk.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`]; [`Error::Invalid`] if the place is taken; those of the disk.
+    pub async fn record(&self, lease: &Lease, entry: Entry) -> Result<()> {
+        self.commit(Record { lease: lease.clone(), entry }).await
+    }
+
+    /// Keeps a host call that is cheap to lose while nothing depends on it (time, randomness): it is on the
+    /// disk no later than the next awaited write.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] or [`Error::Closed`].
+    pub async fn record_behind(&self, lease: &Lease, entry: Entry) -> Result<()> {
+        self.behind(Record { lease: lease.clone(), entry }).await
+    }
+
+    /// Forgets the journal from `seq` on: the turn is run under another version.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`], or those of the disk.
+    pub async fn discard_journal_from(&self, lease: &Lease, seq: u32) -> Result<()> {
+        self.commit(Discard { lease: lease.clone(), seq }).await
+    }
+
+    /// Keeps which agent was chosen and why. Not awaited.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] or [`Error::Closed`].
+    pub async fn decided_behind(&self, lease: &Lease, decision: &Decision) -> Result<()> {
+        let body = to_json("decision", decision)?;
+        self.behind(Decided { lease: lease.clone(), body }).await
+    }
+
+    /// What was said in earlier turns of the lease's conversation, oldest first, the last `limit` utterances.
+    /// The host's own notices are left out.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub async fn utterances(&self, lease: &Lease, limit: usize) -> Result<Vec<Utterance>> {
+        self.utterances_before(lease.conversation, lease.seq, limit).await
+    }
+
+    async fn utterances_before(
+        &self,
+        conversation: ConversationId,
+        seq: i64,
+        limit: usize,
+    ) -> Result<Vec<Utterance>> {
+        let rows = self
+            .read(async |connection| {
+                let rows = sqlx::query(
+                    "SELECT m.body AS message, r.body AS reply, o.agent FROM turns AS t
+                     JOIN contents AS m ON m.turn = t.seq AND m.part = 0
+                     LEFT JOIN outbox AS o ON o.turn = t.seq AND NOT o.notice
+                     LEFT JOIN contents AS r ON r.turn = o.turn AND r.part = 1
+                     WHERE t.conversation = $1 AND t.seq < $2 ORDER BY t.seq DESC LIMIT $3",
+                )
+                .bind(conversation.0)
+                .bind(seq)
+                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+                .fetch_all(connection)
+                .await?;
+                Ok(rows)
+            })
+            .await?;
+        let mut newest_first = Vec::new();
+        for row in &rows {
+            if let Some(reply) = row::json::<Reply>(row, "reply")? {
+                let agent = row::maybe_name(row, "agent")?;
+                newest_first.push(Utterance { speaker: Speaker::Agent, agent, text: reply.text });
+            }
+            let kept: Kept = row::json(row, "message")?.ok_or(Error::Unreadable("message"))?;
+            newest_first.push(Utterance { speaker: Speaker::Person, agent: None, text: kept.message.text });
+        }
+        newest_first.truncate(limit);
+        newest_first.reverse();
+        Ok(newest_first)
+    }
+}
+
+fn entry(row: &SqliteRow) -> Result<Entry> {
+    Ok(Entry {
+        seq: row::count(row, "seq")?,
+        function: row::get(row, "function")?,
+        arguments: row::digest(row, "arguments")?,
+        value: row::get(row, "body")?,
+        at: Millis(row::get(row, "at")?),
+    })
+}
+
+struct Record {
+    lease: Lease,
+    entry: Entry,
+}
+
+impl Operation for Record {
+    type Output = ();
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
+        tx.fence(&self.lease).await?;
+        check_free(tx, &self.lease, self.entry.seq).await?;
+        write(tx, &self.lease, &self.entry).await
+    }
+}
+
+/// Refuses if the place is taken.
+pub(crate) async fn check_free(tx: &mut Transaction<'_>, lease: &Lease, seq: u32) -> Result<()> {
+    let taken: Option<i64> = sqlx::query_scalar("SELECT 1 FROM journal WHERE turn = $1 AND seq = $2")
+        .bind(lease.seq)
+        .bind(seq)
+        .fetch_optional(&mut *tx.connection)
+        .await?;
+    if taken.is_some() { Err(Error::Invalid("this place of the journal is taken")) } else { Ok(()) }
+}
+
+/// Writes an entry into a free place.
+pub(crate) async fn write(tx: &mut Transaction<'_>, lease: &Lease, entry: &Entry) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO journal (turn, seq, function, arguments, at) VALUES ($1, $2, $3, $4, $5);
+         INSERT INTO contents (turn, part, n, body) VALUES ($1, 2, $2, $6)",
+    )
+    .bind(lease.seq)
+    .bind(entry.seq)
+    .bind(&entry.function)
+    .bind(entry.arguments.as_bytes().as_slice())
+    .bind(entry.at.0)
+    .bind(&entry.value)
+    .execute(&mut *tx.connection)
+    .await?;
+    Ok(())
+}
+
+struct Discard {
+    lease: Lease,
+    seq: u32,
+}
+
+impl Operation for Discard {
+    type Output = ();
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
+        tx.fence(&self.lease).await?;
+        sqlx::query(
+            "DELETE FROM journal WHERE turn = $1 AND seq >= $2;
+             DELETE FROM contents WHERE turn = $1 AND part = 2 AND n >= $2",
+        )
+        .bind(self.lease.seq)
+        .bind(self.seq)
+        .execute(&mut *tx.connection)
+        .await?;
+        Ok(())
+    }
+}
+
+struct Decided {
+    lease: Lease,
+    body: String,
+}
+
+impl Operation for Decided {
+    type Output = ();
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
+        tx.fence(&self.lease).await?;
+        sqlx::query(
+            "INSERT INTO decisions (turn, n, at, body)
+             SELECT $1, coalesce(max(n), 0) + 1, $2, $3 FROM decisions WHERE turn = $1",
+        )
+        .bind(self.lease.seq)
+        .bind(tx.now.0)
+        .bind(&self.body)
+        .execute(&mut *tx.connection)
+        .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,377 @@
+//! The ledger: money is set aside before a model is called and accounted for afterwards, in integer
+//! nano-dollars.
+//!
+//! The writer runs operations one after the other, so `settled + reserved <= limit` holds at every instant:
+//! a reservation looks at all its scopes and writes in one step. What is never settled (the process died) is
+//! charged in full at the next start: the ledger is never below the provider's bill.
+
+use chela_types::{Millis, ModelCall, Money, ReservationId, TenantId, TurnId};
+use serde::{Deserialize, Serialize};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use crate::mailbox::Lease;
+use crate::row::{self, to_json};
+use crate::writer::{Operation, Transaction};
+use crate::{Error, Result, Store};
+
+/// Money to set aside.
+#[derive(Debug, Clone)]
+pub struct Reserve {
+    /// The turn's lease, if a turn spends it: no call is paid for a turn that is somebody else's.
+    pub lease: Option<Lease>,
+    /// Who pays.
+    pub tenant: TenantId,
+    /// For which turn.
+    pub turn: Option<TurnId>,
+    /// Budgets that it counts against; all must allow it.
+    pub scopes: Vec<ScopeLimit>,
+    /// The worst case.
+    pub amount: Money,
+    /// `provider/model` or the tier, for the record.
+    pub model: String,
+}
+
+/// A budget in one window of time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScopeLimit {
+    /// Such as `agent:support` or `user:U1`.
+    pub scope: String,
+    /// When its window began.
+    pub window_start: Millis,
+    /// What may be spent in it; absent: counted only.
+    pub limit: Option<Money>,
+}
+
+/// How a reservation ends.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    /// What it cost. Ignored if released; at least the reservation if unknown.
+    pub cost: Money,
+    /// The call, for the record.
+    pub call: Option<ModelCall>,
+    /// What is known.
+    pub state: SettledAs,
+}
+
+/// What is known of a call's cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SettledAs {
+    /// Still open.
+    Open,
+    /// The provider said what it used.
+    Settled,
+    /// Nobody knows; charged in full.
+    Unknown,
+    /// Nothing was spent.
+    Released,
+}
+
+impl SettledAs {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Settled => "settled",
+            Self::Unknown => "unknown",
+            Self::Released => "released",
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let all = [Self::Open, Self::Settled, Self::Unknown, Self::Released];
+        all.into_iter().find(|state| state.as_str() == text).ok_or(Error::Unreadable("settlement"))
+    }
+}
+
+/// What a budget has used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Budget {
+    /// Spent.
+    pub settled: Money,
+    /// Set aside.
+    pub reserved: Money,
+}
+
+/// The ledger in sum.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    /// Spent, all tenants.
+    pub settled: Money,
+    /// Set aside now.
+    pub reserved: Money,
+    /// Of the spent, charged without knowing.
+    pub unknown: Money,
+    /// The newest reservations, newest first.
+    pub rows: Vec<LedgerRow>,
+}
+
+/// One reservation.
+#[derive(Debug, Clone)]
+pub struct LedgerRow {
+    /// Its id.
+    pub id: ReservationId,
+    /// The turn that it was for.
+    pub turn: Option<TurnId>,
+    /// What was asked.
+    pub model: String,
+    /// What was set aside.
+    pub amount: Money,
+    /// What it cost.
+    pub cost: Money,
+    /// What is known.
+    pub state: SettledAs,
+    /// The call, once it is settled.
+    pub call: Option<ModelCall>,
+    /// When it was set aside.
+    pub at: Millis,
+}
+
+impl Store {
+    /// Sets money aside in all scopes, or in none. If the caller stops waiting, it is given back.
+    ///
+    /// # Errors
+    /// [`Error::OverBudget`] with the first scope that refuses; [`Error::Invalid`] for a negative amount;
+    /// [`Error::Fenced`]; those of the disk.
+    pub async fn reserve(&self, mut reserve: Reserve) -> Result<ReservationId> {
+        if reserve.amount < Money::ZERO {
+            return Err(Error::Invalid("an amount cannot be negative"));
+        }
+        unite(&mut reserve.scopes);
+        let scopes: Vec<(&str, i64)> =
+            reserve.scopes.iter().map(|scope| (scope.scope.as_str(), scope.window_start.0)).collect();
+        let scopes = to_json("scopes", &scopes)?;
+        let id = ReservationId::new();
+        let mut abandoned = Abandoned { store: self, id: Some(id) };
+        let outcome = self.commit(Reserving { id, reserve, scopes }).await;
+        abandoned.id = None;
+        outcome.map(|()| id)
+    }
+
+    /// Accounts for a reservation; returns after it is on the disk. A second settlement changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there is no such reservation; those of the disk.
+    pub async fn settle(&self, id: ReservationId, settlement: Settlement) -> Result<()> {
+        self.commit(Settle { id, settlement }).await
+    }
+
+    /// The same without waiting, from anywhere, also from a `Drop`. False if the queue was full or closed: the
+    /// reservation stays open then, and is charged in full at the next start.
+    pub fn settle_behind(&self, id: ReservationId, settlement: Settlement) -> bool {
+        let sent = self.try_behind(Settle { id, settlement });
+        if !sent {
+            metrics::counter!("settlements_not_queued_total").increment(1);
+        }
+        sent
+    }
+
+    /// What a scope has used in a window.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub async fn budget(&self, tenant: &TenantId, scope: &str, window_start: Millis) -> Result<Budget> {
+        self.read(async |connection| {
+            let row = sqlx::query(
+                "SELECT settled, reserved FROM budgets WHERE tenant = $1 AND scope = $2 AND window_start = $3",
+            )
+            .bind(tenant.as_str())
+            .bind(scope)
+            .bind(window_start.0)
+            .fetch_optional(connection)
+            .await?;
+            let Some(row) = row else { return Ok(Budget::default()) };
+            Ok(Budget { settled: row::money(&row, "settled")?, reserved: row::money(&row, "reserved")? })
+        })
+        .await
+    }
+
+    /// Sums over everything, and the newest `limit` reservations.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub async fn ledger(&self, limit: usize) -> Result<Ledger> {
+        self.read(async |connection| {
+            let sums = sqlx::query(
+                "SELECT coalesce(sum(cost), 0) AS settled,
+                     coalesce(sum(amount) FILTER (WHERE state = 'open'), 0) AS reserved,
+                     coalesce(sum(cost) FILTER (WHERE state = 'unknown'), 0) AS unknown FROM reservations",
+            )
+            .fetch_one(&mut *connection)
+            .await?;
+            let rows = sqlx::query("SELECT * FROM reservations ORDER BY seq DESC LIMIT $1")
+                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+                .fetch_all(connection)
+                .await?;
+            Ok(Ledger {
+                settled: row::money(&sums, "settled")?,
+                reserved: row::money(&sums, "reserved")?,
+                unknown: row::money(&sums, "unknown")?,
+                rows: rows.iter().map(ledger_row).collect::<Result<_>>()?,
+            })
+        })
+        .await
+    }
+}
+
+/// One scope named twice counts once, with the lower limit.
+fn unite(scopes: &mut Vec<ScopeLimit>) {
+    let mut united: Vec<ScopeLimit> = Vec::with_capacity(scopes.len());
+    for scope in scopes.drain(..) {
+        let same = |one: &&mut ScopeLimit| one.scope == scope.scope && one.window_start == scope.window_start;
+        match united.iter_mut().find(same) {
+            Some(one) => one.limit = one.limit.into_iter().chain(scope.limit).min(),
+            None => united.push(scope),
+        }
+    }
+    *scopes = united;
+}
+
+pub(crate) fn ledger_row(row: &SqliteRow) -> Result<LedgerRow> {
+    let turn: Option<&[u8]> = row::get(row, "turn")?;
+    Ok(LedgerRow {
+        id: ReservationId::from_bytes(row::id(row, "id")?),
+        turn: turn.map(|_| row::id(row, "turn").map(TurnId::from_bytes)).transpose()?,
+        model: row::get(row, "model")?,
+        amount: row::money(row, "amount")?,
+        cost: row::money(row, "cost")?,
+        state: SettledAs::parse(row::get(row, "state")?)?,
+        call: row::json(row, "call")?,
+        at: Millis(row::get(row, "at")?),
+    })
+}
+
+/// Gives back what was set aside for a caller that is gone: the queue's order puts this after the reservation.
+struct Abandoned<'a> {
+    store: &'a Store,
+    id: Option<ReservationId>,
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            let nothing = Settlement { cost: Money::ZERO, call: None, state: SettledAs::Released };
+            self.store.settle_behind(id, nothing);
+        }
+    }
+}
+
+struct Reserving {
+    id: ReservationId,
+    reserve: Reserve,
+    scopes: String,
+}
+
+impl Operation for Reserving {
+    type Output = ();
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
+        if let Some(lease) = &self.reserve.lease {
+            tx.fence(lease).await?;
+        }
+        let rows = sqlx::query(
+            "SELECT b.settled, b.reserved, given.key AS place FROM json_each($2) AS given
+             JOIN budgets AS b ON b.tenant = $1 AND b.scope = given.value ->> 0 AND b.window_start = given.value ->> 1",
+        )
+        .bind(self.reserve.tenant.as_str())
+        .bind(&self.scopes)
+        .fetch_all(&mut *tx.connection)
+        .await?;
+        let mut used = vec![Money::ZERO; self.reserve.scopes.len()];
+        for row in &rows {
+            let place = usize::try_from(row::get::<i64>(row, "place")?).unwrap_or(usize::MAX);
+            if let Some(used) = used.get_mut(place) {
+                *used = row::money(row, "settled")?.plus(row::money(row, "reserved")?);
+            }
+        }
+        for (scope, used) in self.reserve.scopes.iter().zip(used) {
+            if let Some(limit) = scope.limit
+                && used.plus(self.reserve.amount) > limit
+            {
+                return Err(Error::OverBudget { scope: scope.scope.clone(), limit, used });
+            }
+        }
+        self.write(tx).await
+    }
+}
+
+impl Reserving {
+    async fn write(&self, tx: &mut Transaction<'_>) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO reservations (id, tenant, turn, model, amount, scopes, at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7);
+             INSERT INTO budgets (tenant, scope, window_start, settled, reserved)
+                 SELECT $2, value ->> 0, value ->> 1, 0, $5 FROM json_each($6) WHERE true
+                 ON CONFLICT DO UPDATE SET reserved = reserved + excluded.reserved",
+        )
+        .bind(self.id.as_bytes().as_slice())
+        .bind(self.reserve.tenant.as_str())
+        .bind(self.reserve.turn.as_ref().map(|turn| turn.as_bytes().as_slice()))
+        .bind(&self.reserve.model)
+        .bind(self.reserve.amount.nanos())
+        .bind(&self.scopes)
+        .bind(tx.now.0)
+        .execute(&mut *tx.connection)
+        .await?;
+        Ok(())
+    }
+}
+
+struct Settle {
+    id: ReservationId,
+    settlement: Settlement,
+}
+
+impl Operation for Settle {
+    type Output = ();
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
+        let row = sqlx::query("SELECT amount, state FROM reservations WHERE id = $1")
+            .bind(self.id.as_bytes().as_slice())
+            .fetch_optional(&mut *tx.connection)
+            .await?
+            .ok_or(Error::Invalid("there is no such reservation"))?;
+        if row::get::<&str>(&row, "state")? != "open" {
+            return Ok(());
+        }
+        let amount = row::money(&row, "amount")?;
+        let (state, cost) = match self.settlement.state {
+            SettledAs::Settled => (SettledAs::Settled, self.settlement.cost.max(Money::ZERO)),
+            SettledAs::Released => (SettledAs::Released, Money::ZERO),
+            SettledAs::Open | SettledAs::Unknown => (SettledAs::Unknown, amount.max(self.settlement.cost)),
+        };
+        if cost > amount {
+            metrics::counter!("settlements_above_reservation_total").increment(1);
+        }
+        let call = self.settlement.call.as_ref().map(|call| to_json("model call", call)).transpose()?;
+        close(tx.connection, Closing { id: self.id, state, cost, call, at: tx.now }).await
+    }
+}
+
+/// An open reservation's end.
+pub(crate) struct Closing {
+    pub(crate) id: ReservationId,
+    pub(crate) state: SettledAs,
+    pub(crate) cost: Money,
+    pub(crate) call: Option<String>,
+    pub(crate) at: Millis,
+}
+
+/// Moves an open reservation's money from reserved to settled.
+pub(crate) async fn close(connection: &mut SqliteConnection, closing: Closing) -> Result<()> {
+    sqlx::query(
+        "UPDATE budgets SET settled = settled + $3,
+             reserved = reserved - (SELECT amount FROM reservations WHERE id = $1)
+             WHERE (tenant, scope, window_start) IN (
+                 SELECT r.tenant, given.value ->> 0, given.value ->> 1
+                 FROM reservations AS r, json_each(r.scopes) AS given WHERE r.id = $1);
+         UPDATE reservations SET state = $2, cost = $3, call = $4, settled_at = $5 WHERE id = $1",
+    )
+    .bind(closing.id.as_bytes().as_slice())
+    .bind(closing.state.as_str())
+    .bind(closing.cost.nanos())
+    .bind(closing.call)
+    .bind(closing.at.0)
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! What is kept: inbox, mailbox, outbox, ledger, journal, memory, knowledge. The only room with SQL.
+//!
+//! [`Store`] speaks of the domain (`accept`, `claim`, `answered`, `delivered` …), never of rows, because
+//! another database comes behind it later. Two rules carry everything: a *conversation* is claimed, not a job,
+//! and each later write shows the [`Lease`], which only this room can make; and nobody is told that something
+//! is kept before it is on the disk (`writer.rs` makes that cheap by committing for many at once).
+
+mod connect;
+mod error;
+mod inbox;
+mod journal;
+mod knowledge;
+mod ledger;
+mod mailbox;
+mod memory;
+mod outbox;
+mod owner;
+mod record;
+mod recover;
+mod row;
+mod store;
+mod stream;
+mod trouble;
+mod writer;
+
+pub use error::{Error, Result};
+pub use inbox::{Accepted, Arrival};
+pub use journal::Entry;
+pub use knowledge::Passage;
+pub use ledger::{Budget, Ledger, LedgerRow, Reserve, ScopeLimit, SettledAs, Settlement};
+pub use mailbox::{Claimed, Lease, Stage, Turn};
+pub use memory::{MemoryEntry, MemoryOutcome, MemoryScope, MemoryWrite};
+pub use outbox::{Answer, Outgoing};
+pub use record::{Counts, OutboxRecord, Phase, TurnRecord, TurnState};
+pub use store::{Config, Store};
+pub use stream::StreamEvent;
+pub use trouble::{CountsAs, DeadLetter, Trouble};
+
+#[cfg(test)]
+mod tests;

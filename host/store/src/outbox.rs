@@ -1,0 +1,278 @@
+//! The outbox: an answer is kept before a byte of it is sent, and each send says so first.
+//!
+//! One answer for each turn: the first that was kept stands. Between `sending` and what follows it nobody can
+//! know whether the platform has the message; a crash in that window is counted as *ambiguous*.
+
+use chela_types::{AgentId, OutboxId, Reply};
+
+use crate::mailbox::Lease;
+use crate::row::{self, to_json};
+use crate::stream::{StreamEvent, append};
+use crate::writer::{Operation, Transaction};
+use crate::{Error, Result, Store};
+
+/// What an agent answered.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Which agent.
+    pub agent: AgentId,
+    /// What.
+    pub reply: Reply,
+    /// How the turn ended (`reply`, `escalate`, `resolved` …), for the record.
+    pub outcome: String,
+    /// The host's own words (a refusal, an apology), not the agent's.
+    pub notice: bool,
+}
+
+/// An answer on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Its id, for platforms that know idempotency keys.
+    pub id: OutboxId,
+    /// Which agent.
+    pub agent: AgentId,
+    /// What.
+    pub reply: Reply,
+    /// The host's own words.
+    pub notice: bool,
+    /// The adapter's state after the last request that was answered.
+    pub state: Option<String>,
+    /// An earlier send may have arrived.
+    pub ambiguous: bool,
+    /// Requests that were begun.
+    pub tries: u32,
+}
+
+impl Store {
+    /// Keeps the answer; from here on the turn only needs delivery. If one is kept already, that one stands and
+    /// is returned.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`], or those of the disk.
+    pub async fn answered(&self, lease: &Lease, answer: Answer) -> Result<Outgoing> {
+        let body = to_json("reply", &answer.reply)?;
+        let operation = Answered { lease: lease.clone(), id: OutboxId::new(), answer, body, dying: None };
+        self.commit(operation).await
+    }
+
+    /// Says that bytes are about to leave; `state` is what the adapter wants back with the response.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`], or those of the disk. Nothing may be sent then.
+    pub async fn sending(&self, lease: &Lease, id: OutboxId, state: Option<String>) -> Result<()> {
+        self.commit(Step { lease: lease.clone(), id, state, status: "sending" }).await
+    }
+
+    /// Says that a request was answered and the adapter wants another. Not awaited: the next `sending` or
+    /// `delivered` carries it to the disk.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] or [`Error::Closed`].
+    pub async fn step_sent_behind(&self, lease: &Lease, id: OutboxId, state: Option<String>) -> Result<()> {
+        self.behind(Step { lease: lease.clone(), id, state, status: "sent" }).await
+    }
+
+    /// Closes the turn (as dead, if this was a dead letter's notice) and frees the conversation.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`], or those of the disk.
+    pub async fn delivered(&self, lease: &Lease, id: OutboxId, platform_id: Option<String>) -> Result<()> {
+        self.commit(Delivered { lease: lease.clone(), id, platform_id, event: None }).await.map(|_| ())
+    }
+
+    /// Delivery to a stream that the host itself serves: the event and the turn's end are one transaction.
+    /// Returns the event's number.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`], or those of the disk.
+    pub async fn delivered_to_stream(&self, lease: &Lease, id: OutboxId, event: StreamEvent) -> Result<u64> {
+        let operation = Delivered { lease: lease.clone(), id, platform_id: None, event: Some(event) };
+        self.commit(operation).await?.ok_or(Error::Unreadable("stream event"))
+    }
+
+    /// Closes the turn: its answer will never be delivered.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`], or those of the disk.
+    pub async fn give_up_delivery(&self, lease: &Lease, id: OutboxId, reason: &str) -> Result<()> {
+        self.commit(GiveUp { lease: lease.clone(), id, reason: reason.to_owned() }).await
+    }
+}
+
+pub(crate) struct Answered {
+    pub(crate) lease: Lease,
+    pub(crate) id: OutboxId,
+    pub(crate) answer: Answer,
+    pub(crate) body: String,
+    /// Reason and blame of the dead letter whose notice this is.
+    pub(crate) dying: Option<(String, String)>,
+}
+
+impl Operation for Answered {
+    type Output = Outgoing;
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Outgoing> {
+        tx.fence(&self.lease).await?;
+        if let Some(standing) = standing(tx, &self.lease).await? {
+            return Ok(standing);
+        }
+        let (reason, blame) = self.dying.clone().unzip();
+        sqlx::query(
+            "INSERT INTO outbox (turn, id, agent, notice, kept_at) VALUES ($1, $2, $3, $4, $5);
+             INSERT INTO contents (turn, part, n, body) VALUES ($1, 1, 0, $6);
+             UPDATE turns SET outcome = $7, dying = $8, last_error = coalesce($8, last_error),
+                 last_blame = coalesce($9, last_blame) WHERE seq = $1;
+             UPDATE conversations SET sticky = $3 WHERE id = $10 AND NOT $4",
+        )
+        .bind(self.lease.seq)
+        .bind(self.id.as_bytes().as_slice())
+        .bind(self.answer.agent.as_str())
+        .bind(self.answer.notice)
+        .bind(tx.now.0)
+        .bind(self.body.as_bytes())
+        .bind(&self.answer.outcome)
+        .bind(reason)
+        .bind(blame)
+        .bind(self.lease.conversation.0)
+        .execute(&mut *tx.connection)
+        .await?;
+        Ok(Outgoing {
+            id: self.id,
+            agent: self.answer.agent.clone(),
+            reply: self.answer.reply.clone(),
+            notice: self.answer.notice,
+            state: None,
+            ambiguous: false,
+            tries: 0,
+        })
+    }
+}
+
+/// The answer that is kept already.
+async fn standing(tx: &mut Transaction<'_>, lease: &Lease) -> Result<Option<Outgoing>> {
+    let row = sqlx::query(
+        "SELECT o.*, (SELECT body FROM contents WHERE turn = o.turn AND part = 1) AS reply
+         FROM outbox AS o WHERE turn = $1",
+    )
+    .bind(lease.seq)
+    .fetch_optional(&mut *tx.connection)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Outgoing {
+        id: OutboxId::from_bytes(row::id(&row, "id")?),
+        agent: row::name(&row, "agent")?,
+        reply: row::json(&row, "reply")?.ok_or(Error::Unreadable("reply"))?,
+        notice: row::get(&row, "notice")?,
+        state: row::get(&row, "step")?,
+        ambiguous: row::get::<i64>(&row, "ambiguous")? > 0,
+        tries: row::count(&row, "tries")?,
+    }))
+}
+
+struct Step {
+    lease: Lease,
+    id: OutboxId,
+    state: Option<String>,
+    status: &'static str,
+}
+
+impl Operation for Step {
+    type Output = ();
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
+        tx.fence(&self.lease).await?;
+        let written = sqlx::query(
+            "UPDATE outbox SET status = $3, step = $4, sending_at = coalesce(sending_at, $5),
+                 tries = tries + ($3 = 'sending') WHERE turn = $1 AND id = $2",
+        )
+        .bind(self.lease.seq)
+        .bind(self.id.as_bytes().as_slice())
+        .bind(self.status)
+        .bind(&self.state)
+        .bind(tx.now.0)
+        .execute(&mut *tx.connection)
+        .await?;
+        expect_one(written.rows_affected())
+    }
+}
+
+fn expect_one(rows: u64) -> Result<()> {
+    if rows == 0 { Err(Error::Invalid("the turn has no such answer")) } else { Ok(()) }
+}
+
+struct Delivered {
+    lease: Lease,
+    id: OutboxId,
+    platform_id: Option<String>,
+    event: Option<StreamEvent>,
+}
+
+impl Operation for Delivered {
+    type Output = Option<u64>;
+    const WAKES: bool = true;
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Option<u64>> {
+        tx.fence(&self.lease).await?;
+        let written = sqlx::query(
+            "UPDATE outbox SET status = 'delivered', step = NULL, platform_id = $3,
+                 sending_at = coalesce(sending_at, $4) WHERE turn = $1 AND id = $2",
+        )
+        .bind(self.lease.seq)
+        .bind(self.id.as_bytes().as_slice())
+        .bind(&self.platform_id)
+        .bind(tx.now.0)
+        .execute(&mut *tx.connection)
+        .await?;
+        expect_one(written.rows_affected())?;
+        close(tx, &self.lease, "delivered").await?;
+        match &self.event {
+            Some(event) => append(tx, &self.lease.tenant, event).await.map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+struct GiveUp {
+    lease: Lease,
+    id: OutboxId,
+    reason: String,
+}
+
+impl Operation for GiveUp {
+    type Output = ();
+    const WAKES: bool = true;
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
+        tx.fence(&self.lease).await?;
+        let written = sqlx::query(
+            "UPDATE turns SET last_error = $3
+                 WHERE seq = $1 AND EXISTS (SELECT 1 FROM outbox WHERE turn = $1 AND id = $2);
+             UPDATE outbox SET status = 'undelivered', step = NULL WHERE turn = $1 AND id = $2",
+        )
+        .bind(self.lease.seq)
+        .bind(self.id.as_bytes().as_slice())
+        .bind(&self.reason)
+        .execute(&mut *tx.connection)
+        .await?;
+        expect_one(written.rows_affected())?;
+        close(tx, &self.lease, "undelivered").await
+    }
+}
+
+/// Ends a turn (as dead, if it was dying) and frees its conversation for the next one.
+pub(crate) async fn close(tx: &mut Transaction<'_>, lease: &Lease, state: &str) -> Result<()> {
+    sqlx::query(
+        "UPDATE turns SET state = CASE WHEN dying IS NULL THEN $3 ELSE 'dead' END, closed_at = $4
+             WHERE seq = $2;
+         UPDATE conversations SET holder = NULL, claimable_at = CASE WHEN EXISTS (
+                 SELECT 1 FROM turns WHERE conversation = $1 AND state = 'open') THEN $4 END
+             WHERE id = $1",
+    )
+    .bind(lease.conversation.0)
+    .bind(lease.seq)
+    .bind(state)
+    .bind(tx.now.0)
+    .execute(&mut *tx.connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,351 @@
+//! Reading back: what happened to a turn, and how things stand. Nothing here needs a lease or changes anything.
+
+use std::collections::BTreeMap;
+
+use chela_types::{
+    AgentId, ChannelId, ConversationId, Decision, Message, Millis, OutboxId, Reply, TenantId, TurnId,
+};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use crate::inbox::Kept;
+use crate::ledger::{LedgerRow, ledger_row};
+use crate::{Error, Result, Store, row};
+
+/// How a turn stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TurnState {
+    /// On its way.
+    Open,
+    /// Answered, and the answer is delivered.
+    Delivered,
+    /// Given up.
+    Dead,
+    /// Answered, and the answer can't be delivered.
+    Undelivered,
+}
+
+/// Everything that is known of a turn.
+#[derive(Debug, Clone)]
+pub struct TurnRecord {
+    /// Its id.
+    pub id: TurnId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The channel account.
+    pub channel: ChannelId,
+    /// Its conversation.
+    pub conversation: ConversationId,
+    /// How it stands.
+    pub state: TurnState,
+    /// How the agent ended it.
+    pub outcome: Option<String>,
+    /// When it came in.
+    pub received: Millis,
+    /// When it was first claimed.
+    pub claimed: Option<Millis>,
+    /// When it was closed.
+    pub closed: Option<Millis>,
+    /// Which agents were chosen, when and why; the last one counts.
+    pub decisions: Vec<(Millis, Decision)>,
+    /// Model calls and their money, oldest first.
+    pub calls: Vec<LedgerRow>,
+    /// Host calls: number, function, time.
+    pub journal: Vec<(u32, String, Millis)>,
+    /// The answer's way out.
+    pub outbox: Option<OutboxRecord>,
+    /// Failures by a plugin's fault.
+    pub tries: u32,
+    /// Failures by the host's.
+    pub crashes: u32,
+    /// Waits for something outside.
+    pub waits: u32,
+    /// When it first waited.
+    pub first_wait: Option<Millis>,
+    /// The last failure and whose fault it was.
+    pub last_error: Option<(String, Option<String>)>,
+    /// What was said; absent once purged.
+    pub message: Option<Message>,
+    /// What was answered; absent once purged.
+    pub reply: Option<Reply>,
+}
+
+/// The answer's way out.
+#[derive(Debug, Clone)]
+pub struct OutboxRecord {
+    /// Its id.
+    pub id: OutboxId,
+    /// Which agent.
+    pub agent: AgentId,
+    /// The host's own words.
+    pub notice: bool,
+    /// `kept`, `sending`, `sent` (a step of several), `delivered`, `undelivered`.
+    pub status: String,
+    /// Sends that may or may not have arrived.
+    pub ambiguous: u32,
+    /// Requests that were begun.
+    pub tries: u32,
+    /// When the answer was kept.
+    pub kept: Millis,
+    /// When the first request was begun.
+    pub sending: Option<Millis>,
+    /// The platform's id of the message.
+    pub platform_id: Option<String>,
+}
+
+/// How things stand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Open turns that nobody holds, also those behind another of their conversation.
+    pub waiting: u64,
+    /// Conversations that are held.
+    pub leased: u64,
+    /// Open turns with an answer on its way.
+    pub answered: u64,
+    /// Turns that ended well.
+    pub delivered: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Answers that could not be delivered.
+    pub undelivered: u64,
+    /// Sends that may or may not have arrived.
+    pub ambiguous: u64,
+    /// Reservations that are open.
+    pub open_reservations: u64,
+    /// When the oldest open turn came in.
+    pub oldest_waiting: Option<Millis>,
+}
+
+/// Where in its journey a turn is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// Kept, not held.
+    Received,
+    /// Held, nothing decided.
+    Claimed,
+    /// The agent is chosen.
+    Decided,
+    /// Money is set aside for a model call.
+    ModelCallOpen,
+    /// Host calls are journaled, no model call is open.
+    Journaled,
+    /// The answer is kept.
+    Answered,
+    /// Bytes are leaving.
+    Sending,
+    /// One request of several is answered.
+    StepSent,
+    /// Closed, in whatever way.
+    Closed,
+}
+
+impl Store {
+    /// Everything that is known of a turn.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub async fn turn_record(&self, turn: TurnId) -> Result<Option<TurnRecord>> {
+        self.read(async |connection| {
+            let row = sqlx::query(
+                "SELECT t.*, (SELECT body FROM contents WHERE turn = t.seq AND part = 0) AS message,
+                     (SELECT body FROM contents WHERE turn = t.seq AND part = 1) AS reply
+                 FROM turns AS t WHERE id = $1",
+            )
+            .bind(turn.as_bytes().as_slice())
+            .fetch_optional(&mut *connection)
+            .await?;
+            let Some(row) = row else { return Ok(None) };
+            let mut record = bare(&row)?;
+            let seq = row::get(&row, "seq")?;
+            record.decisions = decisions(connection, seq).await?;
+            record.journal = journal(connection, seq).await?;
+            record.outbox = outbox(connection, seq).await?;
+            let calls = sqlx::query("SELECT * FROM reservations WHERE turn = $1 ORDER BY seq")
+                .bind(turn.as_bytes().as_slice())
+                .fetch_all(connection)
+                .await?;
+            record.calls = calls.iter().map(ledger_row).collect::<Result<_>>()?;
+            Ok(Some(record))
+        })
+        .await
+    }
+
+    /// The newest turns, newest first.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub async fn recent_turns(&self, limit: usize) -> Result<Vec<TurnId>> {
+        self.read(async |connection| {
+            let rows = sqlx::query("SELECT id FROM turns ORDER BY seq DESC LIMIT $1")
+                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+                .fetch_all(connection)
+                .await?;
+            rows.iter().map(|row| row::id(row, "id").map(TurnId::from_bytes)).collect()
+        })
+        .await
+    }
+
+    /// How things stand. Reads the state of every turn: a few milliseconds for 100,000.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub async fn counts(&self) -> Result<Counts> {
+        self.read(async |connection| {
+            let row = sqlx::query(
+                "SELECT
+                 (SELECT count(*) FROM turns WHERE state = 'open') AS open,
+                 (SELECT count(*) FROM conversations WHERE claimable_at IS NOT NULL AND holder IS NOT NULL) AS leased,
+                 (SELECT count(*) FROM outbox JOIN turns ON seq = turn WHERE state = 'open') AS answered,
+                 (SELECT count(*) FROM turns WHERE state = 'delivered') AS delivered,
+                 (SELECT count(*) FROM turns WHERE state = 'dead') AS dead,
+                 (SELECT count(*) FROM turns WHERE state = 'undelivered') AS undelivered,
+                 (SELECT coalesce(sum(ambiguous), 0) FROM outbox) AS ambiguous,
+                 (SELECT count(*) FROM reservations WHERE state = 'open') AS reservations,
+                 (SELECT min(received_at) FROM turns WHERE state = 'open') AS oldest",
+            )
+            .fetch_one(connection)
+            .await?;
+            let number = |column| row::get::<i64>(&row, column).map(i64::unsigned_abs);
+            let leased = number("leased")?;
+            Ok(Counts {
+                waiting: number("open")?.saturating_sub(leased),
+                leased,
+                answered: number("answered")?,
+                delivered: number("delivered")?,
+                dead: number("dead")?,
+                undelivered: number("undelivered")?,
+                ambiguous: number("ambiguous")?,
+                open_reservations: number("reservations")?,
+                oldest_waiting: row::time(&row, "oldest")?,
+            })
+        })
+        .await
+    }
+
+    /// How many turns are in each phase. In a store that was opened for reading after a crash: where the
+    /// process died.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub async fn phases(&self) -> Result<BTreeMap<Phase, u64>> {
+        self.read(async |connection| {
+            let rows = sqlx::query(PHASES).fetch_all(connection).await?;
+            rows.iter()
+                .map(|row| {
+                    let phase = phase(row::get(row, "phase")?)?;
+                    Ok((phase, row::get::<i64>(row, "turns")?.unsigned_abs()))
+                })
+                .collect()
+        })
+        .await
+    }
+}
+
+const PHASES: &str = "
+    SELECT CASE
+        WHEN t.state <> 'open' THEN 'closed'
+        WHEN o.status = 'sending' THEN 'sending'
+        WHEN o.status = 'sent' THEN 'sent'
+        WHEN o.turn IS NOT NULL THEN 'answered'
+        WHEN c.holder IS NULL OR t.seq > (SELECT min(seq) FROM turns WHERE conversation = c.id AND state = 'open')
+            THEN 'received'
+        WHEN EXISTS (SELECT 1 FROM reservations WHERE turn = t.id AND state = 'open') THEN 'model'
+        WHEN EXISTS (SELECT 1 FROM journal WHERE turn = t.seq) THEN 'journaled'
+        WHEN EXISTS (SELECT 1 FROM decisions WHERE turn = t.seq) THEN 'decided'
+        ELSE 'claimed' END AS phase, count(*) AS turns
+    FROM turns AS t JOIN conversations AS c ON c.id = t.conversation LEFT JOIN outbox AS o ON o.turn = t.seq
+    GROUP BY 1";
+
+fn phase(text: &str) -> Result<Phase> {
+    Ok(match text {
+        "received" => Phase::Received,
+        "claimed" => Phase::Claimed,
+        "decided" => Phase::Decided,
+        "model" => Phase::ModelCallOpen,
+        "journaled" => Phase::Journaled,
+        "answered" => Phase::Answered,
+        "sending" => Phase::Sending,
+        "sent" => Phase::StepSent,
+        "closed" => Phase::Closed,
+        _ => return Err(Error::Unreadable("phase")),
+    })
+}
+
+fn state(text: &str) -> Result<TurnState> {
+    Ok(match text {
+        "open" => TurnState::Open,
+        "delivered" => TurnState::Delivered,
+        "dead" => TurnState::Dead,
+        "undelivered" => TurnState::Undelivered,
+        _ => return Err(Error::Unreadable("turn state")),
+    })
+}
+
+/// The turn's own row.
+fn bare(row: &SqliteRow) -> Result<TurnRecord> {
+    let error: Option<String> = row::get(row, "last_error")?;
+    let blame: Option<String> = row::get(row, "last_blame")?;
+    Ok(TurnRecord {
+        id: TurnId::from_bytes(row::id(row, "id")?),
+        tenant: row::name(row, "tenant")?,
+        channel: row::name(row, "channel")?,
+        conversation: ConversationId(row::get(row, "conversation")?),
+        state: state(row::get(row, "state")?)?,
+        outcome: row::get(row, "outcome")?,
+        received: Millis(row::get(row, "received_at")?),
+        claimed: row::time(row, "claimed_at")?,
+        closed: row::time(row, "closed_at")?,
+        decisions: Vec::new(),
+        calls: Vec::new(),
+        journal: Vec::new(),
+        outbox: None,
+        tries: row::count(row, "tries")?,
+        crashes: row::count(row, "crashes")?,
+        waits: row::count(row, "waits")?,
+        first_wait: row::time(row, "first_wait_at")?,
+        last_error: error.map(|error| (error, blame)),
+        message: row::json::<Kept>(row, "message")?.map(|kept| kept.message),
+        reply: row::json(row, "reply")?,
+    })
+}
+
+async fn decisions(connection: &mut SqliteConnection, turn: i64) -> Result<Vec<(Millis, Decision)>> {
+    let rows = sqlx::query("SELECT at, body FROM decisions WHERE turn = $1 ORDER BY n")
+        .bind(turn)
+        .fetch_all(connection)
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let decision = row::json(row, "body")?.ok_or(Error::Unreadable("decision"))?;
+            Ok((Millis(row::get(row, "at")?), decision))
+        })
+        .collect()
+}
+
+async fn journal(connection: &mut SqliteConnection, turn: i64) -> Result<Vec<(u32, String, Millis)>> {
+    let rows = sqlx::query("SELECT seq, function, at FROM journal WHERE turn = $1 ORDER BY seq")
+        .bind(turn)
+        .fetch_all(connection)
+        .await?;
+    rows.iter()
+        .map(|row| Ok((row::count(row, "seq")?, row::get(row, "function")?, Millis(row::get(row, "at")?))))
+        .collect()
+}
+
+async fn outbox(connection: &mut SqliteConnection, turn: i64) -> Result<Option<OutboxRecord>> {
+    let row =
+        sqlx::query("SELECT * FROM outbox WHERE turn = $1").bind(turn).fetch_optional(connection).await?;
+    row.map(|row| {
+        Ok(OutboxRecord {
+            id: OutboxId::from_bytes(row::id(&row, "id")?),
+            agent: row::name(&row, "agent")?,
+            notice: row::get(&row, "notice")?,
+            status: row::get(&row, "status")?,
+            ambiguous: row::count(&row, "ambiguous")?,
+            tries: row::count(&row, "tries")?,
+            kept: Millis(row::get(&row, "kept_at")?),
+            sending: row::time(&row, "sending_at")?,
+            platform_id: row::get(&row, "platform_id")?,
+        })
+    })
+    .transpose()
+}

@@ -1,0 +1,44 @@
+//! Putting in order what a crash left, before anybody is served: one transaction, and run again from the start
+//! if the process dies in it.
+
+use chela_types::{Millis, Money, ReservationId};
+use sqlx::Connection;
+use sqlx::sqlite::SqliteConnection;
+
+use crate::Result;
+use crate::ledger::{Closing, SettledAs, close};
+use crate::row;
+
+/// Revokes leases (the tokens rise, so nothing of the old process can write), counts a crash for each turn that
+/// was held, makes answers that were being sent ambiguous, and charges open reservations in full.
+pub(crate) async fn after_crash(connection: &mut SqliteConnection, now: Millis) -> Result<()> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let changed = sqlx::query(
+        "UPDATE turns SET crashes = crashes + 1 WHERE seq IN (
+             SELECT (SELECT min(seq) FROM turns WHERE conversation = c.id AND state = 'open')
+             FROM conversations AS c WHERE c.claimable_at IS NOT NULL AND c.holder IS NOT NULL);
+         UPDATE conversations SET holder = NULL, token = token + 1, claimable_at = $1
+             WHERE claimable_at IS NOT NULL AND holder IS NOT NULL;
+         UPDATE outbox SET status = 'kept', ambiguous = ambiguous + 1
+             WHERE turn IN (SELECT seq FROM turns WHERE state = 'open') AND status = 'sending'",
+    )
+    .bind(now.0)
+    .execute(&mut *transaction)
+    .await?;
+    let open = sqlx::query("SELECT id, amount FROM reservations WHERE state = 'open'")
+        .fetch_all(&mut *transaction)
+        .await?;
+    let mut charged = Money::ZERO;
+    for row in &open {
+        let cost = row::money(row, "amount")?;
+        charged = charged.plus(cost);
+        let id = ReservationId::from_bytes(row::id(row, "id")?);
+        close(&mut transaction, Closing { id, state: SettledAs::Unknown, cost, call: None, at: now }).await?;
+    }
+    transaction.commit().await?;
+    if changed.rows_affected() > 0 || !open.is_empty() {
+        let reservations = open.len();
+        tracing::warn!(reservations, %charged, "the last run did not end in order; its leases are revoked");
+    }
+    Ok(())
+}

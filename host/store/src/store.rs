@@ -1,0 +1,207 @@
+//! The store's handle: opening, closing, and the two ways into the database (the writer's queue, the readers).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chela_types::Clock;
+use sqlx::sqlite::SqliteConnection;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::connect::{self, Readers};
+use crate::mailbox::GiveBackAll;
+use crate::owner::{self, DATABASE, Owner};
+use crate::recover;
+use crate::writer::{Command, Operation, Pending, Writer};
+use crate::{Error, Result};
+
+/// How the store is run.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where it is kept. Made (0700) if it does not exist.
+    pub folder: PathBuf,
+    /// Most operations of one commit.
+    pub commit_batch_max: usize,
+    /// Most operations that wait for a commit.
+    pub commit_queue_max: usize,
+    /// Longest wait for a place in that queue.
+    pub commit_wait: Duration,
+    /// How long a claim holds without being renewed.
+    pub lease: Duration,
+    /// Connections that read.
+    pub readers: usize,
+    /// Bytes of one memory value.
+    pub memory_value_bytes_max: usize,
+    /// Memory keys of one owner (an agent, a user or a conversation).
+    pub memory_keys_max: usize,
+}
+
+impl Config {
+    /// Default of [`Config::commit_batch_max`].
+    pub const COMMIT_BATCH_MAX: usize = 256;
+    /// Default of [`Config::commit_queue_max`].
+    pub const COMMIT_QUEUE_MAX: usize = 4096;
+    /// Default of [`Config::commit_wait`].
+    pub const COMMIT_WAIT: Duration = Duration::from_secs(5);
+    /// Default of [`Config::lease`].
+    pub const LEASE: Duration = Duration::from_secs(15);
+    /// Default of [`Config::readers`].
+    pub const READERS: usize = 4;
+    /// Default of [`Config::memory_value_bytes_max`].
+    pub const MEMORY_VALUE_BYTES_MAX: usize = 16 << 10;
+    /// Default of [`Config::memory_keys_max`].
+    pub const MEMORY_KEYS_MAX: usize = 1000;
+
+    /// The defaults, in this folder.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: folder.into(),
+            commit_batch_max: Self::COMMIT_BATCH_MAX,
+            commit_queue_max: Self::COMMIT_QUEUE_MAX,
+            commit_wait: Self::COMMIT_WAIT,
+            lease: Self::LEASE,
+            readers: Self::READERS,
+            memory_value_bytes_max: Self::MEMORY_VALUE_BYTES_MAX,
+            memory_keys_max: Self::MEMORY_KEYS_MAX,
+        }
+    }
+}
+
+/// Everything that is kept. Cheap to clone; clones are the same store.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) config: Config,
+    queue: Option<mpsc::Sender<Command>>,
+    readers: Readers,
+    work: Arc<Notify>,
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Command")
+    }
+}
+
+impl Store {
+    /// Takes the folder, checks and upgrades the database, and puts in order what a crash left: leases are
+    /// revoked at once and their turns count a crash, open reservations are charged as unknown, answers that
+    /// were being sent become ambiguous.
+    ///
+    /// # Errors
+    /// [`Error::Owned`] if a process has the folder; [`Error::Corrupt`] or [`Error::Newer`] for a database
+    /// that must not be written; [`Error::Folder`] or [`Error::Database`] if the disk fails.
+    pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Self> {
+        let owner = Owner::take(&config.folder, clock.now())?;
+        let file = config.folder.join(DATABASE);
+        refuse_to_start_empty(&file, &owner)?;
+        let mut connection = connect::open_writer(&file).await?;
+        owner.keep(clock.now())?;
+        recover::after_crash(&mut connection, clock.now()).await?;
+        let readers = Readers::open(&file, config.readers).await?;
+        let work = Arc::new(Notify::new());
+        let (queue, waiting) = mpsc::channel(config.commit_queue_max.max(1));
+        let writer = Writer {
+            connection,
+            options: connect::writing(&file),
+            clock: clock.clone(),
+            batch_max: config.commit_batch_max.max(1),
+            work: work.clone(),
+            owner: Arc::new(owner),
+        };
+        tokio::spawn(writer.serve(waiting));
+        Ok(Self { inner: Arc::new(Inner { config, queue: Some(queue), readers, work }) })
+    }
+
+    /// For command-line tools while no host runs. Every write is refused with [`Error::ReadOnly`], and what
+    /// a crash left is shown as it is.
+    ///
+    /// # Errors
+    /// [`Error::Owned`] if a host runs, [`Error::Missing`] if there is nothing to read, and those of a
+    /// database that cannot be read.
+    pub async fn open_read_only(folder: &Path) -> Result<Self> {
+        owner::check_free(folder)?;
+        let file = folder.join(DATABASE);
+        let config = Config::new(folder);
+        let readers = Readers::open(&file, 1).await?;
+        connect::check_schema(readers.get().await?.connection()?, &file).await?;
+        let work = Arc::new(Notify::new());
+        Ok(Self { inner: Arc::new(Inner { config, queue: None, readers, work }) })
+    }
+
+    /// Commits everything that was sent, gives all conversations back and lets go of the folder.
+    /// Whoever calls the store afterwards gets [`Error::Closed`].
+    ///
+    /// # Errors
+    /// [`Error::Closed`] if it is closed already; those of the last commit.
+    pub async fn close(&self) -> Result<()> {
+        let Some(queue) = &self.inner.queue else {
+            self.inner.readers.close().await;
+            return Ok(());
+        };
+        let given_back = self.commit(GiveBackAll).await;
+        self.inner.readers.close().await;
+        let (done, closed) = oneshot::channel();
+        queue.send(Command::Close(done)).await.map_err(|_| Error::Closed)?;
+        closed.await.map_err(|_| Error::Closed)?;
+        given_back
+    }
+
+    /// Fires after a conversation may have become due, so that a dispatcher need not ask often.
+    /// A hint for one waiter, not the truth: ask [`Store::claim`] also when [`Store::next_due`] says so.
+    pub fn work(&self) -> Arc<Notify> {
+        self.inner.work.clone()
+    }
+
+    /// Sends an operation and waits until it is on the disk.
+    pub(crate) async fn commit<O: Operation>(&self, operation: O) -> Result<O::Output> {
+        let (caller, answer) = oneshot::channel();
+        self.enqueue(Pending { operation, outcome: None, caller: Some(caller) }).await?;
+        answer.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Sends an operation; it is durable no later than the next one that is awaited.
+    pub(crate) async fn behind<O: Operation>(&self, operation: O) -> Result<()> {
+        self.enqueue(Pending { operation, outcome: None, caller: None }).await
+    }
+
+    /// The same without waiting for a place in the queue. False if there is none.
+    pub(crate) fn try_behind<O: Operation>(&self, operation: O) -> bool {
+        let job = Box::new(Pending { operation, outcome: None, caller: None });
+        self.inner.queue.as_ref().is_some_and(|queue| queue.try_send(Command::Run(job)).is_ok())
+    }
+
+    async fn enqueue<O: Operation>(&self, pending: Pending<O>) -> Result<()> {
+        let queue = self.inner.queue.as_ref().ok_or(Error::ReadOnly)?;
+        let command = Command::Run(Box::new(pending));
+        let wait = self.inner.config.commit_wait;
+        queue.send_timeout(command, wait).await.map_err(|error| match error {
+            mpsc::error::SendTimeoutError::Timeout(_) => Error::Busy(wait),
+            mpsc::error::SendTimeoutError::Closed(_) => Error::Closed,
+        })
+    }
+
+    /// Reads on a connection of its own.
+    pub(crate) async fn read<T>(
+        &self,
+        query: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T>,
+    ) -> Result<T> {
+        let mut reader = self.inner.readers.get().await?;
+        query(reader.connection()?).await
+    }
+}
+
+/// A database that was kept here and is gone or empty is a disaster, not a first start.
+fn refuse_to_start_empty(file: &Path, owner: &Owner) -> Result<()> {
+    let empty = std::fs::metadata(file).map_or(true, |found| found.len() == 0);
+    let log = std::fs::metadata(file.with_extension("db-wal")).is_ok_and(|found| found.len() > 0);
+    if empty && (owner.kept || log) {
+        let reason = "it is missing or empty, though a database was kept here".to_owned();
+        return Err(Error::Corrupt { file: file.to_owned(), reason });
+    }
+    Ok(())
+}

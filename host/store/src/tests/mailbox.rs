@@ -1,0 +1,179 @@
+//! Claims, leases, fences.
+
+use super::*;
+use crate::{DeadLetter, MemoryScope, MemoryWrite, Reserve, Stage};
+use chela_types::{Blame, Money, OutboxId};
+
+#[tokio::test]
+async fn a_conversation_is_worked_in_order_and_held_once() {
+    let b = bench().await;
+    let first = b.accept("c", "a").await;
+    let second = b.accept("c", "b").await;
+    b.accept("d", "x").await;
+    let claimed = b.store.claim("test", 10).await.unwrap();
+    assert_eq!(claimed.len(), 2);
+    assert_eq!(claimed[0].lease.turn(), first.turn);
+    assert!(matches!(claimed[0].turn.stage, Stage::Received));
+    assert_eq!(claimed[0].turn.target.bound["channel"], "c");
+    assert_eq!(claimed[0].turn.target.notes.as_deref(), Some("note"));
+    assert!(b.store.claim("other", 10).await.unwrap().is_empty(), "both are held");
+    b.accept("c", "late").await;
+    assert!(b.store.claim("other", 10).await.unwrap().is_empty(), "a new message does not free it");
+    let out = b.store.answered(&claimed[0].lease, answer("1")).await.unwrap();
+    b.store.delivered(&claimed[0].lease, out.id, None).await.unwrap();
+    let next = b.claim_one().await;
+    assert_eq!(next.lease.turn(), second.turn);
+    assert!(next.lease.token() > claimed[0].lease.token());
+}
+
+#[tokio::test]
+async fn claims_are_limited_and_oldest_first() {
+    let b = bench().await;
+    for n in 0..5 {
+        b.accept(&format!("c{n}"), &format!("k{n}")).await;
+        b.clock.advance(Duration::from_millis(1));
+    }
+    let three = b.store.claim("test", 3).await.unwrap();
+    let texts: Vec<_> = three.iter().map(|one| one.turn.message.text.as_str()).collect();
+    assert_eq!(texts, ["text of k0", "text of k1", "text of k2"]);
+    assert_eq!(b.store.claim("test", 3).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_lapsed_lease_is_claimed_with_a_higher_token_and_counts_a_crash() {
+    let b = bench().await;
+    b.accept("c", "a").await;
+    let old = b.claim_one().await;
+    assert_eq!(b.store.next_due().await.unwrap(), Some(old.lease.until()));
+    b.clock.advance(LEASE - Duration::from_millis(1));
+    let until = b.store.renew(std::slice::from_ref(&old.lease)).await.remove(0).unwrap();
+    assert!(until > old.lease.until());
+    b.clock.advance(LEASE);
+    assert!(matches!(b.store.renew(std::slice::from_ref(&old.lease)).await[0], Err(Error::Fenced(_))));
+    let new = b.claim_one().await;
+    assert!(new.lease.token() > old.lease.token());
+    assert_eq!((old.turn.crashes, new.turn.crashes), (0, 1));
+}
+
+/// Every write under a lease, tried with this one. Returns the names of those that were not refused.
+async fn writes_not_refused(b: &Bench, lease: &crate::Lease, out: OutboxId) -> Vec<&'static str> {
+    let s = &b.store;
+    let write = MemoryWrite {
+        agent: agent("a"),
+        scope: MemoryScope::Agent,
+        key: "k".into(),
+        value: "v".into(),
+        expected: None,
+    };
+    let reserve = Reserve {
+        lease: Some(lease.clone()),
+        tenant: tenant(),
+        turn: Some(lease.turn()),
+        scopes: vec![],
+        amount: Money::ZERO,
+        model: "m".into(),
+    };
+    let letter = |notice| DeadLetter { reason: "r".into(), blame: Blame::Plugin, notice };
+    let event = crate::StreamEvent { session: "s".into(), event: "e".into() };
+    let results = [
+        ("renew", s.renew(std::slice::from_ref(lease)).await.remove(0).map(drop)),
+        ("record", s.record(lease, entry(9, "")).await),
+        ("discard_journal_from", s.discard_journal_from(lease, 0).await),
+        ("memory_set", s.memory_set(lease, write, |_| entry(9, "")).await.map(drop)),
+        ("reserve", s.reserve(reserve).await.map(drop)),
+        ("answered", s.answered(lease, answer("zombie")).await.map(drop)),
+        ("sending", s.sending(lease, out, None).await),
+        ("delivered", s.delivered(lease, out, None).await),
+        ("delivered_to_stream", s.delivered_to_stream(lease, out, event).await.map(drop)),
+        ("defer", s.defer(lease, Millis(0), trouble(CountsAs::Try)).await),
+        ("dead", s.dead(lease, letter(None)).await.map(drop)),
+        ("dead with notice", s.dead(lease, letter(Some((agent("a"), Reply::text("n"))))).await.map(drop)),
+        ("give_up_delivery", s.give_up_delivery(lease, out, "r").await),
+        ("release", s.release(lease).await),
+    ];
+    results
+        .into_iter()
+        .filter(|(_, result)| !matches!(result, Err(Error::Fenced(_))))
+        .map(|(n, _)| n)
+        .collect()
+}
+
+#[tokio::test]
+async fn a_stale_lease_is_refused_by_every_write() {
+    let b = bench().await;
+    let (old, out) = b.answered("c", "a").await;
+    b.clock.advance(LEASE);
+    assert_eq!(writes_not_refused(&b, &old.lease, out.id).await, [""; 0], "lapsed, nobody else has it");
+    let new = b.claim_one().await;
+    b.store.decided_behind(&old.lease, &decision()).await.unwrap();
+    b.store.record_behind(&old.lease, entry(1, "zombie")).await.unwrap();
+    b.store.step_sent_behind(&old.lease, out.id, Some("zombie".into())).await.unwrap();
+    assert_eq!(writes_not_refused(&b, &old.lease, out.id).await, [""; 0], "somebody else has it");
+    let record = b.store.turn_record(new.lease.turn()).await.unwrap().unwrap();
+    assert!(record.decisions.is_empty() && record.journal.is_empty());
+    assert_eq!(record.outbox.unwrap().status, "kept");
+    b.store.delivered(&new.lease, out.id, None).await.unwrap();
+    assert_eq!(writes_not_refused(&b, &new.lease, out.id).await, [""; 0], "the turn is closed");
+}
+
+#[tokio::test]
+async fn a_deferred_turn_waits_and_counts() {
+    let b = bench().await;
+    b.accept("c", "a").await;
+    let until = Millis(1_060_000);
+    let now = b.claim_one().await;
+    b.store.defer(&now.lease, until, trouble(CountsAs::Try)).await.unwrap();
+    b.accept("c", "b").await;
+    assert!(b.store.claim("test", 1).await.unwrap().is_empty(), "the head is not due, and b is behind it");
+    assert_eq!(b.store.next_due().await.unwrap(), Some(until));
+    b.clock.advance(Duration::from_secs(60));
+    let again = b.claim_one().await;
+    assert_eq!(again.lease.turn(), now.lease.turn());
+    assert_eq!((again.turn.tries, again.turn.crashes, again.turn.waits), (1, 0, 0));
+    b.store.defer(&again.lease, Millis(0), trouble(CountsAs::Wait)).await.unwrap();
+    b.clock.advance(Duration::from_millis(1));
+    let third = b.claim_one().await;
+    assert_eq!((third.turn.tries, third.turn.waits, third.turn.first_wait), (1, 1, Some(until)));
+}
+
+#[tokio::test]
+async fn a_release_gives_back_without_counting() {
+    let b = bench().await;
+    b.accept("c", "a").await;
+    let held = b.claim_one().await;
+    b.store.release(&held.lease).await.unwrap();
+    let again = b.claim_one().await;
+    assert_eq!((again.turn.tries, again.turn.crashes), (0, 0));
+}
+
+#[tokio::test]
+async fn work_is_announced() {
+    let b = bench().await;
+    let work = b.store.work();
+    b.accept("c", "a").await;
+    work.notified().await;
+    let held = b.claim_one().await;
+    b.store.defer(&held.lease, Millis(0), trouble(CountsAs::Nothing)).await.unwrap();
+    work.notified().await;
+}
+
+#[tokio::test]
+async fn a_dead_letter_with_and_without_a_word() {
+    let b = bench().await;
+    b.accept("c", "a").await;
+    b.accept("c", "b").await;
+    let silent = b.claim_one().await;
+    let letter = |notice| DeadLetter { reason: "3 tries".into(), blame: Blame::Plugin, notice };
+    assert!(b.store.dead(&silent.lease, letter(None)).await.unwrap().is_none());
+    let told = b.claim_one().await;
+    let notice = letter(Some((agent("support"), Reply::text("sorry"))));
+    let out = b.store.dead(&told.lease, notice).await.unwrap().unwrap();
+    assert!(out.notice);
+    assert_eq!(b.store.counts().await.unwrap().dead, 1, "not before the word is delivered");
+    let b = b.crashed().await;
+    let again = b.claim_one().await;
+    assert!(matches!(&again.turn.stage, Stage::Answered(kept) if *kept == out));
+    assert_eq!(again.turn.sticky, None, "a notice is not an agent's answer");
+    b.store.delivered(&again.lease, out.id, None).await.unwrap();
+    assert_eq!(b.store.counts().await.unwrap().dead, 2);
+}

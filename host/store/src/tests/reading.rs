@@ -1,0 +1,59 @@
+//! Records, counts, phases.
+
+use super::*;
+use crate::{Phase, Reserve, SettledAs, Settlement, TurnState};
+use chela_types::Money;
+
+#[tokio::test]
+async fn a_record_tells_the_whole_turn() {
+    let b = bench().await;
+    let turn = b.accept("c", "a").await.turn;
+    let lease = b.claim_one().await.lease;
+    b.store.decided_behind(&lease, &decision()).await.unwrap();
+    let reserve = Reserve {
+        lease: Some(lease.clone()),
+        tenant: tenant(),
+        turn: Some(turn),
+        scopes: vec![],
+        amount: Money::from_nanos(9),
+        model: "m".into(),
+    };
+    let id = b.store.reserve(reserve).await.unwrap();
+    assert_eq!(b.store.phases().await.unwrap()[&Phase::ModelCallOpen], 1);
+    let settlement = Settlement { cost: Money::from_nanos(4), call: None, state: SettledAs::Settled };
+    b.store.settle(id, settlement).await.unwrap();
+    assert_eq!(b.store.phases().await.unwrap()[&Phase::Decided], 1);
+    b.store.record(&lease, entry(0, "v")).await.unwrap();
+    assert_eq!(b.store.phases().await.unwrap()[&Phase::Journaled], 1);
+    let out = b.store.answered(&lease, answer("fine")).await.unwrap();
+    assert_eq!(b.store.phases().await.unwrap()[&Phase::Answered], 1);
+    b.store.sending(&lease, out.id, None).await.unwrap();
+    assert_eq!(b.store.phases().await.unwrap()[&Phase::Sending], 1);
+    b.store.delivered(&lease, out.id, Some("ts".into())).await.unwrap();
+    assert_eq!(b.store.phases().await.unwrap()[&Phase::Closed], 1);
+
+    let record = b.store.turn_record(turn).await.unwrap().unwrap();
+    assert_eq!((record.state, record.outcome.as_deref()), (TurnState::Delivered, Some("reply")));
+    assert_eq!(
+        (record.received, record.claimed, record.closed),
+        (Millis(999), Some(Millis(1_000_000)), record.claimed)
+    );
+    assert_eq!(record.decisions, [(Millis(1_000_000), decision())]);
+    assert_eq!((record.calls.len(), record.calls[0].cost), (1, Money::from_nanos(4)));
+    assert_eq!(record.journal, [(0, "models.complete".to_owned(), Millis(5))]);
+    assert_eq!(record.message.unwrap().text, "text of a");
+    assert_eq!(record.reply.unwrap().text, "fine");
+    assert_eq!(record.outbox.unwrap().status, "delivered");
+    assert!(b.store.turn_record(TurnId::new()).await.unwrap().is_none());
+    assert_eq!(b.store.recent_turns(5).await.unwrap(), [turn]);
+}
+
+#[tokio::test]
+async fn counts_say_how_things_stand() {
+    let b = bench().await;
+    b.accept("c", "a").await;
+    b.accept("c", "b").await;
+    b.claim_one().await;
+    let counts = b.store.counts().await.unwrap();
+    assert_eq!((counts.waiting, counts.leased, counts.oldest_waiting), (1, 1, Some(Millis(999))));
+}

@@ -1,0 +1,136 @@
+//! When a turn does not get on: it is tried again later, or it becomes a dead letter, with or without a word to
+//! the person. A plugin's faults count as tries, outages as waits; the host's crashes are counted by
+//! `recover.rs` and by the claim of a lapsed lease.
+
+use std::time::Duration;
+
+use chela_types::{AgentId, Blame, Millis, OutboxId, Reply};
+
+use crate::mailbox::Lease;
+use crate::outbox::{Answer, Answered, Outgoing, close};
+use crate::row::to_json;
+use crate::writer::{Operation, Transaction};
+use crate::{Result, Store};
+
+/// Why a turn is put off.
+#[derive(Debug, Clone)]
+pub struct Trouble {
+    /// Whose fault.
+    pub blame: Blame,
+    /// For the operator; no words of people.
+    pub error: String,
+    /// Which counter it raises.
+    pub counts_as: CountsAs,
+    /// Bytes of the answer may have reached the platform, and no response came.
+    pub ambiguous: bool,
+}
+
+/// Which counter a trouble raises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CountsAs {
+    /// The plugin's fault; a few of them make a dead letter.
+    Try,
+    /// Something outside was not there; the turn may wait long.
+    Wait,
+    /// Nobody's: the agent asked to be asked again.
+    Nothing,
+}
+
+impl Store {
+    /// Frees the conversation; its head turn is due again at `until`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Fenced`], or those of the disk.
+    pub async fn defer(&self, lease: &Lease, until: Millis, trouble: Trouble) -> Result<()> {
+        self.commit(Defer { lease: lease.clone(), until, trouble }).await
+    }
+
+    /// Makes the turn a dead letter. With a notice: that becomes its answer (returned), and the turn is dead
+    /// once it is delivered; an answer that is kept already stands in its place. Without: dead at once.
+    ///
+    /// # Errors
+    /// [`crate::Error::Fenced`], or those of the disk.
+    pub async fn dead(&self, lease: &Lease, letter: DeadLetter) -> Result<Option<Outgoing>> {
+        let dying = (letter.reason, letter.blame.to_string());
+        let Some((agent, reply)) = letter.notice else {
+            self.commit(Dead { lease: lease.clone(), dying }).await?;
+            return Ok(None);
+        };
+        let body = to_json("reply", &reply)?;
+        let answer = Answer { agent, reply, outcome: "dead".into(), notice: true };
+        let operation =
+            Answered { lease: lease.clone(), id: OutboxId::new(), answer, body, dying: Some(dying) };
+        self.commit(operation).await.map(Some)
+    }
+}
+
+/// A turn that is given up.
+#[derive(Debug, Clone)]
+pub struct DeadLetter {
+    /// For the operator; no words of people.
+    pub reason: String,
+    /// Whose fault.
+    pub blame: Blame,
+    /// In whose name the person is told, and what.
+    pub notice: Option<(AgentId, Reply)>,
+}
+
+struct Defer {
+    lease: Lease,
+    until: Millis,
+    trouble: Trouble,
+}
+
+impl Operation for Defer {
+    type Output = ();
+    const WAKES: bool = true;
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
+        tx.fence(&self.lease).await?;
+        let counted = self.trouble.counts_as;
+        // Never in the past of the queue's order: a turn that is put off waits at least a millisecond.
+        let until = self.until.max(tx.now.plus(Duration::from_millis(1)));
+        sqlx::query(
+            "UPDATE turns SET tries = tries + $3, waits = waits + $4, last_error = $5, last_blame = $6,
+                 first_wait_at = CASE WHEN $4 THEN coalesce(first_wait_at, $7) ELSE first_wait_at END
+                 WHERE seq = $2;
+             UPDATE outbox SET status = 'kept', ambiguous = ambiguous + $9 WHERE turn = $2 AND status = 'sending';
+             UPDATE conversations SET holder = NULL, claimable_at = $8 WHERE id = $1",
+        )
+        .bind(self.lease.conversation.0)
+        .bind(self.lease.seq)
+        .bind(counted == CountsAs::Try)
+        .bind(counted == CountsAs::Wait)
+        .bind(&self.trouble.error)
+        .bind(self.trouble.blame.to_string())
+        .bind(tx.now.0)
+        .bind(until.0)
+        .bind(self.trouble.ambiguous)
+        .execute(&mut *tx.connection)
+        .await?;
+        Ok(())
+    }
+}
+
+struct Dead {
+    lease: Lease,
+    dying: (String, String),
+}
+
+impl Operation for Dead {
+    type Output = ();
+    const WAKES: bool = true;
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
+        tx.fence(&self.lease).await?;
+        sqlx::query(
+            "UPDATE turns SET dying = $2, last_error = $2, last_blame = $3, outcome = 'dead' WHERE seq = $1",
+        )
+        .bind(self.lease.seq)
+        .bind(&self.dying.0)
+        .bind(&self.dying.1)
+        .execute(&mut *tx.connection)
+        .await?;
+        close(tx, &self.lease, "dead").await
+    }
+}

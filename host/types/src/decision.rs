@@ -1,0 +1,96 @@
+//! The decision record: why a turn went the way it went. Never holds what people said.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AgentId, Blame, ChannelId, Money, PluginId, TierId, Usage};
+
+/// What chose the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoutedBy {
+    /// The router component.
+    Router {
+        /// Its name.
+        plugin: PluginId,
+        /// Its version, as people write it.
+        version: String,
+        /// Short digest of component, manifest and configuration.
+        digest: String,
+    },
+    /// The policy's default: no router, no match, or the router failed.
+    Policy,
+    /// Another agent handed over.
+    HandOver {
+        /// The agent that did.
+        from: AgentId,
+    },
+}
+
+/// Which agent got a message, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// The channel account it came through.
+    pub channel: ChannelId,
+    /// The chosen agent.
+    pub agent: AgentId,
+    /// What chose it.
+    pub by: RoutedBy,
+    /// 0.0 to 1.0.
+    pub score: f32,
+    /// For a person who asks why.
+    pub reason: String,
+    /// What the router wanted and could not have, or how it failed.
+    pub overruled: Option<String>,
+    /// Microseconds that routing took.
+    pub micros: u64,
+}
+
+/// What the cache said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheVerdict {
+    /// The answer came from the cache.
+    Hit,
+    /// It was asked and had none.
+    Miss,
+    /// It was not asked: switched off, or the agent is confidential.
+    Off,
+    /// The call was journaled before a restart and was not made again.
+    Journaled,
+}
+
+/// One try at one provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// `provider/model`.
+    pub model: String,
+    /// `ok`, or the error's class.
+    pub class: String,
+    /// Whose fault, if it failed.
+    pub blame: Option<Blame>,
+    /// Milliseconds from request to end.
+    pub millis: u64,
+    /// Milliseconds to the first token.
+    pub first_token_millis: Option<u64>,
+}
+
+/// One model call of a turn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelCall {
+    /// The tier asked.
+    pub tier: TierId,
+    /// `provider/model` that answered; absent if none did.
+    pub model: Option<String>,
+    /// The cache's word.
+    pub cache: CacheVerdict,
+    /// Every try in order.
+    pub attempts: Vec<Attempt>,
+    /// Tokens.
+    pub usage: Usage,
+    /// What was set aside.
+    pub reserved: Money,
+    /// What it cost.
+    pub cost: Money,
+    /// Milliseconds, all tries together.
+    pub millis: u64,
+}

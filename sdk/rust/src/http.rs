@@ -1,0 +1,16 @@
+//! Requests to allow-listed hosts. Grant: `http`. Hosts of this contract may answer `not-granted`.
+
+pub use crate::bindings::agent::chela::plugin::http::{Header, Request, Response};
+
+use crate::HostError;
+
+/// Sends a request; credentials are named in it, never seen.
+///
+/// # Errors
+/// [`HostError`].
+pub fn fetch(request: &Request) -> Result<Response, HostError> {
+    #[cfg(target_arch = "wasm32")]
+    return crate::bindings::agent::chela::plugin::http::fetch(request);
+    #[cfg(not(target_arch = "wasm32"))]
+    return crate::testing::refuse(request);
+}

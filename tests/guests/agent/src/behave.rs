@@ -1,0 +1,118 @@
+//! What a call does.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use chela_sdk::memory::{self, Scope};
+use chela_sdk::models::Request;
+use chela_sdk::{AnsweringError, Outcome, Reply, Turn, log};
+
+/// Lives in the guest's memory: counts the calls that one instance has seen.
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+pub(crate) fn run(behaviour: &str, said: &str, turn: &Turn, seen: &str) -> Result<Outcome, AnsweringError> {
+    match behaviour {
+        "trap" => std::process::abort(),
+        "loop" => loop {
+            std::hint::black_box(0);
+        },
+        "memory" => eat(),
+        "recursion" => reply(deeper(0)),
+        "flood-log" => loop {
+            log::info("x".repeat(1_000));
+        },
+        "host-calls" => loop {
+            std::hint::black_box(chela_sdk::config_json());
+        },
+        "giant" => reply("x".repeat(64 << 20)),
+        "blocks" => Ok((0..200_000).fold(Reply::text("many"), |all, _| all.link("x", "y")).into()),
+        "state" => reply(CALLS.fetch_add(1, Ordering::Relaxed)),
+        "clock" => reply(clock()),
+        "env" => reply(format!("{} {}", std::env::vars_os().count(), std::env::args_os().count())),
+        "print" => print(said),
+        "sleep" => {
+            std::thread::sleep(Duration::from_millis(said.trim().parse().unwrap_or(60_000)));
+            reply("awake")
+        }
+        "init" => reply(if seen.len() > 100 { format!("{} bytes", seen.len()) } else { seen.to_owned() }),
+        "hand-over-loop" => Ok(Outcome::hand_over(colleague(turn), "somebody else")),
+        "hand-over-ghost" => Ok(Outcome::hand_over("ghost", "nobody is there")),
+        "escalate" => Ok(Outcome::escalate("as told", Reply::text("A human will come."))),
+        "ask-again" => Ok(Outcome::ask_again(said.trim().parse().unwrap_or(1_000), "not yet")),
+        "unsuitable" => Err(AnsweringError::Unsuitable("as told".to_owned())),
+        "unavailable" => Err(AnsweringError::Unavailable("as told".to_owned())),
+        "model" => reply(ask(said)?),
+        "double" => reply(format!("{} | {}", ask(said)?, ask(said)?)),
+        "relay" => reply(Request::new(said).relay()?.text),
+        "stream" => stream(said),
+        "stream-drop" => reply(Request::new(said).stream()?.next().transpose()?.unwrap_or_default()),
+        "memory-kv" => kv(),
+        "persona" => reply(&turn.profile.persona),
+        _ => reply(format!("echo: {}", turn.message.text)),
+    }
+}
+
+fn reply(text: impl ToString) -> Result<Outcome, AnsweringError> {
+    Ok(Reply::text(text.to_string()).into())
+}
+
+fn eat() -> ! {
+    let mut held: Vec<Vec<u8>> = Vec::new();
+    loop {
+        held.push(std::hint::black_box(vec![1; 1 << 20]));
+    }
+}
+
+/// Never ends by itself: the stack does.
+#[allow(unconditional_recursion, reason = "that is the misbehaviour")]
+fn deeper(depth: u64) -> u64 {
+    let here = std::hint::black_box([depth; 64]);
+    here.iter().sum::<u64>().wrapping_add(deeper(depth.wrapping_add(1)))
+}
+
+fn clock() -> String {
+    let (start, wall) = (Instant::now(), SystemTime::now());
+    let wall = wall.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 1);
+    format!("{wall} {} {seed}", start.elapsed().as_nanos())
+}
+
+#[allow(clippy::print_stdout, clippy::print_stderr, reason = "what becomes of it is what is tested")]
+fn print(said: &str) -> Result<Outcome, AnsweringError> {
+    println!("out {said}");
+    eprintln!("err {said}");
+    reply("printed")
+}
+
+/// The first colleague: with two agents like this one, they hand over for ever.
+fn colleague(turn: &Turn) -> String {
+    turn.profile
+        .colleagues
+        .first()
+        .map_or_else(|| turn.profile.agent.clone(), |colleague| colleague.agent.clone())
+}
+
+fn ask(said: &str) -> Result<String, AnsweringError> {
+    Ok(Request::new(said).max_output_tokens(50).complete()?.text)
+}
+
+fn stream(said: &str) -> Result<Outcome, AnsweringError> {
+    let mut reader = Request::new(said).stream()?;
+    let pieces: Vec<String> = reader.by_ref().collect::<Result<_, _>>()?;
+    let whole = reader.completion()?;
+    reply(format!("{} pieces, {}: {}", pieces.len(), pieces.concat() == whole.text, whole.text))
+}
+
+/// Counts in each scope; then a compare-and-set that must succeed and one that must not.
+fn kv() -> Result<Outcome, AnsweringError> {
+    let mut said = Vec::new();
+    for scope in [Scope::Conversation, Scope::User, Scope::Agent] {
+        let before = memory::get(scope, "count")?;
+        let count = before.as_ref().and_then(|entry| entry.value.parse::<u64>().ok()).unwrap_or(0) + 1;
+        said.push(format!("{count}@{}", memory::set(scope, "count", &count.to_string())?));
+    }
+    let version = memory::get(Scope::Conversation, "cas")?.map_or(0, |entry| entry.version);
+    let right = memory::compare_and_set(Scope::Conversation, "cas", version, "x")?;
+    let wrong = memory::compare_and_set(Scope::Conversation, "cas", version, "y")?;
+    reply(format!("{} {right} {wrong}", said.join(" ")))
+}

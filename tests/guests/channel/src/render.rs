@@ -1,0 +1,62 @@
+//! What is sent, and where.
+
+use chela_sdk::{Header, Outgoing, RenderingError, Request, Response, Step, Target};
+use serde_json::{Value, json};
+
+pub(crate) fn run(behaviour: &str, outgoing: &Outgoing, target: &Target) -> Result<Step, RenderingError> {
+    let room = target.bound("room").unwrap_or_default();
+    let honest = json!({ "room": room, "text": outgoing.reply.text });
+    match behaviour {
+        "render-trap" => std::process::abort(),
+        "render-loop" => loop {
+            std::hint::black_box(0);
+        },
+        "render-error" => Err(RenderingError::Other("as told".to_owned())),
+        "render-permanent" => Ok(Step::Permanent("as told".to_owned())),
+        "render-done" => Ok(Step::Done(None)),
+        "render-retry" => Ok(Step::Retry(1)),
+        "render-giant" => Ok(post("post", &json!({ "room": room, "text": "x".repeat(64 << 20) }))),
+        "other-target" => Ok(post("post", &json!({ "room": "elsewhere", "text": outgoing.reply.text }))),
+        "no-target" => Ok(post("post", &json!({ "text": outgoing.reply.text }))),
+        // A parser that keeps the first of two keys sees another room than one that keeps the last.
+        "two-targets" => {
+            Ok(raw(format!(r#"{{"room":"elsewhere","text":"x","room":{}}}"#, Value::from(room))))
+        }
+        "not-json" => Ok(raw("room=elsewhere".to_owned())),
+        "other-endpoint" => Ok(post("other", &honest)),
+        "ghost-endpoint" => Ok(post("ghost", &honest)),
+        "header" => Ok(with_header(&honest, "authorization", "Bearer mine")),
+        "header-injection" => Ok(with_header(&honest, "content-type", "text/plain\r\nx-evil: 1")),
+        "giant-state" => Ok(Step::send(Request::json("post", &honest), "x".repeat(1 << 20))),
+        _ => Ok(post("post", &honest)),
+    }
+}
+
+pub(crate) fn sent(behaviour: &str, state: String, response: &Response) -> Result<Step, RenderingError> {
+    match behaviour {
+        "sent-trap" => std::process::abort(),
+        // Never done: one more request after each response.
+        "sent-forever" => Ok(post("post", &serde_json::from_str(&state).unwrap_or_default())),
+        _ => Ok(match response.status {
+            200..=299 => Step::Done(None),
+            429 | 500..=599 => Step::Retry(response.retry_after_ms().unwrap_or(100)),
+            status => Step::Permanent(format!("status {status}")),
+        }),
+    }
+}
+
+fn post(endpoint: &str, body: &Value) -> Step {
+    let state = if body.to_string().len() > 1_000 { String::new() } else { body.to_string() };
+    Step::send(Request::json(endpoint, body), state)
+}
+
+fn raw(body: String) -> Step {
+    let headers = vec![Header::new("content-type", "application/json")];
+    Step::send(Request { endpoint: "post".to_owned(), headers, body: body.into_bytes() }, "")
+}
+
+fn with_header(body: &Value, name: &str, value: &str) -> Step {
+    let mut request = Request::json("post", body);
+    request.headers = vec![Header::new(name, value)];
+    Step::send(request, "")
+}

@@ -1,0 +1,65 @@
+//! A router that misbehaves as it is told, by the first word of the message or by `behaviour` in its config.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use chela_sdk::{Context, Decision, Message, Router, RoutingError, log};
+
+/// Lives in the guest's memory: counts the calls that one instance has seen.
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+struct Guest {
+    behaviour: Option<String>,
+}
+
+impl Router for Guest {
+    fn init() -> Result<Self, String> {
+        let config: serde_json::Value = chela_sdk::config()?;
+        let word = |key: &str| config.get(key).and_then(serde_json::Value::as_str).map(str::to_owned);
+        match word("init").as_deref() {
+            Some("error") => return Err("the guest refuses to start".to_owned()),
+            Some("trap") => std::process::abort(),
+            _ => {}
+        }
+        Ok(Self { behaviour: word("behaviour") })
+    }
+
+    fn route(&self, message: Message, context: Context) -> Result<Decision, RoutingError> {
+        let first = message.text.split(' ').next().unwrap_or_default();
+        let default = || Decision::to(&context.default_agent);
+        match self.behaviour.as_deref().unwrap_or(first) {
+            "trap" => std::process::abort(),
+            "loop" => loop {
+                std::hint::black_box(0);
+            },
+            "memory" => eat(),
+            "flood-log" => loop {
+                log::info("x".repeat(1_000));
+            },
+            "host-calls" => loop {
+                std::hint::black_box(chela_sdk::config_json());
+            },
+            "ghost" => Ok(Decision::to("ghost").because("nobody is there")),
+            "unauthorised" => Ok(Decision::to("hr").because("whoever asks")),
+            "giant" => Ok(default().because("x".repeat(64 << 20))),
+            "words" => Ok(default().because(format!("the person said: {}", message.text))),
+            "score" => Ok(default().score(f32::NAN).because("a score that is no number")),
+            "alternatives" => Ok((0..100_000).fold(default(), |all, _| all.or("ghost", 2.0))),
+            "state" => Ok(default().because(CALLS.fetch_add(1, Ordering::Relaxed).to_string())),
+            "none" => Err(RoutingError::NoMatch("as told".to_owned())),
+            "error" => Err(RoutingError::Other("as told".to_owned())),
+            word => match context.candidates.iter().find(|candidate| candidate.agent == word) {
+                Some(candidate) => Ok(Decision::to(&candidate.agent).because("the first word names it")),
+                None => Ok(default().because("the default")),
+            },
+        }
+    }
+}
+
+fn eat() -> ! {
+    let mut held: Vec<Vec<u8>> = Vec::new();
+    loop {
+        held.push(std::hint::black_box(vec![1; 1 << 20]));
+    }
+}
+
+chela_sdk::export!(router: Guest);

@@ -1,0 +1,126 @@
+//! The house stands: arrows between rooms point down only, and a third-party library that matters has one door.
+//!
+//! Read from the manifests (what may be used) and the sources (where it is used). The checks are functions over
+//! plain data, so that the tests below also show each of them going red.
+
+use chela_tests::tree;
+use std::collections::BTreeMap;
+
+/// A room and the rooms it may know, top floor first.
+const FLOORS: &[(&str, &[&str])] = &[
+    ("server", &["types", "egress", "store", "sandbox", "gateway", "engine", "bundle"]),
+    ("engine", &["types", "egress", "store", "sandbox", "gateway"]),
+    ("gateway", &["types", "egress", "store"]),
+    ("sandbox", &["types"]),
+    ("store", &["types"]),
+    ("egress", &["types"]),
+    ("types", &[]),
+];
+
+/// A library and the rooms that may depend on it.
+const DOORS: &[(&str, &[&str])] = &[
+    ("wasmtime", &["sandbox", "engine"]),
+    ("wasmtime-wasi", &["sandbox"]),
+    ("wasmtime-wizer", &["sandbox"]),
+    ("wasmparser", &["sandbox"]),
+    ("sqlx", &["store"]),
+    ("reqwest", &["egress"]),
+    ("rustls", &["egress"]),
+    ("axum", &["server"]),
+    ("clap", &["server"]),
+    ("tracing-subscriber", &["server"]),
+    ("metrics-exporter-prometheus", &["server"]),
+    ("tokio", &["egress", "store", "sandbox", "gateway", "engine", "server"]),
+    ("notify", &["server"]),
+];
+
+/// Engine files that may speak of wasmtime: bindings and the stations that link them.
+const BINDINGS: &[&str] =
+    &["contract.rs", "agent.rs", "router.rs", "channel/station.rs", "capability/mod.rs", "capability/"];
+
+type Manifests = BTreeMap<String, Vec<String>>;
+
+fn arrows_up(manifests: &Manifests) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (room, dependencies) in manifests {
+        let allowed = FLOORS.iter().find(|(name, _)| name == room).map_or(&[][..], |(_, below)| below);
+        for dependency in dependencies {
+            if let Some(other) = dependency.strip_prefix("chela-")
+                && !allowed.contains(&other)
+            {
+                wrong.push(format!("{room} → {other}"));
+            }
+        }
+    }
+    wrong
+}
+
+fn doors_elsewhere(manifests: &Manifests) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (room, dependencies) in manifests {
+        for (library, rooms) in DOORS {
+            if dependencies.iter().any(|name| name == library) && !rooms.contains(&room.as_str()) {
+                wrong.push(format!("{library} in {room}"));
+            }
+        }
+    }
+    wrong
+}
+
+fn manifests() -> Manifests {
+    FLOORS.iter().map(|(room, _)| (room.to_string(), tree::dependencies(&format!("host/{room}")))).collect()
+}
+
+#[test]
+fn arrows_point_down_only() {
+    assert_eq!(arrows_up(&manifests()), Vec::<String>::new());
+}
+
+#[test]
+fn an_arrow_up_or_across_is_seen() {
+    let mut broken = manifests();
+    broken.entry("sandbox".into()).or_default().push("chela-gateway".into());
+    broken.entry("store".into()).or_default().push("chela-engine".into());
+    assert_eq!(arrows_up(&broken), ["sandbox → gateway", "store → engine"]);
+}
+
+#[test]
+fn a_library_has_one_door() {
+    assert_eq!(doors_elsewhere(&manifests()), Vec::<String>::new());
+}
+
+#[test]
+fn a_second_door_is_seen() {
+    let mut broken = manifests();
+    broken.entry("gateway".into()).or_default().push("reqwest".into());
+    broken.entry("engine".into()).or_default().push("sqlx".into());
+    assert_eq!(doors_elsewhere(&broken), ["sqlx in engine", "reqwest in gateway"]);
+}
+
+#[test]
+fn every_room_of_the_host_has_its_floor() {
+    let known: Vec<&str> = FLOORS.iter().map(|(room, _)| *room).collect();
+    for room in tree::folders("host") {
+        assert!(known.contains(&room.as_str()), "host/{room} stands on no floor: add it to FLOORS");
+    }
+}
+
+#[test]
+fn in_the_engine_only_bindings_and_stations_speak_of_wasmtime() {
+    for (path, text) in tree::sources("host/engine/src") {
+        let allowed = BINDINGS.iter().any(|name| path.starts_with(name));
+        assert!(allowed || !text.contains("wasmtime::"), "host/engine/src/{path} speaks of wasmtime");
+    }
+}
+
+#[test]
+fn guests_know_nothing_of_the_host() {
+    for guest in ["plugins/routers/keyword", "plugins/agents/assistant", "plugins/channels/slack",
+        "plugins/channels/webhook", "plugins/channels/web-chat", "examples/echo-agent", "sdk/rust"]
+    {
+        for dependency in tree::dependencies(guest) {
+            let ours = dependency.strip_prefix("chela-");
+            assert!(ours.is_none_or(|name| name == "sdk"), "{guest} depends on {dependency}");
+        }
+    }
+}
