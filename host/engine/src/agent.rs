@@ -106,10 +106,6 @@ impl AgentStation {
         Ok(&self.desk(agent)?.plugin)
     }
 
-    pub(crate) fn plugins(&self) -> impl Iterator<Item = (&AgentId, &Plugin<Agent>)> {
-        self.desks.iter().map(|(name, desk)| (name, &desk.plugin))
-    }
-
     fn desk(&self, agent: &AgentId) -> Result<&Desk, Error> {
         self.desks.get(agent).ok_or_else(|| Error::UnknownAgent(agent.to_string()))
     }

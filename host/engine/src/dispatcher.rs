@@ -45,6 +45,7 @@ impl Dispatcher {
     /// Claims and runs until `stop`, then lets what runs come to its end, at most `drain` long.
     pub(crate) async fn run(&self, stop: CancellationToken, drain: Duration) {
         let heartbeat = tokio::spawn(heartbeat(Arc::clone(&self.journey), Arc::clone(&self.active)));
+        let work = self.journey.store.work();
         while !stop.is_cancelled() {
             if self.claim().await == CLAIM_MAX {
                 continue;
@@ -52,7 +53,7 @@ impl Dispatcher {
             let pause = self.pause().await;
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = self.journey.store.work().notified() => {}
+                () = work.notified() => {}
                 () = self.freed.notified() => {}
                 () = tokio::time::sleep(pause) => {}
             }

@@ -253,7 +253,7 @@ impl Loader<'_> {
         };
         let loaded = self
             .sandbox
-            .load::<K>(source, settings, |progress| (self.progress)(serves, progress))
+            .load::<K>(source.clone(), settings, |progress| (self.progress)(serves, progress))
             .await?;
         let merged = serde_json::from_str(loaded.config()).unwrap_or_default();
         Ok((loaded, merged))

@@ -3,7 +3,7 @@
 
 use chela_gateway::Gateway;
 use chela_sandbox::CallOptions;
-use chela_store::{Accepted, Arrival, Claimed, CountsAs, Lease, Outgoing, Stage, Store, StreamEvent, Trouble, Turn};
+use chela_store::{Claimed, CountsAs, Lease, Outgoing, Stage, Store, Trouble, Turn};
 use chela_types::{AgentId, Blame, ChannelId, Clock, Decision, RoutedBy};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 
 use crate::agent::{AgentStation, Handling, Outcome};
 use crate::capability::{Lent, Whom};
-use crate::channel::{Acknowledgement, ChannelStation, Delivery, Webhook, session_key};
+use crate::channel::{Acknowledgement, ChannelStation, Delivery, Webhook};
 use crate::config::Config;
 use crate::drafts::{Draft, Drafts, Sink};
 use crate::error::Error;
@@ -48,8 +48,8 @@ impl Journey {
         let verified = channel.verify(webhook)?; //                                                     1
         let received = channel.receive(verified, &self.config.tenant).await?; //                        2
         if !received.arrivals.is_empty() {
-            let accepted = self.store.accept(received.arrivals.clone()).await?; //                      3
-            self.echo(channel, &received.arrivals, &accepted).await;
+            self.store.accept(received.arrivals).await?; //                                             3
+            self.tell_sessions(channel, received.sessions);
         }
         Ok(received.acknowledgement)
     }
@@ -181,7 +181,7 @@ impl Journey {
     }
 
     /// Steps 9 and 10.
-    async fn deliver(&self, lease: &Lease, turn: &Turn, outgoing: &Outgoing) -> Result<(), Error> {
+    pub(crate) async fn deliver(&self, lease: &Lease, turn: &Turn, outgoing: &Outgoing) -> Result<(), Error> {
         let channel = self.channel(turn.message.channel.as_str())?;
         let delivery = Delivery {
             store: &self.store,
@@ -226,7 +226,6 @@ impl Journey {
                 version,
                 turn: message.id,
                 conversation: lease.conversation(),
-                channel: message.channel.clone(),
                 person: format!("{}/{}", message.channel, message.sender.id),
                 tier: config.tier.clone(),
                 tiers_allowed: config.tiers_allowed.clone(),
@@ -237,21 +236,10 @@ impl Journey {
         })
     }
 
-    /// Shows a web chat what it has just sent, so that every window of the session has it.
-    async fn echo(&self, channel: &ChannelStation, arrivals: &[Arrival], accepted: &[Accepted]) {
-        if !channel.is_web_chat() {
-            return;
-        }
-        for (arrival, accepted) in arrivals.iter().zip(accepted).filter(|(_, accepted)| accepted.fresh) {
-            let session = &arrival.identity.sender;
-            let event = serde_json::json!({
-                "kind": "said", "turn": accepted.turn.to_string(), "text": arrival.message.text,
-            });
-            let event = StreamEvent { session: session_key(&channel.name, session), event: event.to_string() };
-            match self.store.append_event(&arrival.tenant, event).await {
-                Ok(_) => self.drafts.tell(&channel.name, session, Draft::Kept),
-                Err(error) => tracing::warn!(%error, "a web chat will not show what was said; it is kept all the same"),
-            }
+    /// Tells every window of a web session that something was said; what, is kept with the message.
+    fn tell_sessions(&self, channel: &ChannelStation, sessions: Vec<String>) {
+        for session in sessions {
+            self.drafts.tell(&channel.name, &session, Draft::Kept);
         }
     }
 

@@ -14,6 +14,7 @@ mod engine;
 mod error;
 mod journal;
 mod journey;
+pub mod measure;
 mod policy;
 mod router;
 

@@ -146,7 +146,10 @@ fn read_or_make_key(folder: &Path) -> Result<[u8; 32], CacheError> {
             file.write_all(&key).map_err(io("write the key"))?;
             match file.persist_noclobber(&path) {
                 Ok(_) => Ok(key),
-                Err(_) => read_key(OpenOptions::new().read(true).mode(0o600).open(&path).map_err(io("open the key"))?, &path),
+                Err(_) => read_key(
+                    OpenOptions::new().read(true).mode(0o600).open(&path).map_err(io("open the key"))?,
+                    &path,
+                ),
             }
         }
         Err(error) => Err(io("open the key")(error)),

@@ -61,12 +61,19 @@ pub(crate) struct Beginning<L> {
 
 impl<L> fmt::Debug for Call<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Call").field("plugin", &self.plugin).field("meter", &self.meter).finish_non_exhaustive()
+        f.debug_struct("Call")
+            .field("plugin", &self.plugin)
+            .field("meter", &self.meter)
+            .finish_non_exhaustive()
     }
 }
 
 /// The one place where stores are made: each has every limit.
-pub(crate) fn store<L: Send + 'static>(engine: &Engine, limits: &Limits, begin: Beginning<L>) -> Store<Call<L>> {
+pub(crate) fn store<L: Send + 'static>(
+    engine: &Engine,
+    limits: &Limits,
+    begin: Beginning<L>,
+) -> Store<Call<L>> {
     let mut table = ResourceTable::new();
     table.set_max_capacity(limits.resources);
     let call = Call {

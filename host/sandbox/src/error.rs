@@ -123,7 +123,9 @@ pub enum Refusal {
     #[error("the component is not WebAssembly: it does not begin with `\\0asm`")]
     NotWasm,
     /// A core module.
-    #[error("the file is a core module, expected a component; build for `wasm32-wasip2`, or encode it with `wasm-tools component new`")]
+    #[error(
+        "the file is a core module, expected a component; build for `wasm32-wasip2`, or encode it with `wasm-tools component new`"
+    )]
     CoreModule,
     /// Truncated or otherwise invalid.
     #[error("the component is not valid: {message} (at byte {offset})")]
@@ -134,7 +136,9 @@ pub enum Refusal {
         offset: u64,
     },
     /// Of another kind than it should be.
-    #[error("expected a {expected}, and it is a {found}; see `kind` in plugin.toml and the key that names the plugin in chela.toml")]
+    #[error(
+        "expected a {expected}, and it is a {found}; see `kind` in plugin.toml and the key that names the plugin in chela.toml"
+    )]
     Kind {
         /// What the place wants.
         expected: PluginKind,
@@ -172,7 +176,9 @@ pub enum Refusal {
         kind: PluginKind,
     },
     /// Imports a capability that its manifest does not ask for.
-    #[error("the component imports `{interface}`; add \"{grant}\" to `grants` in its plugin.toml, or to `optional`")]
+    #[error(
+        "the component imports `{interface}`; add \"{grant}\" to `grants` in its plugin.toml, or to `optional`"
+    )]
     NotRequested {
         /// The interface.
         interface: String,
@@ -180,7 +186,9 @@ pub enum Refusal {
         grant: Grant,
     },
     /// Asks for a capability that the operator did not give.
-    #[error("it asks for `{grant}`; to allow it add \"{grant}\" to `grants` of [plugin.{plugin}] in chela.toml")]
+    #[error(
+        "it asks for `{grant}`; to allow it add \"{grant}\" to `grants` of [plugin.{plugin}] in chela.toml"
+    )]
     NotGranted {
         /// The plugin as the configuration names it.
         plugin: String,
@@ -208,7 +216,9 @@ pub enum Refusal {
         bound: u64,
     },
     /// The snapshot cannot be taken.
-    #[error("its memory cannot be snapshotted: {message}; `snapshot = false` in plugin.toml loads it without")]
+    #[error(
+        "its memory cannot be snapshotted: {message}; `snapshot = false` in plugin.toml loads it without"
+    )]
     Snapshot {
         /// What the engine says.
         message: String,
@@ -273,7 +283,9 @@ impl Fault for Error {
         match &*self.reason {
             Reason::Limit { limit: Limit::Pool, .. } | Reason::Host(_) => Blame::Host,
             Reason::Trap { .. } | Reason::Timeout(_) | Reason::Limit { .. } => Blame::Plugin,
-            Reason::Refused(Refusal::NotGranted { .. } | Refusal::Folder { .. } | Refusal::Init { .. }) => Blame::Operator,
+            Reason::Refused(Refusal::NotGranted { .. } | Refusal::Folder { .. } | Refusal::Init { .. }) => {
+                Blame::Operator
+            }
             Reason::Refused(_) => Blame::Plugin,
         }
     }

@@ -89,13 +89,19 @@ impl Interfaces {
             }
         }
         let interface = format!("{PACKAGE}{}@{CONTRACT}", kind.interface());
-        let missing = [interface.as_str(), "init"].into_iter().find(|name| !self.exports.iter().any(|e| e == name));
+        let missing =
+            [interface.as_str(), "init"].into_iter().find(|name| !self.exports.iter().any(|e| e == name));
         missing.map_or(Ok(()), |missing| Err(Refusal::World { missing: missing.to_owned() }))
     }
 
     /// Checks every import against the world, the manifest and the operator's grants. Returns what the plugin may
     /// use: what it asks for and is given.
-    pub(crate) fn check_grants(&self, manifest: &Manifest, plugin: &str, given: Grants) -> Result<Grants, Refusal> {
+    pub(crate) fn check_grants(
+        &self,
+        manifest: &Manifest,
+        plugin: &str,
+        given: Grants,
+    ) -> Result<Grants, Refusal> {
         let asked = manifest.grants.union(manifest.optional);
         for import in &self.imports {
             let Some(grant) = capability(import)? else { continue };
@@ -114,7 +120,7 @@ impl Interfaces {
 }
 
 /// The capability behind an import; none if every plugin may import it.
-fn capability(import: &str) -> Result<Option<Grant>, Refusal> {
+pub(crate) fn capability(import: &str) -> Result<Option<Grant>, Refusal> {
     let (name, version) = split(import);
     if let Some(interface) = name.strip_prefix(PACKAGE) {
         if version != CONTRACT {
@@ -211,7 +217,10 @@ mod tests {
     #[test]
     fn stand_ins_need_no_grant() {
         let plain = component("wasi:cli/stdout@0.2.6 wasi:random/insecure-seed@0.2.6 chela:plugin/log@0.1.0");
-        assert_eq!(plain.check_grants(&manifest("channel", "", ""), "t", Grants::NONE).unwrap(), Grants::NONE);
+        assert_eq!(
+            plain.check_grants(&manifest("channel", "", ""), "t", Grants::NONE).unwrap(),
+            Grants::NONE
+        );
     }
 
     #[test]
@@ -240,7 +249,8 @@ mod tests {
     #[test]
     fn a_channel_has_no_capability() {
         let models = component("chela:plugin/models@0.1.0");
-        let error = models.check_grants(&manifest("channel", "\"models\"", ""), "t", Grants::all()).unwrap_err();
+        let error =
+            models.check_grants(&manifest("channel", "\"models\"", ""), "t", Grants::all()).unwrap_err();
         assert!(matches!(error, Refusal::NotInWorld { .. }), "{error}");
     }
 
@@ -252,7 +262,9 @@ mod tests {
         };
         let check = |names: &[&str]| exports(names).check_world(PluginKind::Router);
         assert!(check(&["chela:plugin/routing@0.1.0", "init"]).is_ok());
-        assert!(matches!(check(&["chela:plugin/routing@0.1.0"]), Err(Refusal::World { missing }) if missing == "init"));
+        assert!(
+            matches!(check(&["chela:plugin/routing@0.1.0"]), Err(Refusal::World { missing }) if missing == "init")
+        );
         assert!(matches!(check(&["chela:plugin/routing@0.9.0", "init"]), Err(Refusal::Contract { .. })));
         assert!(matches!(check(&["chela:plugin/answering@0.1.0", "init"]), Err(Refusal::Kind { .. })));
         assert!(matches!(check(&["wasi:cli/run@0.2.6"]), Err(Refusal::World { .. })));

@@ -29,7 +29,7 @@ pub use call::Call;
 pub use compiler::{Compiler, Stage};
 pub use contract::CONTRACT;
 pub use engine::{Pool, pool};
-pub use error::{Error, Ending, HostError, Reason, Refusal};
+pub use error::{Ending, Error, HostError, Reason, Refusal};
 pub use grants::{Grant, Grants, NotGranted};
 pub use limits::{Limit, Limits, Requested, Unit};
 pub use link::bindings;

@@ -124,7 +124,9 @@ impl Limit {
     pub fn unit(self) -> Unit {
         match self {
             Self::Memory | Self::InputBytes | Self::OutputBytes => Unit::Bytes,
-            Self::TableElements | Self::Instances | Self::HostCalls | Self::Resources | Self::Pool => Unit::Count,
+            Self::TableElements | Self::Instances | Self::HostCalls | Self::Resources | Self::Pool => {
+                Unit::Count
+            }
         }
     }
 
@@ -245,7 +247,12 @@ impl Meter {
 }
 
 impl ResourceLimiter for Meter {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let total = self.memory_bytes.saturating_add(desired.saturating_sub(current));
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false); // the guest's own maximum, not ours
@@ -258,7 +265,12 @@ impl ResourceLimiter for Meter {
         Ok(true)
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let total = self.table_elements.saturating_add(desired.saturating_sub(current));
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
@@ -290,7 +302,8 @@ mod tests {
 
     #[test]
     fn a_manifest_can_only_lower() {
-        let asked = Requested { memory_bytes: Some(1 << 20), deadline_ms: Some(3_600_000), ..Requested::default() };
+        let asked =
+            Requested { memory_bytes: Some(1 << 20), deadline_ms: Some(3_600_000), ..Requested::default() };
         let limits = Limits::STANDARD.lowered_by(&asked);
         assert_eq!(limits.memory_bytes, 1 << 20);
         assert_eq!(limits.deadline, Limits::STANDARD.deadline);

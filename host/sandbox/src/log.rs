@@ -147,12 +147,17 @@ impl Drop for GuestLog {
 
 /// At most [`LINE_BYTES_MAX`] bytes, control characters as `\u{1b}`.
 pub(crate) fn escaped(text: &str) -> String {
-    cut(text, LINE_BYTES_MAX)
-        .chars()
-        .fold(String::with_capacity(text.len().min(LINE_BYTES_MAX)), |mut out, c| {
-            if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    cut(text, LINE_BYTES_MAX).chars().fold(
+        String::with_capacity(text.len().min(LINE_BYTES_MAX)),
+        |mut out, c| {
+            if c.is_control() {
+                out.extend(c.escape_default())
+            } else {
+                out.push(c)
+            }
             out
-        })
+        },
+    )
 }
 
 /// The longest beginning of `text` within so many bytes.

@@ -19,7 +19,8 @@ const VERSION_BYTES_MAX: usize = 64;
 const LIKENESS_MIN: f64 = 0.75;
 
 /// The tables that only channels may have.
-const CHANNEL_TABLES: [&str; 8] = ["accept", "verify", "identity", "bind", "endpoint", "own", "answer", "update"];
+const CHANNEL_TABLES: [&str; 8] =
+    ["accept", "verify", "identity", "bind", "endpoint", "own", "answer", "update"];
 
 /// What a plugin is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -136,10 +137,16 @@ impl Manifest {
         }
         let mut written: Written = toml::from_str(text).map_err(|error| from_toml(text, &error))?;
         if !semantic(&written.version) {
-            return Err(plain(format!("`version` is `{}`, expected three numbers such as `1.0.0`", written.version)));
+            return Err(plain(format!(
+                "`version` is `{}`, expected three numbers such as `1.0.0`",
+                written.version
+            )));
         }
         if written.contract != CONTRACT {
-            return Err(plain(format!("`contract` is `{}`, this host serves `{CONTRACT}`", written.contract)));
+            return Err(plain(format!(
+                "`contract` is `{}`, this host serves `{CONTRACT}`",
+                written.contract
+            )));
         }
         let channel = channel_tables(&mut written);
         if let Some(table) = channel.keys().next()
@@ -184,7 +191,11 @@ fn plain(message: String) -> ManifestError {
 fn from_toml(text: &str, error: &toml::de::Error) -> ManifestError {
     let before = error.span().and_then(|span| text.get(..span.start));
     let message = error.message().trim().to_owned();
-    ManifestError { line: before.map(|before| before.matches('\n').count() + 1), hint: nearest(&message), message }
+    ManifestError {
+        line: before.map(|before| before.matches('\n').count() + 1),
+        hint: nearest(&message),
+        message,
+    }
 }
 
 /// The name in `expected one of …` that is most like the one in `unknown field …` or `unknown variant …`.

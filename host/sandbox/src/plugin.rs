@@ -157,7 +157,8 @@ impl<K: Kind> Plugin<K> {
     pub async fn call<R, F>(&self, lent: K::Lent, options: CallOptions, run: F) -> Result<R, Error>
     where
         R: Send,
-        F: for<'a> FnOnce(&'a mut Store<Call<K::Lent>>, &'a K::Exports) -> BoxFuture<'a, wasmtime::Result<R>> + Send,
+        F: for<'a> FnOnce(&'a mut Store<Call<K::Lent>>, &'a K::Exports) -> BoxFuture<'a, wasmtime::Result<R>>
+            + Send,
     {
         let began = Instant::now();
         let result = self.attempt(began, lent, options, run).await.map_err(|reason| self.failed(reason));
@@ -165,14 +166,23 @@ impl<K: Kind> Plugin<K> {
         result
     }
 
-    async fn attempt<R, F>(&self, began: Instant, lent: K::Lent, options: CallOptions, run: F) -> Result<R, Reason>
+    async fn attempt<R, F>(
+        &self,
+        began: Instant,
+        lent: K::Lent,
+        options: CallOptions,
+        run: F,
+    ) -> Result<R, Reason>
     where
         R: Send,
-        F: for<'a> FnOnce(&'a mut Store<Call<K::Lent>>, &'a K::Exports) -> BoxFuture<'a, wasmtime::Result<R>> + Send,
+        F: for<'a> FnOnce(&'a mut Store<Call<K::Lent>>, &'a K::Exports) -> BoxFuture<'a, wasmtime::Result<R>>
+            + Send,
     {
         let Inner { known, shared, pre, .. } = &*self.0;
-        let deadline = options.deadline.map_or(known.limits.deadline, |asked| asked.min(known.limits.deadline));
-        let Ok(permit) = tokio::time::timeout(deadline, shared.instances.clone().acquire_owned()).await else {
+        let deadline =
+            options.deadline.map_or(known.limits.deadline, |asked| asked.min(known.limits.deadline));
+        let Ok(permit) = tokio::time::timeout(deadline, shared.instances.clone().acquire_owned()).await
+        else {
             return Err(Reason::Limit { limit: Limit::Pool, bound: u64::from(shared.instances_max) });
         };
         let permit = permit.map_err(HostError::new)?;
@@ -201,7 +211,12 @@ impl<K: Kind> Plugin<K> {
         self.store_until(None, lent, options)
     }
 
-    fn store_until(&self, end: Option<Instant>, lent: K::Lent, options: &CallOptions) -> Store<Call<K::Lent>> {
+    fn store_until(
+        &self,
+        end: Option<Instant>,
+        lent: K::Lent,
+        options: &CallOptions,
+    ) -> Store<Call<K::Lent>> {
         let Inner { known, stamp, component, .. } = &*self.0;
         let begin = Beginning {
             lent,
@@ -338,15 +353,14 @@ fn engine_limit<L>(error: &wasmtime::Error, call: &Call<L>) -> Option<Reason> {
 }
 
 fn trap(error: &wasmtime::Error) -> Reason {
-    let short = escaped(cut(error.root_cause().to_string().lines().next().unwrap_or_default(), TRAP_LINE_BYTES_MAX));
+    let short =
+        escaped(cut(error.root_cause().to_string().lines().next().unwrap_or_default(), TRAP_LINE_BYTES_MAX));
     Reason::Trap { short, message: cut(&format!("{error:?}"), TRAP_BYTES_MAX).to_owned() }
 }
 
 impl Meters {
     fn of(plugin: &str) -> Self {
-        let count = |outcome: &'static str| {
-            metrics::counter!("chela_plugin_calls_total", "plugin" => plugin.to_owned(), "outcome" => outcome)
-        };
+        let count = |outcome: &'static str| metrics::counter!("chela_plugin_calls_total", "plugin" => plugin.to_owned(), "outcome" => outcome);
         Self {
             ok: count("ok"),
             trap: count("trap"),

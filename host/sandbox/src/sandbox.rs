@@ -120,9 +120,11 @@ impl Sandbox {
     /// # Errors
     /// [`HostError`] if the pool's address space cannot be reserved, or the cache folder or its key cannot be used.
     pub fn new(config: Config) -> Result<Self, HostError> {
-        let engine = engine::running(&config.pool).map_err(|error| HostError::new(error.into_boxed_dyn_error()))?;
+        let engine =
+            engine::running(&config.pool).map_err(|error| HostError::new(error.into_boxed_dyn_error()))?;
         let artefact_bytes_max = config.compiler.artefact_bytes_max;
-        let cache = Cache::open(&config.cache, config.cache_bytes_max, artefact_bytes_max).map_err(HostError::new)?;
+        let cache =
+            Cache::open(&config.cache, config.cache_bytes_max, artefact_bytes_max).map_err(HostError::new)?;
         let shared = Shared {
             instances: Arc::new(Semaphore::new(config.pool.instances as usize)),
             instances_max: config.pool.instances,
@@ -200,7 +202,8 @@ impl Sandbox {
         let bytes_max = self.0.config.component_bytes_max;
         let read = blocking(move || Ok(source.read(bytes_max)?)).await;
         let Parts { manifest, component } = read.map_err(|reason| Error::new(&id, None, reason))?;
-        let manifest = Manifest::parse(&manifest).map_err(|error| Error::new(&id, None, Refusal::from(error)))?;
+        let manifest =
+            Manifest::parse(&manifest).map_err(|error| Error::new(&id, None, Refusal::from(error)))?;
         let version = manifest.version.clone();
         let name = id.to_string();
         let check = move || {
@@ -297,7 +300,10 @@ fn ready<K: Kind>(engine: &Engine, code: &[u8]) -> Result<(Component, K::Pre), R
 }
 
 /// The one unsafe line of this program.
-#[allow(unsafe_code, reason = "machine code must be what this host's own compiler made: see the comment inside")]
+#[allow(
+    unsafe_code,
+    reason = "machine code must be what this host's own compiler made: see the comment inside"
+)]
 fn deserialized(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: `code` is either what the compiler child just returned through its pipe, or a file whose MAC, under a
     // key that only this user reads, says that this host filed it for this engine, component and configuration. It
@@ -325,6 +331,8 @@ fn overlay(under: &mut Value, over: Value) {
 }
 
 /// Runs what blocks or computes for long away from the runtime's threads.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Reason> + Send + 'static) -> Result<T, Reason> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Reason> + Send + 'static,
+) -> Result<T, Reason> {
     tokio::task::spawn_blocking(work).await.map_err(HostError::new)?
 }

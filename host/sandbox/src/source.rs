@@ -39,7 +39,10 @@ impl Source {
             }
             Self::Embedded { manifest, component } => {
                 if component.len() > component_bytes_max {
-                    return Err(Refusal::TooLarge { what: "component".into(), limit_bytes: component_bytes_max as u64 });
+                    return Err(Refusal::TooLarge {
+                        what: "component".into(),
+                        limit_bytes: component_bytes_max as u64,
+                    });
                 }
                 Ok(Parts { manifest: manifest.clone(), component: component.clone() })
             }

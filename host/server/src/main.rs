@@ -1,2 +1,7 @@
 //! The command line `chela`.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    chela_server::cli::main()
+}

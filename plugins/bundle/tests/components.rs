@@ -1,4 +1,5 @@
 //! The wasm boundary is real: what our own components import is decoded from the built bytes.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the failure")]
 
 use std::collections::BTreeSet;
 

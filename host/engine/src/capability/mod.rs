@@ -6,12 +6,12 @@ mod knowledge;
 mod memory;
 mod models;
 
-pub use models::StreamReader;
+pub(crate) use models::StreamReader;
 
 use chela_gateway::Gateway;
 use chela_sandbox::{Call, HostError, NotGranted};
 use chela_store::Store;
-use chela_types::{AgentId, ChannelId, ConversationId, TenantId, TierId, TurnId};
+use chela_types::{AgentId, ConversationId, TenantId, TierId, TurnId};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -38,7 +38,6 @@ pub(crate) struct Whom {
     pub(crate) version: String,
     pub(crate) turn: TurnId,
     pub(crate) conversation: ConversationId,
-    pub(crate) channel: ChannelId,
     pub(crate) person: String,
     pub(crate) tier: TierId,
     pub(crate) tiers_allowed: Vec<TierId>,

@@ -7,7 +7,6 @@ use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use chela_gateway::Error as Failed;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use wasmtime::component::Resource;
 
 use super::{Lent, host_failed, lend};
@@ -159,7 +158,7 @@ impl Lent {
     }
 
     async fn listen(&self, call: ModelCall, relay: bool) -> Result<Completed, Failed> {
-        let mut answer = self.gateway.complete(Arc::new(call)).await?;
+        let mut answer = self.gateway.complete(call).await?;
         while let Some(chunk) = answer.chunks.next().await {
             match chunk? {
                 Chunk::Text(text) => {
@@ -187,7 +186,7 @@ impl Lent {
             Err(refused) => return Ok(Err(refused)),
         };
         drop(journal);
-        match self.gateway.complete(Arc::new(call)).await {
+        match self.gateway.complete(call).await {
             Ok(answer) => {
                 let kind = Reading::Live { answer, place, spoken: Vec::new() };
                 Ok(Ok(StreamReader { kind, result: None }))

@@ -4,16 +4,16 @@
 use chela_egress::Egress;
 use chela_sandbox::wasmtime::Store as Sandboxed;
 use chela_sandbox::{Call, CallOptions, Kind, Plugin, PluginKind};
-use chela_store::Arrival;
+use chela_store::{Arrival, StreamEvent};
 use chela_types::{Attachment, ChannelId, Clock, Identity, Message, Millis, Person, TenantId, TurnId};
 use futures::future::BoxFuture;
 use secrecy::SecretString;
-use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
 use wasmtime::component::{InstancePre, Linker};
 
 use super::identity::{self, Claim, Document};
+use super::delivery::session_key;
 use super::json;
 use super::manifest::{EndpointKind, Tables};
 use super::session::Sessions;
@@ -31,7 +31,10 @@ const NAME_CHARS_MAX: usize = 128;
 /// Events in one request.
 const EVENTS_MAX: usize = 1_000;
 /// Headers that an adapter has no business with.
-const HIDDEN_HEADERS: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "x-forwarded-for"];
+const HIDDEN_HEADERS: [&str; 5] =
+    ["authorization", "cookie", "proxy-authorization", "x-forwarded-for", SESSION_HEADER];
+/// Where an adapter of the web chat finds the id of the host's own session; a client's own is dropped.
+const SESSION_HEADER: &str = "chela-session";
 
 /// Plugins of the channel world.
 #[derive(Debug)]
@@ -94,6 +97,8 @@ pub(crate) struct Parts {
 pub(crate) struct Received {
     /// To be kept before the acknowledgement is sent.
     pub(crate) arrivals: Vec<Arrival>,
+    /// Web sessions that show what was said.
+    pub(crate) sessions: Vec<String>,
     /// The response to the platform.
     pub(crate) acknowledgement: Acknowledgement,
 }
@@ -190,14 +195,18 @@ impl ChannelStation {
             session: verified.session.as_deref(),
         };
         let readings = identity::readings(&self.tables.identity, &self.tables.bind, &document);
-        let inbound = self.translate(&verified.webhook, now).await?;
+        let inbound = self.translate(&verified, now).await?;
         let inbound = match inbound {
             Ok(inbound) => inbound,
             Err(translating::Rejection::Malformed(reason)) => return Err(self.malformed(&reason)),
             Err(translating::Rejection::Unsupported(reason)) => {
                 tracing::debug!(channel = %self.name, reason, "request of an unknown kind");
                 metrics::counter!("webhooks_unsupported_total", "channel" => self.name.to_string()).increment(1);
-                return Ok(Received { arrivals: Vec::new(), acknowledgement: Acknowledgement::plain() });
+                return Ok(Received {
+                    arrivals: Vec::new(),
+                    sessions: Vec::new(),
+                    acknowledgement: Acknowledgement::plain(),
+                });
             }
             Err(translating::Rejection::Other(reason)) => {
                 return Err(Error::Reported { who: format!("channel `{}`", self.name), reason, outside: false });
@@ -218,7 +227,8 @@ impl ChannelStation {
                 arrivals.push(self.arrival(tenant, identity, said, now)?);
             }
         }
-        Ok(Received { arrivals, acknowledgement: self.acknowledge(inbound.acknowledgement)? })
+        let sessions = if self.is_web_chat() { verified.session.into_iter().collect() } else { Vec::new() };
+        Ok(Received { arrivals, sessions, acknowledgement: self.acknowledge(inbound.acknowledgement)? })
     }
 
     fn body_json(&self, verified: &Verified) -> Result<Option<serde_json::Value>, Error> {
@@ -231,19 +241,24 @@ impl ChannelStation {
 
     async fn translate(
         &self,
-        webhook: &Webhook,
+        verified: &Verified,
         now: Millis,
     ) -> Result<Result<translating::Inbound, translating::Rejection>, Error> {
+        let webhook = &verified.webhook;
         let header = |(name, value): &(String, String)| translating::Header {
             name: name.clone(),
             value: value.clone(),
         };
         let shown = |(name, _): &&(String, String)| !HIDDEN_HEADERS.contains(&name.as_str());
+        let mut headers: Vec<_> = webhook.headers.iter().filter(shown).map(header).collect();
+        if let Some(session) = &verified.session {
+            headers.push(translating::Header { name: SESSION_HEADER.to_owned(), value: session.clone() });
+        }
         let frame = translating::Frame::Http(translating::HttpFrame {
             method: webhook.method.clone(),
             path: webhook.path.clone(),
             query: webhook.query.clone(),
-            headers: webhook.headers.iter().filter(shown).map(header).collect(),
+            headers,
             body: webhook.body.to_vec(),
         });
         let surroundings = translating::Surroundings {
@@ -267,28 +282,30 @@ impl ChannelStation {
             conversation: identity.conversation,
             sender: identity.sender,
         };
-        match event {
-            translating::Event::Message(incoming) => Some((
-                claim(incoming.identity),
-                Said {
+        let why = match event {
+            translating::Event::Message(incoming) => {
+                let said = Said {
                     text: incoming.text,
                     name: incoming.sender_name,
                     attachments: incoming.attachments,
                     notes: incoming.notes,
-                },
-            )),
+                };
+                return Some((claim(incoming.identity), said));
+            }
             translating::Event::Interaction(click) => {
                 let said = Said { text: click.value, name: None, attachments: Vec::new(), notes: None };
-                Some((claim(click.identity), said))
+                return Some((claim(click.identity), said));
             }
-            translating::Event::Edit(_) => self.ignored("edit"),
-            translating::Event::Deletion(_) => self.ignored("deletion"),
-            translating::Event::Status(_) => self.ignored("delivery status"),
+            translating::Event::Edit(_) => "edit",
+            translating::Event::Deletion(_) => "deletion",
+            translating::Event::Status(_) => "delivery status",
             translating::Event::Ignored(reason) => {
                 tracing::debug!(channel = %self.name, reason, "event ignored by the adapter");
-                self.ignored("by the adapter")
+                "by the adapter"
             }
-        }
+        };
+        self.ignored(why);
+        None
     }
 
     fn arrival(&self, tenant: &TenantId, identity: Identity, said: Said, now: Millis) -> Result<Arrival, Error> {
@@ -318,7 +335,14 @@ impl ChannelStation {
                 .collect(),
             received: now,
         };
-        Ok(Arrival { tenant: tenant.clone(), identity, message, notes: said.notes })
+        let echo = self.is_web_chat().then(|| self.echo(&message));
+        Ok(Arrival { tenant: tenant.clone(), identity, message, notes: said.notes, echo })
+    }
+
+    /// What a web chat shows of the message in every window of its session; kept together with it.
+    fn echo(&self, message: &Message) -> StreamEvent {
+        let event = serde_json::json!({ "kind": "said", "turn": message.id.to_string(), "text": message.text });
+        StreamEvent { session: session_key(&self.name, &message.sender.id), event: event.to_string() }
     }
 
     fn acknowledge(&self, said: translating::Acknowledgement) -> Result<Acknowledgement, Error> {
@@ -339,9 +363,8 @@ impl ChannelStation {
         Ok(Acknowledgement { status: response.status, headers, body: response.body })
     }
 
-    fn ignored<T>(&self, why: &'static str) -> Option<T> {
+    fn ignored(&self, why: &'static str) {
         metrics::counter!("events_ignored_total", "channel" => self.name.to_string(), "why" => why).increment(1);
-        None
     }
 
     fn refuse(&self, kind: Refusal, reason: String) -> Error {

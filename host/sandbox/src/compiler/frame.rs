@@ -103,7 +103,11 @@ fn header(kind: u8, length: usize) -> [u8; 9] {
 
 fn bound(length: [u8; 8], bytes_max: u64) -> io::Result<u64> {
     let length = u64::from_le_bytes(length);
-    if length > bytes_max { Err(broken(format!("a frame of {length} bytes, at most {bytes_max} allowed"))) } else { Ok(length) }
+    if length > bytes_max {
+        Err(broken(format!("a frame of {length} bytes, at most {bytes_max} allowed")))
+    } else {
+        Ok(length)
+    }
 }
 
 /// What starts a child: the job, and the header of the component that is written next.
@@ -153,7 +157,10 @@ pub(super) fn read_component(from: &mut impl Read, bytes: u64) -> io::Result<Vec
 }
 
 /// Reads a frame of the child; none at the end of the stream.
-pub(super) async fn read(from: &mut (impl AsyncRead + Unpin), artefact_bytes_max: u64) -> io::Result<Option<Frame>> {
+pub(super) async fn read(
+    from: &mut (impl AsyncRead + Unpin),
+    artefact_bytes_max: u64,
+) -> io::Result<Option<Frame>> {
     let (mut kind, mut length) = ([0; 1], [0; 8]);
     if from.read(&mut kind).await? == 0 {
         return Ok(None);
@@ -186,7 +193,9 @@ mod tests {
         write(&mut bytes, &Frame::Artefact(vec![7; 100])).unwrap();
         let mut pipe = bytes.as_slice();
         assert!(matches!(read(&mut pipe, 100).await.unwrap(), Some(Frame::Stage(Stage::Init))));
-        assert!(matches!(read(&mut pipe, 100).await.unwrap(), Some(Frame::Artefact(code)) if code.len() == 100));
+        assert!(
+            matches!(read(&mut pipe, 100).await.unwrap(), Some(Frame::Artefact(code)) if code.len() == 100)
+        );
         assert!(read(&mut pipe, 100).await.unwrap().is_none());
 
         let mut pipe = bytes.as_slice();

@@ -3,19 +3,21 @@
 //! During `init` only `config` and `log` answer: a clock or a random number that was read here would be the same in
 //! every instance for ever, and a capability would be used without a turn to bill it to. They trap.
 
+use super::Stage;
 use super::child::at;
 use super::frame::{Frame, Job, Verdict};
-use super::Stage;
 use crate::call::{self, Beginning, Call, Phase};
 use crate::engine;
 use crate::grants::Grants;
+use crate::inspect;
 use crate::link;
 use crate::log::{GuestLog, Stamp, cut};
 use chela_types::Millis;
 use std::io;
 use std::sync::Arc;
-use wasmtime::Store;
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, Linker, ResourceType};
+use wasmtime::{Store, bail};
 use wasmtime_wizer::{WasmtimeWizerComponent, Wizer};
 
 /// Memory for the snapshot's accessors, which add a page or two to each memory that they read.
@@ -74,12 +76,15 @@ async fn snapshot(job: &Job, component: &[u8], tell: Tell<'_>) -> Prepared<Vec<u
     Ok(snapshot.map_err(|error| Verdict::Snapshot(said(&error))))
 }
 
-async fn init(store: &mut Store<Call<()>>, component: &[u8]) -> Result<wasmtime::component::Instance, Verdict> {
+async fn init(
+    store: &mut Store<Call<()>>,
+    component: &[u8],
+) -> Result<wasmtime::component::Instance, Verdict> {
     let broken = |error: wasmtime::Error| Verdict::Compile(said(&error));
     let component = Component::new(store.engine(), component).map_err(broken)?;
     let mut linker = Linker::new(store.engine());
     link::base(&mut linker).map_err(broken)?;
-    linker.define_unknown_imports_as_traps(&component).map_err(broken)?;
+    refuse_capabilities(&mut linker, &component).map_err(broken)?;
 
     let instance = linker.instantiate_async(&mut *store, &component).await;
     let instance = instance.map_err(|error| failed(store, &error))?;
@@ -89,6 +94,34 @@ async fn init(store: &mut Store<Call<()>>, component: &[u8]) -> Result<wasmtime:
         Ok((Err(message),)) => Err(Verdict::Init(cut(&message, MESSAGE_BYTES_MAX).to_owned())),
         Err(error) => Err(failed(store, &error)),
     }
+}
+
+/// Every capability that the component imports is there, and traps. Not `define_unknown_imports_as_traps`: that takes
+/// `wasi:…@0.2.0` for unknown where the linker has 0.2.6, and the guest would lose its stand-ins.
+fn refuse_capabilities(linker: &mut Linker<Call<()>>, component: &Component) -> wasmtime::Result<()> {
+    struct Absent;
+    let engine = linker.engine().clone();
+    for (interface, import) in component.component_type().imports(&engine) {
+        let ComponentItem::ComponentInstance(instance) = import.ty else { continue };
+        if inspect::capability(interface).ok().flatten().is_none() {
+            continue;
+        }
+        let mut linked = linker.instance(interface)?;
+        for (name, export) in instance.exports(&engine) {
+            match export.ty {
+                ComponentItem::ComponentFunc(_) => {
+                    let called = format!("{interface}#{name}");
+                    linked
+                        .func_new(name, move |_, _, _, _| bail!("`{called}` does not answer during init"))?;
+                }
+                ComponentItem::Resource(_) => {
+                    linked.resource(name, ResourceType::host::<Absent>(), |_, _| Ok(()))?;
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 fn failed(store: &Store<Call<()>>, error: &wasmtime::Error) -> Verdict {

@@ -15,12 +15,12 @@ use chela_engine::{Engine, Rooms};
 use chela_gateway::Gateway;
 use chela_sandbox::{Compiler, Progress, Sandbox};
 use chela_store::Store;
-use chela_types::{AgentId, ChannelId, Clock, Digest, SystemClock, TenantId};
+use chela_types::{AgentId, ChannelId, Clock, Digest, PluginId, SystemClock, TenantId};
 use secrecy::SecretString;
 
-use crate::config::Config;
+use crate::config::{Config, Source};
 
-pub use rooms::terminal;
+pub use rooms::Use;
 
 /// Why the host could not be put together.
 #[derive(Debug, thiserror::Error)]
@@ -140,12 +140,22 @@ fn sandbox(config: &Config, surroundings: &Surroundings) -> chela_sandbox::Confi
     chela_sandbox::Config::new(config.store.folder.join("plugins"), compiler)
 }
 
-/// A sandbox of its own, for `chela check`: it reads and refuses, and runs nothing.
+/// A sandbox of its own, for looking at plugins: it reads and refuses, and runs nothing. Its cache lies in a
+/// temporary folder, because looking leaves nothing behind.
 ///
 /// # Errors
 /// [`Error::Sandbox`].
-pub fn checking_sandbox(config: &Config, surroundings: &Surroundings) -> Result<Sandbox, Error> {
-    Sandbox::new(sandbox(config, surroundings)).map_err(Error::Sandbox)
+pub fn checking_sandbox(surroundings: &Surroundings) -> Result<Sandbox, Error> {
+    let compiler = Compiler::new(&surroundings.program, &surroundings.compiler);
+    let folder = std::env::temp_dir().join(format!("chela-check-{}", std::process::id()));
+    let mut config = chela_sandbox::Config::new(&folder, compiler);
+    config.pool.instances = 1;
+    let sandbox = Sandbox::new(config).map_err(Error::Sandbox);
+    // The cache was opened, and nothing will be filed.
+    if let Err(error) = std::fs::remove_dir_all(&folder) {
+        tracing::debug!(%error, "temporary folder left behind");
+    }
+    sandbox
 }
 
 /// Each agent's documents, put into the store unless they are there.
@@ -173,11 +183,19 @@ async fn learn(
 ///
 /// # Errors
 /// As for [`compose`].
-pub fn plugins_to_check(config: &Config) -> Result<Vec<rooms::Use>, Error> {
+pub fn plugins_to_check(config: &Config) -> Result<Vec<Use>, Error> {
     rooms::uses(config)
 }
 
 /// The operator's own channel to an agent, for the terminal.
 pub fn terminal_channel(agent: &AgentId) -> Option<ChannelId> {
-    terminal(agent)
+    rooms::terminal(agent)
+}
+
+/// Where a plugin comes from, with the bytes of one that this program carries.
+///
+/// # Errors
+/// [`Error::Configuration`] if it carries none of this name.
+pub fn plugin_source(name: &PluginId, given: &Source) -> Result<chela_sandbox::Source, Error> {
+    rooms::source(name, given)
 }

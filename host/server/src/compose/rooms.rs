@@ -217,7 +217,7 @@ fn channel(given: &Channel) -> ChannelConfig {
         plugin: given.plugin.clone(),
         department: given.department.clone(),
         default_agent: given.default_agent.clone(),
-        routed: true,
+        routed: given.routed,
         operator: false,
         ambiguous: match given.delivery {
             DeliveryPolicy::AtLeastOnce => Ambiguous::AtLeastOnce,
@@ -231,7 +231,7 @@ fn channel(given: &Channel) -> ChannelConfig {
 
 /// The name of the operator's own channel to an agent. Configured names may not begin so: no operator means
 /// this one when he names a channel.
-pub fn terminal(agent: &AgentId) -> Option<ChannelId> {
+pub(super) fn terminal(agent: &AgentId) -> Option<ChannelId> {
     ChannelId::new(format!("chela-terminal-{agent}")).ok()
 }
 
@@ -294,7 +294,7 @@ fn limits_of(given: &Limits) -> chela_sandbox::Limits {
 }
 
 /// Where a plugin comes from, with the bytes of one that this program carries.
-pub(crate) fn source(name: &PluginId, given: &Source) -> Result<chela_sandbox::Source, Error> {
+pub(super) fn source(name: &PluginId, given: &Source) -> Result<chela_sandbox::Source, Error> {
     match given {
         Source::Folder(folder) => Ok(chela_sandbox::Source::Folder(folder.clone())),
         Source::Builtin(builtin) => match chela_bundle::get(builtin) {

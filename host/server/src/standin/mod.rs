@@ -11,6 +11,7 @@ pub mod slack;
 mod socket;
 #[cfg(test)]
 mod tests;
+pub mod visitor;
 pub mod webhook;
 
 use std::collections::VecDeque;

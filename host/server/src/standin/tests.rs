@@ -189,7 +189,9 @@ async fn the_partner_takes_its_own_signature_and_no_other() {
         request.headers = from.signed("msg_1", body.as_bytes()).unwrap();
         egress().send(request).await.unwrap().status.as_u16()
     };
+    let expected = right.expect("t");
     assert_eq!(send(&right, &body).await, 200);
+    assert_eq!(expected.await.unwrap().reply.text, "hi");
     assert_eq!(send(&wrong, &body).await, 401);
     assert_eq!(send(&right, "{}").await, 401);
     assert_eq!(right.replies().all()[0].reply.agent, "hr");

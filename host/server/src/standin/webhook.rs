@@ -1,5 +1,6 @@
 //! A stand-in partner of the `webhook` channel: posts what Standard Webhooks describes, and takes replies.
 
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,8 +14,10 @@ use chela_egress::Egress;
 use chela_types::signature::{Encoding, Recipe, SecretEncoding};
 use chela_types::{Clock, Millis};
 use http::{HeaderName, HeaderValue};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 use url::Url;
 use uuid::Uuid;
 
@@ -137,6 +140,8 @@ struct Partner {
     replies: Log<Received>,
     refusals: Log<Refused>,
     faults: Faults,
+    /// Who waits for the next reply of which conversation.
+    expected: Mutex<HashMap<String, oneshot::Sender<Received>>>,
 }
 
 impl Webhook {
@@ -151,6 +156,7 @@ impl Webhook {
             replies: Log::open(settings.log.as_deref())?,
             refusals: Log::open(None)?,
             faults: Faults::default(),
+            expected: Mutex::default(),
             clock,
             settings,
         });
@@ -166,6 +172,14 @@ impl Webhook {
     /// Properly signed replies, in order.
     pub fn replies(&self) -> &Log<Received> {
         &self.partner.replies
+    }
+
+    /// The next reply in a conversation, to be asked for before it can come. Cheaper than watching the log
+    /// where many wait at once.
+    pub fn expect(&self, thread: &str) -> oneshot::Receiver<Received> {
+        let (tell, told) = oneshot::channel();
+        self.partner.expected.lock().insert(thread.to_owned(), tell);
+        told
     }
 
     /// Requests that were not taken, in order.
@@ -280,7 +294,12 @@ async fn take_reply(
                 scissors.cut();
             }
             let id = received.reply.id.clone();
-            partner.replies.push(received);
+            let expected = partner.expected.lock().remove(&received.reply.thread);
+            partner.replies.push(received.clone());
+            if let Some(expected) = expected {
+                // Whoever does not wait any more has the log.
+                let _ = expected.send(received);
+            }
             Json(json!({ "received": id })).into_response()
         }
         Err(error) => {

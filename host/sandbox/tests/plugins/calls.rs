@@ -1,0 +1,196 @@
+//! One call: its own instance, its limits, its ends.
+
+use crate::rig::*;
+use chela_sandbox::{
+    CallOptions, Error, Grants, HostError, Limit, Limits, Reason, Refusal, Settings, Source,
+};
+use chela_types::{Blame, Fault, Retry};
+use serde_json::json;
+use std::time::Duration;
+
+tests!(
+    each_call_begins_at_the_snapshot,
+    a_trap_ends_its_call_only,
+    memory_obeyed,
+    memory_violated,
+    tables_obeyed,
+    tables_violated,
+    host_calls_obeyed,
+    host_calls_violated,
+    a_spinning_guest_is_stopped_and_others_run,
+    a_guest_that_waits_for_the_host_is_stopped,
+    a_dropped_call_gives_its_instance_back,
+    too_many_live_instances_is_the_hosts_fault,
+    an_optional_capability_is_denied_as_a_result,
+    a_stations_error_comes_back_whole,
+    the_same_seed_and_clock_give_the_same_answer,
+    a_bare_instance_answers,
+);
+
+fn limit(result: Result<u32, Error>) -> (Limit, u64) {
+    let error = result.unwrap_err();
+    match *error.reason {
+        Reason::Limit { limit, bound } => (limit, bound),
+        _ => panic!("no limit: {error}"),
+    }
+}
+
+async fn each_call_begins_at_the_snapshot() {
+    let plugin = rig().load(doing(0)).await.unwrap();
+    assert_eq!(call(&plugin, 0).await.unwrap(), 1_001, "init ran before");
+    assert_eq!(call(&plugin, 0).await.unwrap(), 1_001, "and nothing of the call before is there");
+}
+
+async fn a_trap_ends_its_call_only() {
+    let plugin = rig().load(doing(0)).await.unwrap();
+    let error = call(&plugin, 1).await.unwrap_err();
+    assert!(matches!(&*error.reason, Reason::Trap { short, .. } if short.contains("unreachable")), "{error}");
+    assert!(error.to_string().starts_with("plugin `helper` 1.2.3: trapped"), "{error}");
+    assert_eq!((error.blame(), error.retry()), (Blame::Plugin, Retry::Later(Duration::ZERO)));
+    let error = call(&plugin, 7).await.unwrap_err();
+    assert!(matches!(&*error.reason, Reason::Trap { short, .. } if short.contains("stack")), "{error}");
+    assert_eq!(call(&plugin, 0).await.unwrap(), 1_001);
+}
+
+async fn memory_obeyed() {
+    let plugin = rig().limited(Limits { memory_bytes: 4 << 16, ..Limits::STANDARD }).await;
+    assert_eq!(call(&plugin, 4).await.unwrap(), 1, "three pages more than one");
+}
+
+async fn memory_violated() {
+    let plugin = rig().limited(Limits { memory_bytes: 1 << 20, ..Limits::STANDARD }).await;
+    let error = call(&plugin, 3).await.unwrap_err();
+    assert_eq!(error.to_string(), "plugin `helper` 1.2.3: memory limit of 1 MiB");
+}
+
+/// Grows its table by 99. Such a guest can't be snapshotted, and says so in its manifest.
+async fn growing_tables(table_elements: usize) -> u32 {
+    let grow = "(return (table.grow $table (ref.null func) (i32.const 99)))))";
+    let text = include_str!("guest.wat").replace("(return (i32.const 6))))", grow);
+    let component = wat::parse_str(text).unwrap().into();
+    let limits = Limits { table_elements, ..Limits::STANDARD };
+    let load = async |manifest: String, component| {
+        let source = Source::Embedded { manifest, component };
+        rig().sandbox.load::<Router>(source, settings(json!({ "do": 0 }), limits.clone()), |_| {}).await
+    };
+    let refused = refusal(load(MANIFEST.into(), Clone::clone(&component)).await);
+    assert!(matches!(refused, Refusal::Snapshot { .. }), "{refused}");
+    let plugin = load(format!("{MANIFEST}snapshot = false"), component).await.unwrap();
+    assert_eq!(call(&plugin, 0).await.unwrap(), 1, "init did not run");
+    call(&plugin, 6).await.unwrap()
+}
+
+async fn tables_obeyed() {
+    assert_eq!(growing_tables(100).await, 1);
+}
+
+async fn tables_violated() {
+    assert_eq!(growing_tables(99).await, u32::MAX, "the guest is told, and may go on");
+}
+
+async fn host_calls_obeyed() {
+    let plugin = rig().limited(Limits { host_calls: 5, ..Limits::STANDARD }).await;
+    assert_eq!(call(&plugin, 105).await.unwrap(), 0);
+}
+
+async fn host_calls_violated() {
+    let plugin = rig().limited(Limits { host_calls: 5, ..Limits::STANDARD }).await;
+    assert_eq!(limit(call(&plugin, 106).await), (Limit::HostCalls, 5));
+}
+
+async fn a_spinning_guest_is_stopped_and_others_run() {
+    let plugin = rig().limited(Limits { deadline: Duration::from_millis(300), ..Limits::STANDARD }).await;
+    let spinning: Vec<_> = (0..3)
+        .map(|_| {
+            tokio::spawn({
+                let plugin = plugin.clone();
+                async move { call(&plugin, 2).await }
+            })
+        })
+        .collect();
+    assert_eq!(call(&plugin, 0).await.unwrap(), 1_001, "three spin on two threads");
+    for spinning in spinning {
+        let error = spinning.await.unwrap().unwrap_err();
+        assert!(matches!(*error.reason, Reason::Timeout(_)), "{error}");
+    }
+}
+
+async fn a_guest_that_waits_for_the_host_is_stopped() {
+    let plugin = rig().load(doing(0)).await.unwrap();
+    let deadline = Some(Duration::from_millis(50));
+    let error = call_with(&plugin, ASK_FOREVER, Lent::default(), CallOptions { deadline, ..options(0) })
+        .await
+        .unwrap_err();
+    assert_eq!(error.to_string(), "plugin `helper` 1.2.3: no answer within 50 ms");
+    assert_eq!(error.blame(), Blame::Plugin);
+}
+
+async fn a_dropped_call_gives_its_instance_back() {
+    let rig = rig_with(child(), 1);
+    let plugin = rig.load(doing(0)).await.unwrap();
+    let lent = Lent::default();
+    let waiting = tokio::spawn({
+        let (plugin, lent) = (plugin.clone(), lent.clone());
+        async move { call_with(&plugin, ASK_FOREVER, lent, options(0)).await }
+    });
+    lent.waits.notified().await;
+    assert_eq!(rig.sandbox.free_instances(), 0);
+    waiting.abort();
+    assert_eq!(call(&plugin, 0).await.unwrap(), 1_001, "the only place in the pool is free again");
+}
+
+async fn too_many_live_instances_is_the_hosts_fault() {
+    let rig = rig_with(child(), 1);
+    let plugin = rig.load(doing(0)).await.unwrap();
+    let lent = Lent::default();
+    let waiting = tokio::spawn({
+        let (plugin, lent) = (plugin.clone(), lent.clone());
+        async move { call_with(&plugin, ASK_FOREVER, lent, options(0)).await }
+    });
+    lent.waits.notified().await;
+    let deadline = Some(Duration::from_millis(20));
+    let error =
+        call_with(&plugin, 0, Lent::default(), CallOptions { deadline, ..options(0) }).await.unwrap_err();
+    assert_eq!(error.blame(), Blame::Host);
+    assert_eq!(limit(Err(error)), (Limit::Pool, 1));
+    waiting.abort();
+}
+
+async fn an_optional_capability_is_denied_as_a_result() {
+    let manifest = MANIFEST.replace("grants =", "optional =");
+    let source = Source::Embedded { manifest, component: guest().into() };
+    let settings = Settings { grants: Grants::NONE, ..doing(0) };
+    let plugin = rig().sandbox.load(source, settings, |_| {}).await.unwrap();
+    assert_eq!(call(&plugin, 1_000).await.unwrap(), DENIED);
+    let granted = rig().load(doing(0)).await.unwrap();
+    assert_eq!(call(&granted, 1_000).await.unwrap(), 1_000);
+}
+
+async fn a_stations_error_comes_back_whole() {
+    let plugin = rig().load(doing(0)).await.unwrap();
+    let error = call(&plugin, ASK_BROKEN).await.unwrap_err();
+    assert_eq!(error.blame(), Blame::Host);
+    let Reason::Host(host) = *error.reason else { panic!("not the host's") };
+    assert_eq!(HostError::downcast_ref::<std::io::Error>(&host).unwrap().to_string(), "disk full");
+}
+
+async fn the_same_seed_and_clock_give_the_same_answer() {
+    let plugin = rig().load(doing(0)).await.unwrap();
+    let answer = async |seed| call_with(&plugin, 5, Lent::default(), options(seed)).await.unwrap();
+    let first = answer(1).await;
+    assert_eq!(first, answer(1).await);
+    assert_ne!(first, answer(2).await);
+}
+
+async fn a_bare_instance_answers() {
+    let plugin =
+        rig().load(chela_sandbox::Settings { config: json!({ "do": 0 }), ..doing(0) }).await.unwrap();
+    let bare = plugin.bare().unwrap();
+    let mut store = chela_sandbox::wasmtime::Store::new(bare.component().engine(), ());
+    store.set_epoch_deadline(u64::MAX / 2);
+    let instance = bare.instantiate_async(&mut store).await.unwrap();
+    let routing = instance.get_export_index(&mut store, None, "chela:plugin/routing@0.1.0").unwrap();
+    let route = instance.get_export_index(&mut store, Some(&routing), "route").unwrap();
+    let route = instance.get_typed_func::<(u32,), (u32,)>(&mut store, route).unwrap();
+    assert_eq!(route.call_async(&mut store, (0,)).await.unwrap().0, 1_001);
+}

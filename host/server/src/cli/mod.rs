@@ -1,0 +1,169 @@
+//! The command line: what was asked, done, and said in words. Exit codes: 0 done, 1 not done, 2 not understood.
+
+mod args;
+mod bench;
+mod chat;
+mod check;
+mod demo;
+mod operator;
+mod plugin;
+mod status;
+mod tour;
+mod turn;
+mod up;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub use args::{COMPILER, Cli};
+use args::{Command, TurnCommand};
+
+/// Widest page; more is hard to read.
+const WIDTH_MAX: u16 = 110;
+
+/// Why a command did not do what it was asked: a sentence, its causes, and what helps.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    error: Box<dyn std::error::Error + Send + Sync>,
+    help: Option<String>,
+}
+
+impl Failure {
+    /// A failure in words.
+    pub(crate) fn new(words: impl Into<String>) -> Self {
+        Self { error: words.into().into(), help: None }
+    }
+
+    /// What helps.
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    fn render(&self, coloured: bool) -> String {
+        let paint = |code: &str, text: &str| match coloured {
+            true => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+            false => text.to_owned(),
+        };
+        let mut text = format!("{} {}\n", paint("1;31", "error:"), self.error);
+        let mut cause = self.error.source();
+        while let Some(error) = cause {
+            text.push_str(&format!("  {} {error}\n", paint("2", "because:")));
+            cause = error.source();
+        }
+        if let Some(help) = &self.help {
+            text.push_str(&format!("  {} {help}\n", paint("36", "help:")));
+        }
+        text
+    }
+}
+
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { error: Box::new(error), help: None }
+    }
+}
+
+/// What a command returns.
+pub(crate) type Outcome = Result<ExitCode, Failure>;
+
+/// Reads the arguments and does what they say.
+pub fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    if matches!(command, Command::Compiler) {
+        // Before any runtime or log: this process is small, limits itself, and speaks on its standard output.
+        return chela_sandbox::compiler::main();
+    }
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::from)
+        .and_then(|runtime| runtime.block_on(run(command)));
+    outcome.unwrap_or_else(|failure| {
+        say_aside(&failure.render(std::io::stderr().is_terminal()));
+        ExitCode::FAILURE
+    })
+}
+
+async fn run(command: Command) -> Outcome {
+    match command {
+        Command::Up(at) => up::run(&at).await,
+        Command::Check(at) => check::run(&at).await,
+        Command::Demo(demo) => demo::run(demo).await,
+        Command::Chat(chat) => chat::run(chat).await,
+        Command::Turn { command: TurnCommand::Show { id, content, json, config } } => {
+            turn::show(&id, turn::Shape { content, json }, &config).await
+        }
+        Command::Plugin { command } => plugin::run(command).await,
+        Command::Status { config, json } => status::run(&config, json).await,
+        Command::Bench { command } => bench::run(command).await,
+        Command::Compiler => Ok(ExitCode::FAILURE),
+    }
+}
+
+/// Writes to standard output. A reader that has gone (`| head`) is no error.
+pub(crate) fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Writes to standard error.
+pub(crate) fn say_aside(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// One JSON object on standard output.
+pub(crate) fn say_json(value: &impl serde::Serialize) -> Outcome {
+    say(&format!("{}\n", serde_json::to_string_pretty(value)?));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A table in the house's shape.
+pub(crate) fn table(header: &[&str]) -> comfy_table::Table {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
+    match table.width() {
+        Some(width) => table.set_width(width.min(WIDTH_MAX)),
+        None => table.set_width(WIDTH_MAX),
+    };
+    table
+}
+
+/// Reads the configuration; its mistakes are shown with their lines, its doubts go to standard error.
+pub(crate) fn load(at: &args::ConfigPath) -> Result<crate::config::Config, Failure> {
+    let coloured = std::io::stderr().is_terminal();
+    let env = |name: &str| std::env::var(name).ok();
+    match crate::config::load(&at.config, &env) {
+        Ok((config, warnings)) => {
+            for warning in warnings {
+                let text = if coloured { warning.coloured(WIDTH_MAX.into()) } else { warning.plain(WIDTH_MAX.into()) };
+                say_aside(&text);
+            }
+            Ok(config)
+        }
+        Err(error) => {
+            say_aside(&error.render(WIDTH_MAX.into(), coloured));
+            Err(Failure::new("the configuration cannot be used").help("each mistake is shown above with its line"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_names_its_causes_and_what_helps() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("could not open the store")]
+        struct Outer(#[source] std::io::Error);
+        let failure = Failure::from(Outer(std::io::Error::other("disk full"))).help("free some space");
+        assert_eq!(
+            failure.render(false),
+            "error: could not open the store\n  because: disk full\n  help: free some space\n"
+        );
+        assert!(failure.render(true).contains("\u{1b}["));
+    }
+}

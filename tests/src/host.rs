@@ -1,0 +1,233 @@
+//! A host inside the test, in a runtime of its own.
+//!
+//! The runtime is what makes a crash possible without a process: it is torn down in the middle, and every task of
+//! the host ends where it stands. What a crash does to the disk itself, `kill.rs` shows with the real program.
+
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use chela_egress::Egress;
+use chela_engine::{Acknowledgement, Engine, Error, Rooms, Webhook};
+use chela_gateway::Gateway;
+use chela_sandbox::{Compiler, Pool, Sandbox};
+use chela_server::standin::{slack, webhook};
+use chela_store::{Store, TurnRecord, TurnState};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::outside::{Outside, loopback};
+use crate::process::program;
+use crate::setup::Setup;
+use crate::signing::request;
+use crate::wait::{eventually, eventually_some};
+
+/// Guests alive at once in one host; each reserves address space.
+const INSTANCES: u32 = 80;
+/// Turns that are looked through for one message.
+const TURNS_MAX: usize = 1_000;
+
+/// One host loads at a time: the second finds in the cache what the first has compiled.
+static LOADING: LazyLock<Mutex<()>> = LazyLock::new(Mutex::default);
+
+/// A host that runs.
+#[derive(Debug)]
+pub struct Host {
+    /// What takes messages and runs turns.
+    pub engine: Engine,
+    /// What is kept.
+    pub store: Store,
+    setup: Setup,
+    folder: Arc<TempDir>,
+    runtime: Option<Runtime>,
+    stop: CancellationToken,
+    running: Option<JoinHandle<()>>,
+}
+
+/// What a crash leaves: a folder, and what the host was told.
+#[derive(Debug)]
+pub struct Crashed {
+    /// What it was told; may be changed before the next start.
+    pub setup: Setup,
+    folder: Arc<TempDir>,
+}
+
+impl Crashed {
+    /// The data folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts again in the same folder.
+    pub async fn restart(self) -> Host {
+        self.setup.start(self.folder).await.expect("the host starts again")
+    }
+}
+
+impl Setup {
+    /// Runs it.
+    pub async fn run(self) -> Host {
+        self.try_run().await.unwrap_or_else(|error| panic!("the host does not start: {error}"))
+    }
+
+    /// Runs it, or says why not.
+    ///
+    /// # Errors
+    /// What the engine says, mostly of a plugin that it does not load.
+    pub async fn try_run(self) -> Result<Host, Error> {
+        self.start(Arc::new(tempfile::tempdir().unwrap())).await
+    }
+
+    async fn start(self, folder: Arc<TempDir>) -> Result<Host, Error> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(2).thread_name("host").enable_all().build().unwrap();
+        let told = self.clone();
+        let data = folder.path().to_owned();
+        let begun = runtime.spawn(async move { told.begin(&data).await }).await.unwrap();
+        let (engine, store) = match begun {
+            Ok(begun) => begun,
+            Err(error) => {
+                runtime.shutdown_background();
+                return Err(error);
+            }
+        };
+        let stop = CancellationToken::new();
+        let (running, stopped) = (engine.clone(), stop.clone());
+        let running = runtime.spawn(async move { running.run(stopped, Duration::from_secs(30)).await });
+        Ok(Host { engine, store, setup: self, folder, runtime: Some(runtime), stop, running: Some(running) })
+    }
+
+    async fn begin(self, folder: &Path) -> Result<(Engine, Store), Error> {
+        let store = eventually_some("the data folder is free", async || {
+            match Store::open(chela_store::Config::new(folder), Arc::clone(&self.clock)).await {
+                Ok(store) => Some(store),
+                Err(chela_store::Error::Owned { .. }) => None,
+                Err(error) => panic!("the store does not open: {error}"),
+            }
+        })
+        .await;
+        let egress: Egress = loopback();
+        let gateway = Gateway::new(self.gateway.clone(), store.clone(), &egress, Arc::clone(&self.clock))?;
+        let compiler =
+            Compiler { wall: self.compile_wall, ..Compiler::new(program(), [chela_server::cli::COMPILER]) };
+        let pool = Pool { instances: INSTANCES, ..Pool::STANDARD };
+        let cache = program().with_file_name("chela-tests-cache");
+        let config = chela_sandbox::Config { pool, ..chela_sandbox::Config::new(cache, compiler) };
+        let sandbox = Sandbox::new(config).expect("a sandbox");
+        let rooms = Rooms { store: store.clone(), gateway, sandbox, egress, clock: Arc::clone(&self.clock) };
+        let _one = LOADING.lock().await;
+        let engine = Engine::start(self.engine(), rooms, &|_, _| {}).await;
+        if engine.is_err() {
+            store.close().await.unwrap();
+        }
+        Ok((engine?, store))
+    }
+}
+
+impl Host {
+    /// Hands a request in, as the doors do.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn receive(&self, channel: &str, webhook: Webhook) -> Result<Acknowledgement, Error> {
+        let (engine, channel) = (self.engine.clone(), channel.to_owned());
+        let runtime = self.runtime.as_ref().expect("it runs");
+        runtime.spawn(async move { engine.receive(&channel, webhook).await }).await.unwrap()
+    }
+
+    /// Slack tells of a post, once.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn slack(&self, outside: &Outside, event: &slack::Event) -> Result<Acknowledgement, Error> {
+        let headers = outside.slack.signed(&event.body).unwrap();
+        self.receive("slack", request(&headers, event.body.clone())).await
+    }
+
+    /// Somebody writes in Slack, and the host takes it.
+    pub async fn slack_says(&self, outside: &Outside, say: &slack::Say) -> slack::Event {
+        let event = outside.slack.event(say).unwrap();
+        let taken = self.slack(outside, &event).await.expect("Slack's event is taken");
+        assert_eq!(taken.status, 200);
+        event
+    }
+
+    /// Somebody writes through the partner, in the conversation `thread`, and the host takes it.
+    pub async fn partner_says(&self, outside: &Outside, thread: &str, text: &str) {
+        let say = webhook::Say {
+            sender: format!("person-{thread}"),
+            text: text.to_owned(),
+            thread_id: Some(thread.to_owned()),
+            name: None,
+        };
+        let event = outside.partner.event(&say).unwrap();
+        let headers = outside.partner.signed(&event.id, &event.body).unwrap();
+        let taken = self.receive("partner", request(&headers, event.body)).await.expect("the message is taken");
+        assert_eq!(taken.status, 200);
+    }
+
+    /// The record of the turn whose message holds `text`, if it is kept.
+    pub async fn find(&self, text: &str) -> Option<TurnRecord> {
+        for turn in self.store.recent_turns(TURNS_MAX).await.unwrap() {
+            let record = self.store.turn_record(turn).await.unwrap();
+            if let Some(record) = record
+                && record.message.as_ref().is_some_and(|message| message.text.contains(text))
+            {
+                return Some(record);
+            }
+        }
+        None
+    }
+
+    /// The same once the turn is closed.
+    pub async fn closed(&self, text: &str) -> TurnRecord {
+        let what = format!("the turn of `{}` is closed", text.chars().take(40).collect::<String>());
+        eventually_some(&what, async || {
+            self.find(text).await.filter(|record| record.state != TurnState::Open)
+        })
+        .await
+    }
+
+    /// Turns that are kept, in whatever state.
+    pub async fn turns(&self) -> usize {
+        self.store.recent_turns(TURNS_MAX).await.unwrap().len()
+    }
+
+    /// Waits until no turn is open.
+    pub async fn drained(&self) {
+        eventually("every turn is closed", async || {
+            let counts = self.store.counts().await.unwrap();
+            counts.waiting + counts.leased == 0 && counts.open_reservations == 0
+        })
+        .await;
+    }
+
+    /// Ends everything where it stands.
+    pub fn crash(mut self) -> Crashed {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+        Crashed { setup: self.setup.clone(), folder: Arc::clone(&self.folder) }
+    }
+
+    /// Stops as on SIGTERM: what runs comes to its end, then the store is closed.
+    pub async fn stop(mut self) -> Crashed {
+        self.stop.cancel();
+        if let Some(running) = self.running.take() {
+            running.await.unwrap();
+        }
+        self.store.close().await.unwrap();
+        self.crash()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
