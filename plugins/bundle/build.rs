@@ -16,7 +16,7 @@ const PLUGINS: [(&str, &str); 5] = [
 
 // Printing is how a build script speaks to cargo.
 #[allow(clippy::print_stdout)]
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> anyhow::Result<()> {
     let here = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?);
     let workspace = here.join("../..").canonicalize()?;
     let plugins: Vec<Plugin> =
@@ -50,7 +50,7 @@ fn entry(table: &mut String, name: &str, built: &Built) -> std::fmt::Result {
 }
 
 /// The demo's documents, sorted by path.
-fn files(demo: &Path) -> Result<String, Box<dyn std::error::Error>> {
+fn files(demo: &Path) -> anyhow::Result<String> {
     let mut found = Vec::new();
     let mut folders = vec![demo.to_path_buf()];
     while let Some(folder) = folders.pop() {

@@ -13,17 +13,19 @@ use chela_gateway::Gateway;
 use chela_sandbox::{Compiler, Pool, Sandbox};
 use chela_server::standin::{slack, webhook};
 use chela_store::{Store, TurnRecord, TurnState};
+use chela_types::Clock;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::outside::{Outside, loopback};
 use crate::process::program;
 use crate::setup::Setup;
 use crate::signing::request;
-use crate::wait::{eventually, eventually_some};
+use crate::wait::{PATIENCE, POLL, eventually, eventually_some};
 
 /// Guests alive at once in one host; each reserves address space.
 const INSTANCES: u32 = 80;
@@ -101,14 +103,7 @@ impl Setup {
     }
 
     async fn begin(self, folder: &Path) -> Result<(Engine, Store), Error> {
-        let store = eventually_some("the data folder is free", async || {
-            match Store::open(chela_store::Config::new(folder), Arc::clone(&self.clock)).await {
-                Ok(store) => Some(store),
-                Err(chela_store::Error::Owned { .. }) => None,
-                Err(error) => panic!("the store does not open: {error}"),
-            }
-        })
-        .await;
+        let store = open(folder, &self.clock).await;
         let egress: Egress = loopback();
         let gateway = Gateway::new(self.gateway.clone(), store.clone(), &egress, Arc::clone(&self.clock))?;
         let compiler =
@@ -124,6 +119,18 @@ impl Setup {
             store.close().await.unwrap();
         }
         Ok((engine?, store))
+    }
+}
+
+/// Opens the data folder as soon as a host that crashed before has let go of it.
+async fn open(folder: &Path, clock: &Arc<dyn Clock>) -> Store {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match Store::open(chela_store::Config::new(folder), Arc::clone(clock)).await {
+            Ok(store) => return store,
+            Err(chela_store::Error::Owned { .. }) if Instant::now() < deadline => sleep(POLL).await,
+            Err(error) => panic!("the store does not open: {error}"),
+        }
     }
 }
 

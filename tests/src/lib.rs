@@ -26,5 +26,5 @@ mod wait;
 
 pub use host::{Crashed, Host};
 pub use outside::Outside;
-pub use setup::{Setup, host, say};
+pub use setup::{NOTICE, Setup, host, say};
 pub use wait::{PATIENCE, eventually, eventually_some};

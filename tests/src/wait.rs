@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 /// Longest wait for anything: far above what a loaded machine needs, because its end is a failure.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(10);
+pub(crate) const POLL: Duration = Duration::from_millis(10);
 
 /// Waits until `is_true`; fails with `what` if it never is.
 pub async fn eventually(what: &str, mut is_true: impl AsyncFnMut() -> bool) {

@@ -430,7 +430,21 @@ mod tests {
 
     #[test]
     fn a_turn_is_a_page_that_a_person_reads() {
-        insta::assert_snapshot!(turn().to_string(), @"");
+        insta::assert_snapshot!(turn().to_string(), @"
+        turn 0198f3c1a2b37c4d8e9f0a1b2c3d4e5f · delivered in 143 ms
+          channel   slack, received 2025-11-22 08:00:00.123 UTC
+          agent     hr ← keyword 0.1.0 (0123456789ab): phrase `parental leave`, score 0.90, 38 µs
+          model     fast → anthropic/claude-haiku · cache miss · 312 tokens in, 60 out (40 of them cached by the provider) · $0.000135 of $0.0012 reserved · 81 ms
+                    1. openai/gpt-4o-mini unavailable (provider's fault), 40 ms
+                    2. anthropic/claude-haiku ok, 40 ms
+          journal   knowledge.search, models.relay × 2
+          delivery  delivered, 1 request, platform id 1763798400.000001
+          trouble   interrupted by a crash 1 ×
+          times     claimed after 2 ms, answer kept after 120 ms, closed after 143 ms
+          said      two
+                    lines \u{fffd}[31m
+          answered  (not kept any more)
+        ");
     }
 
     #[test]

@@ -6,7 +6,9 @@ mod knowledge;
 mod memory;
 mod models;
 
-pub(crate) use models::StreamReader;
+// Named in generated bindings, which re-export it.
+#[allow(unreachable_pub, reason = "generated bindings re-export it")]
+pub use models::StreamReader;
 
 use chela_gateway::Gateway;
 use chela_sandbox::{Call, HostError, NotGranted};

@@ -122,7 +122,7 @@ pub(crate) fn say_json(value: &impl serde::Serialize) -> Outcome {
 /// A table in the house's shape.
 pub(crate) fn table(header: &[&str]) -> comfy_table::Table {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED).set_header(header);
     table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
     match table.width() {
         Some(width) => table.set_width(width.min(WIDTH_MAX)),

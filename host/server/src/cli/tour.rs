@@ -52,7 +52,7 @@ const STOPS: [Stop; 13] = [
     stop(Via::Web, "How much are the Pincer Tongs?", "sales", "pricing.md", "the web chat; drafts stream in"),
     stop(Via::Web, "Can I return a peeler that I have used twice?", "support", "returns.md", "another agent, same chat"),
     stop(Via::Web, "Which header carries my API key?", "technical", "api-basics.md", "and a third"),
-    stop(Via::Web, "How long is parental leave?", "support", "", "HR is not there for strangers: the default answers"),
+    stop(Via::Web, "How long is parental leave?", "technical", "", "no HR for strangers: whoever has the talk keeps it"),
     stop(Via::Slack(GENERAL), "What discount do I get for 50 pieces?", "sales", "pricing.md", "a signed Slack event"),
     stop(Via::Slack(GENERAL), "My parcel is late. What now?", "support", "shipping.md", "answered in its thread"),
     stop(Via::Slack(GENERAL), "What does the API answer beyond the rate limit?", "technical", "api-basics.md", "tier `smart`"),

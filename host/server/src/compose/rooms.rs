@@ -7,7 +7,7 @@ use chela_engine::{
     AgentConfig, Ambiguous, ChannelConfig, DeliveryConfig, Origin, PluginConfig, RoutingConfig,
 };
 use chela_gateway::{ModelName, ProviderLimits};
-use chela_sandbox::{Grants, Manifest, PluginKind};
+use chela_sandbox::{Grants, PluginKind};
 use chela_types::{AgentId, ChannelId, Digest, PluginId, TenantId, TierId, Tokens};
 use serde_json::{Map, Value};
 
@@ -132,7 +132,7 @@ pub(super) fn engine(
 ) -> Result<chela_engine::Config, Error> {
     let mut plugins = BTreeMap::new();
     for (name, given) in &config.plugins {
-        plugins.insert(name.clone(), plugin(config, name, given)?);
+        plugins.insert(name.clone(), plugin(name, given)?);
     }
     let mut channels: BTreeMap<_, _> =
         config.channels.iter().map(|(name, given)| (name.clone(), channel(given))).collect();
@@ -253,24 +253,22 @@ fn terminal_of(agent: &AgentId, plugin: &PluginId) -> ChannelConfig {
 const TERMINAL_RATE_PER_MINUTE: u32 = 600;
 
 fn terminal_adapter(config: &Config, name: &PluginId) -> Result<PluginConfig, Error> {
-    let source = Source::Builtin(TERMINAL.0.to_owned());
-    let none = crate::config::OwnLimits::default();
-    plugin(config, name, &Plugin { source, grants: BTreeSet::new(), limits: none, config: Map::new() })
+    let adapter = Plugin {
+        source: Source::Builtin(TERMINAL.0.to_owned()),
+        grants: BTreeSet::new(),
+        kind: None,
+        limits: config.limits.channel.clone(),
+        config: Map::new(),
+    };
+    plugin(name, &adapter)
 }
 
-fn plugin(config: &Config, name: &PluginId, given: &Plugin) -> Result<PluginConfig, Error> {
-    let source = source(name, &given.source)?;
-    let limits = match kind(&source) {
-        Some(PluginKind::Router) => &config.limits.router,
-        Some(PluginKind::Channel) => &config.limits.channel,
-        // An unreadable manifest is refused, with its reason, when it is loaded.
-        Some(PluginKind::Agent) | None => &config.limits.agent,
-    };
+fn plugin(name: &PluginId, given: &Plugin) -> Result<PluginConfig, Error> {
     Ok(PluginConfig {
+        source: source(name, &given.source)?,
         grants: grants(name, &given.grants)?,
-        limits: limits_of(&given.limits.over(limits)),
+        limits: limits(&given.limits),
         config: given.config.clone(),
-        source,
     })
 }
 
@@ -280,7 +278,7 @@ fn grants(plugin: &PluginId, names: &BTreeSet<String>) -> Result<Grants, Error> 
         .map_err(|error| Error::Configuration(format!("chela.toml: [plugin.{plugin}] grants: {error}")))
 }
 
-fn limits_of(given: &Limits) -> chela_sandbox::Limits {
+fn limits(given: &Limits) -> chela_sandbox::Limits {
     chela_sandbox::Limits {
         memory_bytes: given.memory_bytes,
         table_elements: given.table_elements,
@@ -313,15 +311,6 @@ pub(super) fn source(name: &PluginId, given: &Source) -> Result<chela_sandbox::S
     }
 }
 
-/// The kind that a manifest states.
-fn kind(source: &chela_sandbox::Source) -> Option<PluginKind> {
-    let text = match source {
-        chela_sandbox::Source::Embedded { manifest, .. } => manifest.clone(),
-        chela_sandbox::Source::Folder(folder) => std::fs::read_to_string(folder.join("plugin.toml")).ok()?,
-    };
-    Some(Manifest::parse(&text).ok()?.kind)
-}
-
 /// A plugin as something uses it: what `chela check` inspects.
 #[derive(Debug, Clone)]
 pub struct Use {
@@ -341,7 +330,7 @@ pub(super) fn uses(config: &Config) -> Result<Vec<Use>, Error> {
     let mut add = |by: String, name: &PluginId, kind| -> Result<(), Error> {
         // Unknown names were refused when the file was read.
         if let Some(given) = config.plugins.get(name) {
-            uses.push(Use { by, plugin: name.clone(), kind, config: plugin(config, name, given)? });
+            uses.push(Use { by, plugin: name.clone(), kind, config: plugin(name, given)? });
         }
         Ok(())
     };

@@ -141,7 +141,7 @@ mod tests {
     fn one_clients_flood_is_not_anothers() {
         let gates = gates();
         for _ in 0..3 {
-            gates.request(peer("192.0.2.1")).unwrap();
+            drop(gates.request(peer("192.0.2.1")).unwrap());
         }
         assert!(matches!(gates.request(peer("192.0.2.1")), Err(Error::Flood)));
         assert!(matches!(gates.request(peer("::ffff:192.0.2.1")), Err(Error::Flood)), "the same client");
@@ -152,12 +152,12 @@ mod tests {
     fn an_ipv6_client_is_its_network_and_a_proxy_on_this_machine_is_none() {
         let gates = gates();
         for last in 1..=3 {
-            gates.request(peer(&format!("2001:db8::{last}"))).unwrap();
+            drop(gates.request(peer(&format!("2001:db8::{last}"))).unwrap());
         }
         assert!(matches!(gates.request(peer("2001:db8::9")), Err(Error::Flood)));
         for _ in 0..10 {
-            gates.request(peer("127.0.0.1")).unwrap();
-            gates.request(peer("::1")).unwrap();
+            drop(gates.request(peer("127.0.0.1")).unwrap());
+            drop(gates.request(peer("::1")).unwrap());
         }
     }
 }

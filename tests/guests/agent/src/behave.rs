@@ -28,6 +28,7 @@ pub(crate) fn run(behaviour: &str, said: &str, turn: &Turn, seen: &str) -> Resul
         "blocks" => Ok((0..200_000).fold(Reply::text("many"), |all, _| all.link("x", "y")).into()),
         "state" => reply(CALLS.fetch_add(1, Ordering::Relaxed)),
         "clock" => reply(clock()),
+        "clock-model" => reply(ask(&format!("#{}", clock().replace(' ', "-")))?),
         "env" => reply(format!("{} {}", std::env::vars_os().count(), std::env::args_os().count())),
         "print" => print(said),
         "sleep" => {
