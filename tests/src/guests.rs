@@ -55,7 +55,9 @@ pub fn imports(component: &[u8]) -> Vec<String> {
     let mut depth = 0;
     for payload in wasmparser::Parser::new(0).parse_all(component) {
         match payload.unwrap() {
-            wasmparser::Payload::ModuleSection { .. } | wasmparser::Payload::ComponentSection { .. } => depth += 1,
+            wasmparser::Payload::ModuleSection { .. } | wasmparser::Payload::ComponentSection { .. } => {
+                depth += 1
+            }
             wasmparser::Payload::End(_) => depth -= 1,
             wasmparser::Payload::ComponentImportSection(section) if depth == 0 => {
                 names.extend(section.into_iter().map(|import| import.unwrap().name.name.to_owned()));

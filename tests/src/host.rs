@@ -172,7 +172,8 @@ impl Host {
         };
         let event = outside.partner.event(&say).unwrap();
         let headers = outside.partner.signed(&event.id, &event.body).unwrap();
-        let taken = self.receive("partner", request(&headers, event.body)).await.expect("the message is taken");
+        let taken =
+            self.receive("partner", request(&headers, event.body)).await.expect("the message is taken");
         assert_eq!(taken.status, 200);
     }
 

@@ -74,12 +74,14 @@ impl Outside {
     }
 
     /// With a provider and a workspace of one's own making.
-    pub async fn with_provider(clock: Arc<dyn Clock>, model: provider::Settings, room: slack::Settings) -> Self {
+    pub async fn with_provider(
+        clock: Arc<dyn Clock>,
+        model: provider::Settings,
+        room: slack::Settings,
+    ) -> Self {
         let egress = loopback();
-        let partner = webhook::Settings {
-            sender: room.sender.clone(),
-            ..webhook::Settings::new(PARTNER_SECRET)
-        };
+        let partner =
+            webhook::Settings { sender: room.sender.clone(), ..webhook::Settings::new(PARTNER_SECRET) };
         Self {
             slack: Slack::start(room, egress.clone(), Arc::clone(&clock)).await.unwrap(),
             partner: webhook::Webhook::start(partner, egress, Arc::clone(&clock)).await.unwrap(),
@@ -144,7 +146,8 @@ async fn take(
     request: Request,
 ) -> Json<Value> {
     let body: Bytes = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap_or_default();
-    let authorization = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let authorization =
+        headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
     posted.lock().push(Posted {
         path: uri.path().to_owned(),
         authorization: authorization.to_owned(),

@@ -140,7 +140,8 @@ impl Process {
     /// SIGTERM, and waits until it has drained and ended; true if it said that all went well.
     pub async fn terminate(&mut self) -> bool {
         let mut child = self.child.take().expect("it runs");
-        let pid = child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())).expect("it runs");
+        let pid =
+            child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())).expect("it runs");
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it can be told to stop");
         child.wait().await.expect("it ends").success()
     }

@@ -17,7 +17,9 @@ use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
 use crate::guests;
-use crate::outside::{GUEST_TOKEN, MODEL, Outside, PARTNER_SECRET, PRICE, PROVIDER_KEY, SLACK_SECRET, SLACK_TOKEN};
+use crate::outside::{
+    GUEST_TOKEN, MODEL, Outside, PARTNER_SECRET, PRICE, PROVIDER_KEY, SLACK_SECRET, SLACK_TOKEN,
+};
 
 /// What the person reads when a turn is given up.
 pub const NOTICE: &str = "Sorry, that went wrong. A person has been told.";

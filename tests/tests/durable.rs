@@ -1,9 +1,9 @@
 //! Nothing is acknowledged before it is on the disk: the kernel's own account of it.
 
+use chela_server::standin::webhook::Say;
 use chela_tests::kill::configuration;
 use chela_tests::process::Process;
 use chela_tests::{Outside, eventually};
-use chela_server::standin::webhook::Say;
 
 /// What of a trace matters: syncs of the write-ahead log, and writes of an answer.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,7 +48,10 @@ fn a_trace_is_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_write_ahead_log_is_synced_before_each_acknowledgement() {
     let found = std::process::Command::new("strace").arg("-V").output();
-    assert!(found.is_ok_and(|out| out.status.success()), "strace is missing: install it to see what is synced");
+    assert!(
+        found.is_ok_and(|out| out.status.success()),
+        "strace is missing: install it to see what is synced"
+    );
     let outside = Outside::new().await;
     let mut process = Process::prepare(|folder| {
         std::fs::create_dir(folder.join("knowledge")).unwrap();
@@ -69,7 +72,15 @@ async fn the_write_ahead_log_is_synced_before_each_acknowledgement() {
     let (_, sent) = outside.partner.say(&process.channel("partner"), &say).await.unwrap();
     assert!(sent.is_acknowledged(), "{sent:?}");
     let since = || read().lines().skip(before).collect::<Vec<_>>().join("\n");
-    eventually("the acknowledgement is in the trace", async || events(&since()).contains(&Event::Acknowledged)).await;
-    assert_eq!(events(&since()).first(), Some(&Event::Synced), "acknowledged before it was synced:\n{}", since());
+    eventually("the acknowledgement is in the trace", async || {
+        events(&since()).contains(&Event::Acknowledged)
+    })
+    .await;
+    assert_eq!(
+        events(&since()).first(),
+        Some(&Event::Synced),
+        "acknowledged before it was synced:\n{}",
+        since()
+    );
     process.kill().await;
 }

@@ -25,7 +25,8 @@ async fn each_conversation_keeps_its_order_while_many_run() {
     const CONVERSATIONS: usize = 20;
     const MESSAGES: usize = 5;
     let outside = Arc::new(Outside::new().await);
-    let host = Arc::new(host(&outside).agent("support", "assistant").webhook("partner", "support").run().await);
+    let host =
+        Arc::new(host(&outside).agent("support", "assistant").webhook("partner", "support").run().await);
     let talks: Vec<_> = (0..CONVERSATIONS)
         .map(|talk| {
             let (host, outside) = (Arc::clone(&host), Arc::clone(&outside));
@@ -88,9 +89,12 @@ async fn a_restricted_agent_is_reached_from_its_room_only() {
     let foreign_team = Some("T0OTHER".to_owned());
     host.slack_says(&outside, &Say { foreign_team, ..people("U2", "my payslip three") }).await;
     host.partner_says(&outside, "t1", "my payslip four").await;
-    for (text, agent) in
-        [("payslip one", "hr"), ("payslip two", "support"), ("payslip three", "support"), ("payslip four", "support")]
-    {
+    for (text, agent) in [
+        ("payslip one", "hr"),
+        ("payslip two", "support"),
+        ("payslip three", "support"),
+        ("payslip four", "support"),
+    ] {
         let record = host.closed(text).await;
         let (_, decision) = record.decisions.last().expect("a decision");
         assert_eq!(decision.agent.as_str(), agent, "{text}: {decision:?}");
@@ -123,12 +127,8 @@ async fn an_agent_hands_over_and_the_next_one_answers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn agents_that_hand_over_for_ever_end_in_a_dead_letter_with_a_notice() {
     let outside = Outside::new().await;
-    let host = host(&outside)
-        .agent("alpha", "agent")
-        .agent("beta", "agent")
-        .webhook("partner", "alpha")
-        .run()
-        .await;
+    let host =
+        host(&outside).agent("alpha", "agent").agent("beta", "agent").webhook("partner", "alpha").run().await;
     host.partner_says(&outside, "t1", "hand-over-loop").await;
     let record = host.closed("hand-over-loop").await;
     assert_eq!(record.state, TurnState::Dead);
@@ -143,7 +143,12 @@ async fn agents_that_hand_over_for_ever_end_in_a_dead_letter_with_a_notice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_journaled_model_call_is_not_paid_again_after_a_crash() {
     let outside = Outside::new().await;
-    let host = host(&outside).agent("support", "agent").billed_model(&outside).webhook("partner", "support").run().await;
+    let host = host(&outside)
+        .agent("support", "agent")
+        .billed_model(&outside)
+        .webhook("partner", "support")
+        .run()
+        .await;
     // The agent asks twice; the first call is answered, the second one meets a provider that thinks for an hour.
     outside.provider.faults().inject(&Fault::Delay(Duration::ZERO), 1);
     outside.provider.faults().inject(&Fault::Delay(Duration::from_secs(3_600)), 1);
@@ -162,8 +167,12 @@ async fn a_journaled_model_call_is_not_paid_again_after_a_crash() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_waits_and_is_nobodys_try() {
     let outside = Outside::new().await;
-    let host =
-        host(&outside).agent("support", "assistant").billed_model(&outside).webhook("partner", "support").run().await;
+    let host = host(&outside)
+        .agent("support", "assistant")
+        .billed_model(&outside)
+        .webhook("partner", "support")
+        .run()
+        .await;
     // More failures than one turn's attempts, and more than a plugin's tries.
     outside.provider.faults().inject(&Fault::Status(503), 6);
     host.partner_says(&outside, "t1", "hello").await;
@@ -189,7 +198,10 @@ async fn an_outage_that_lasts_ends_in_a_notice() {
     assert_eq!(host.find("hello").await.unwrap().state, TurnState::Open);
     clock.advance(Duration::from_secs(61));
     let record = host.closed("hello").await;
-    assert_eq!((record.state, outside.partner.replies().all()[0].reply.text.as_str()), (TurnState::Dead, NOTICE));
+    assert_eq!(
+        (record.state, outside.partner.replies().all()[0].reply.text.as_str()),
+        (TurnState::Dead, NOTICE)
+    );
     assert!(outside.provider.bills().is_empty());
 }
 
@@ -207,16 +219,21 @@ async fn over_budget_no_model_is_asked_and_the_person_is_told() {
     host.partner_says(&outside, "t1", "hello").await;
     let record = host.closed("hello").await;
     assert_eq!(record.state, TurnState::Delivered);
-    assert!(outside.partner.replies().all()[0].reply.text.contains("budget"), "{:?}", outside.partner.replies().all());
+    assert!(
+        outside.partner.replies().all()[0].reply.text.contains("budget"),
+        "{:?}",
+        outside.partner.replies().all()
+    );
     assert!(outside.provider.bills().is_empty() && outside.provider.faults().is_spent());
     assert_eq!(host.store.ledger(1).await.unwrap().settled, Money::ZERO);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_send_whose_outcome_is_unknown_is_repeated_or_not_as_the_channel_says() {
-    for (policy, posts, state) in
-        [(Ambiguous::AtLeastOnce, 2, TurnState::Delivered), (Ambiguous::AtMostOnce, 1, TurnState::Undelivered)]
-    {
+    for (policy, posts, state) in [
+        (Ambiguous::AtLeastOnce, 2, TurnState::Delivered),
+        (Ambiguous::AtMostOnce, 1, TurnState::Undelivered),
+    ] {
         let outside = Outside::new().await;
         let host = host(&outside)
             .agent("support", "assistant")
@@ -238,9 +255,10 @@ async fn a_send_whose_outcome_is_unknown_is_repeated_or_not_as_the_channel_says(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_while_sending_is_counted_and_repeated_or_not_as_the_channel_says() {
-    for (policy, posts, state) in
-        [(Ambiguous::AtLeastOnce, 1, TurnState::Delivered), (Ambiguous::AtMostOnce, 0, TurnState::Undelivered)]
-    {
+    for (policy, posts, state) in [
+        (Ambiguous::AtLeastOnce, 1, TurnState::Delivered),
+        (Ambiguous::AtMostOnce, 0, TurnState::Undelivered),
+    ] {
         let outside = Outside::new().await;
         let host = host(&outside)
             .agent("support", "assistant")
@@ -366,7 +384,8 @@ async fn the_clock_and_randomness_of_a_turn_are_the_same_when_it_is_run_again() 
     )
     .await;
     let quick = Outside::new().await;
-    let host = host(&quick).agent("support", "agent").billed_model(&slow).webhook("partner", "support").run().await;
+    let host =
+        host(&quick).agent("support", "agent").billed_model(&slow).webhook("partner", "support").run().await;
     // The agent asks the model about what it saw of time and randomness, so the providers' bills tell it.
     host.partner_says(&quick, "t1", "clock-model").await;
     let first = slow.provider.bills().wait_for(|_| true).await;

@@ -68,7 +68,11 @@ async fn outside() -> Outside {
 }
 
 /// Kills, reads what is left, starts again.
-async fn kill_again_and_again(process: &mut Process, kills: u32, random: &mut StdRng) -> BTreeMap<Phase, Hit> {
+async fn kill_again_and_again(
+    process: &mut Process,
+    kills: u32,
+    random: &mut StdRng,
+) -> BTreeMap<Phase, Hit> {
     let mut hits: BTreeMap<Phase, Hit> = BTreeMap::new();
     for _ in 0..kills {
         // The moments are the test: some while it starts, some just after, when everything that was left is
@@ -118,8 +122,17 @@ fn report(hits: &BTreeMap<Phase, Hit>, verdict: &Verdict, evidence: &Evidence, l
         tell(&format!("{:<16}  {kills:>17}  {turns:>6}", format!("{phase:?}")));
     }
     let Books { bill, settled, unknown, ambiguous, .. } = evidence.books;
-    tell(&format!("messages          {} sent, {} acknowledged, {} requests", evidence.sent.len(), verdict.acknowledged, load.attempts()));
-    tell(&format!("deliveries        {}, of them {} repeats of {ambiguous} ambiguous sends", evidence.seen.len(), verdict.repeats));
+    tell(&format!(
+        "messages          {} sent, {} acknowledged, {} requests",
+        evidence.sent.len(),
+        verdict.acknowledged,
+        load.attempts()
+    ));
+    tell(&format!(
+        "deliveries        {}, of them {} repeats of {ambiguous} ambiguous sends",
+        evidence.seen.len(),
+        verdict.repeats
+    ));
     tell(&format!("model calls       {bills} billed: {bill}; ledger {settled}, of it {unknown} unknown"));
 }
 
@@ -159,7 +172,12 @@ async fn what_was_acknowledged_is_answered_once_whenever_the_host_is_killed() {
 
     assert!(verdict.wrong.is_empty(), "CHELA_SEED={seed}:\n{}", verdict.wrong.join("\n"));
     assert!(verdict.acknowledged > u64::from(kills), "no load to speak of: {}", verdict.acknowledged);
-    assert_eq!((counts.waiting, counts.leased, counts.dead, counts.undelivered), (0, 0, 0, 0), "CHELA_SEED={seed}");
-    let missed: Vec<_> = PHASES.iter().filter(|phase| hits.get(phase).is_none_or(|hit| hit.kills == 0)).collect();
+    assert_eq!(
+        (counts.waiting, counts.leased, counts.dead, counts.undelivered),
+        (0, 0, 0, 0),
+        "CHELA_SEED={seed}"
+    );
+    let missed: Vec<_> =
+        PHASES.iter().filter(|phase| hits.get(phase).is_none_or(|hit| hit.kills == 0)).collect();
     assert!(missed.is_empty(), "no kill hit {missed:?}; CHELA_SEED={seed}");
 }

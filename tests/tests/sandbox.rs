@@ -75,10 +75,8 @@ fn assert_dead(behaviour: &str, record: &TurnRecord, expected: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_lies_outside_waits_and_what_is_asked_for_later_comes_later() {
     let outside = Outside::new().await;
-    let host = with_guest_agent(&outside)
-        .with_delivery(|delivery| delivery.wait_max = Duration::ZERO)
-        .run()
-        .await;
+    let host =
+        with_guest_agent(&outside).with_delivery(|delivery| delivery.wait_max = Duration::ZERO).run().await;
     // Not the plugin's fault; with no time to wait it is given up at the first failure.
     host.partner_says(&outside, "t1", "unavailable").await;
     let record = host.closed("unavailable").await;
@@ -99,7 +97,8 @@ async fn nothing_outlives_a_call() {
     host.partner_says(&outside, "t2", "env").await;
     host.drained().await;
     let replies = outside.partner.replies().all();
-    let states: Vec<_> = replies.iter().filter(|reply| reply.reply.thread == "t1").map(|reply| &*reply.reply.text).collect();
+    let states: Vec<_> =
+        replies.iter().filter(|reply| reply.reply.thread == "t1").map(|reply| &*reply.reply.text).collect();
     assert_eq!(states, ["0"; 5], "a counter in the guest's memory starts anew");
     let seen = replies.iter().find(|reply| reply.reply.thread == "t2").unwrap();
     assert_eq!(seen.reply.text, "0 0", "no environment, no arguments");
@@ -123,7 +122,9 @@ async fn a_component_that_may_not_run_is_refused_when_it_is_loaded() {
     let outside = Outside::new().await;
     for (guest, interface) in [("files", "wasi:filesystem"), ("sockets", "wasi:sockets")] {
         let error = refused(host(&outside).agent("support", guest)).await;
-        let Reason::Refused(Refusal::Import { interface: found, .. }) = &*error.reason else { panic!("{error}") };
+        let Reason::Refused(Refusal::Import { interface: found, .. }) = &*error.reason else {
+            panic!("{error}")
+        };
         assert!(found.starts_with(interface), "{error}");
         assert!(error.to_string().contains(&format!("plugin `{guest}` 0.1.0")), "{error}");
     }
@@ -209,7 +210,12 @@ async fn whatever_a_router_does_there_is_an_answer_and_the_record_says_why() {
         assert!(overruled.contains(expected), "{behaviour}: expected `{expected}` in `{overruled}`");
     }
     // The same wish where the policy allows it.
-    let say = Say { channel: "C0PEOPLE".to_owned(), user: "U1".to_owned(), text: "unauthorised too".to_owned(), ..Say::default() };
+    let say = Say {
+        channel: "C0PEOPLE".to_owned(),
+        user: "U1".to_owned(),
+        text: "unauthorised too".to_owned(),
+        ..Say::default()
+    };
     host.slack_says(&outside, &say).await;
     let record = host.closed("unauthorised too").await;
     assert_eq!((record.decisions[0].1.agent.as_str(), &record.decisions[0].1.overruled), ("hr", &None));
@@ -253,7 +259,8 @@ async fn an_honest_channel_is_taken_at_its_word() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_channel_that_lies_about_what_came_in_is_refused_and_nothing_is_kept() {
     let outside = Outside::new().await;
-    for behaviour in ["lie-sender", "lie-conversation", "lie-dedupe", "lie-swap", "no-dedupe", "receive-many"] {
+    for behaviour in ["lie-sender", "lie-conversation", "lie-dedupe", "lie-swap", "no-dedupe", "receive-many"]
+    {
         let host = with_guest_channel(&outside, behaviour).await;
         let answer = host.receive("guest", posted(&outside, "m1", "r1")).await;
         assert!(matches!(answer, Err(Error::Forged { .. })), "{behaviour}: {answer:?}");
@@ -290,7 +297,11 @@ async fn a_channel_that_lies_about_where_an_answer_goes_sends_nothing() {
         assert_eq!(host.receive("guest", posted(&outside, "m1", "r1")).await.unwrap().status, 200);
         let record = host.closed("hello").await;
         assert_eq!(record.state, TurnState::Undelivered, "{behaviour}: {record:?}");
-        assert_eq!(record.last_error.as_ref().and_then(|(_, blame)| blame.as_deref()), Some("plugin"), "{behaviour}");
+        assert_eq!(
+            record.last_error.as_ref().and_then(|(_, blame)| blame.as_deref()),
+            Some("plugin"),
+            "{behaviour}"
+        );
         assert_eq!(outside.bare.posted(), [], "{behaviour}");
         drop(host);
     }
@@ -309,11 +320,18 @@ async fn a_channel_that_never_ends_is_stopped() {
 fn our_own_components_import_no_files_no_sockets_and_no_network() {
     let reaches_out = |component: &[u8]| {
         let forbidden = ["wasi:filesystem/", "wasi:sockets/", "wasi:http/"];
-        imports(component).into_iter().filter(|name| forbidden.iter().any(|start| name.starts_with(start))).collect::<Vec<_>>()
+        imports(component)
+            .into_iter()
+            .filter(|name| forbidden.iter().any(|start| name.starts_with(start)))
+            .collect::<Vec<_>>()
     };
     let mut seen = 0;
     for plugin in chela_bundle::all() {
-        assert!(imports(plugin.component).iter().any(|name| name.starts_with("chela:plugin/")), "{}", plugin.name);
+        assert!(
+            imports(plugin.component).iter().any(|name| name.starts_with("chela:plugin/")),
+            "{}",
+            plugin.name
+        );
         assert_eq!(reaches_out(plugin.component), Vec::<String>::new(), "{}", plugin.name);
         seen += 1;
     }

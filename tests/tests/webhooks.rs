@@ -61,7 +61,9 @@ async fn at(now: Millis, slack_secret: &str, partner_secret: &str) -> (Host, Out
         .slack("slack", "support")
         .with_channel("slack", |c| drop(c.secrets.insert("signing_secret".to_owned(), secret(slack_secret))))
         .webhook("partner", "support")
-        .with_channel("partner", |c| drop(c.secrets.insert("signing_secret".to_owned(), secret(partner_secret))))
+        .with_channel("partner", |c| {
+            drop(c.secrets.insert("signing_secret".to_owned(), secret(partner_secret)))
+        })
         .run()
         .await;
     (host, outside, clock)
@@ -100,7 +102,9 @@ fn recorded_signatures_are_right_by_the_manifests_recipes() {
             webhook.headers.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
         };
         let recipe = declared(plugin);
-        recipe.verify(&recorded.secret, recorded.body.as_bytes(), header).unwrap_or_else(|e| panic!("{id}: {e}"));
+        recipe
+            .verify(&recorded.secret, recorded.body.as_bytes(), header)
+            .unwrap_or_else(|e| panic!("{id}: {e}"));
         let other = format!("{} ", recorded.body);
         assert!(recipe.verify(&recorded.secret, other.as_bytes(), header).is_err(), "{id}");
     }
@@ -122,7 +126,10 @@ async fn a_recorded_mention_is_kept_and_answered_in_its_thread() {
     let (host, outside, _) = of(&recorded).await;
     assert_eq!(host.receive("slack", recorded.signed().webhook()).await.unwrap().status, 200);
     let posted = outside.slack.posts().wait_for(|_| true).await;
-    assert_eq!((posted.channel.as_str(), posted.thread_ts.as_deref()), ("TTTTTTTTT", Some("1531431954.000073")));
+    assert_eq!(
+        (posted.channel.as_str(), posted.thread_ts.as_deref()),
+        ("TTTTTTTTT", Some("1531431954.000073"))
+    );
     assert!(posted.text.contains("hello world"), "{}", posted.text);
     host.closed("hello world").await;
     assert_eq!((host.turns().await, outside.slack.posts().len()), (1, 1));
@@ -149,8 +156,8 @@ async fn each_tampered_byte_is_refused() {
         };
         let right = recorded.signed();
         let text = |text: &str, at| String::from_utf8(flip(text.as_bytes(), at)).unwrap();
-        let bodies = (0..right.body.len())
-            .map(|at| Signed { body: flip(&right.body, at).into(), ..right.clone() });
+        let bodies =
+            (0..right.body.len()).map(|at| Signed { body: flip(&right.body, at).into(), ..right.clone() });
         let times = (0..right.timestamp.len())
             .map(|at| Signed { timestamp: text(&right.timestamp, at), ..right.clone() });
         let signatures = (0..right.signature.len())
@@ -214,9 +221,8 @@ fn unverified(scheme: Scheme) -> Vec<(&'static str, Webhook)> {
         Scheme::Standard => "whsec_c29tZWJvZHkgZWxzZSdzIHNlY3JldA==",
     };
     let (time, signature) = (scheme.timestamp_header(), scheme.signature_header());
-    let without = |name: &'static str| {
-        spoilt(scheme, |webhook| webhook.headers.retain(|(given, _)| given != name))
-    };
+    let without =
+        |name: &'static str| spoilt(scheme, |webhook| webhook.headers.retain(|(given, _)| given != name));
     let twice = |name: &'static str| {
         spoilt(scheme, |webhook| {
             let again = webhook.headers.iter().find(|(given, _)| given == name).cloned().unwrap();
@@ -225,7 +231,11 @@ fn unverified(scheme: Scheme) -> Vec<(&'static str, Webhook)> {
     };
     let with = |name: &'static str, value: &str| {
         spoilt(scheme, |webhook| {
-            webhook.headers.iter_mut().filter(|(given, _)| given == name).for_each(|(_, old)| *old = value.to_owned());
+            webhook
+                .headers
+                .iter_mut()
+                .filter(|(given, _)| given == name)
+                .for_each(|(_, old)| *old = value.to_owned());
         })
     };
     vec![
@@ -243,10 +253,13 @@ fn unverified(scheme: Scheme) -> Vec<(&'static str, Webhook)> {
         ("a timestamp of 2^63", with_time(scheme, "9223372036854775808")),
         ("a fraction of a timestamp", with_time(scheme, "1760000000.5")),
         ("somebody else's secret", Signed::now(scheme, other, NOW, good(scheme)).webhook()),
-        ("the same JSON written anew", spoilt(scheme, |webhook| {
-            let value: serde_json::Value = serde_json::from_slice(&webhook.body).unwrap();
-            webhook.body = serde_json::to_vec_pretty(&value).unwrap().into();
-        })),
+        (
+            "the same JSON written anew",
+            spoilt(scheme, |webhook| {
+                let value: serde_json::Value = serde_json::from_slice(&webhook.body).unwrap();
+                webhook.body = serde_json::to_vec_pretty(&value).unwrap().into();
+            }),
+        ),
     ]
 }
 
@@ -255,7 +268,17 @@ fn malformed(scheme: Scheme) -> Vec<(&'static str, Webhook)> {
     let text = |text: &str| with_body(scheme, text.to_owned().into_bytes());
     let good = String::from_utf8(good(scheme)).unwrap();
     vec![
-        ("not UTF-8", with_body(scheme, good.replace("hello", "hel\u{1}lo").into_bytes().into_iter().map(|b| if b == 1 { 0xff } else { b }).collect::<Vec<u8>>())),
+        (
+            "not UTF-8",
+            with_body(
+                scheme,
+                good.replace("hello", "hel\u{1}lo")
+                    .into_bytes()
+                    .into_iter()
+                    .map(|b| if b == 1 { 0xff } else { b })
+                    .collect::<Vec<u8>>(),
+            ),
+        ),
         ("10,000 deep", with_body(scheme, nested(10_000))),
         ("a key twice", text(&good.replacen('{', "{\"sender\":\"boss\",\"sender\":\"ann\",", 1))),
         ("a number out of range", text(&good.replacen('{', "{\"x\":1e400,", 1))),
@@ -310,7 +333,8 @@ async fn requests_at_the_edge_are_taken() {
         let webhook = with_time(Scheme::Standard, &second(seconds));
         assert_eq!(host.receive("partner", webhook).await.unwrap().status, 200, "{seconds} s");
     }
-    let charset = spoilt(Scheme::Slack, |webhook| webhook.headers[0].1 = "application/json; charset=utf-8".to_owned());
+    let charset =
+        spoilt(Scheme::Slack, |webhook| webhook.headers[0].1 = "application/json; charset=utf-8".to_owned());
     assert_eq!(host.receive("slack", charset).await.unwrap().status, 200);
     host.drained().await;
     assert_eq!((outside.partner.replies().len(), outside.slack.posts().len()), (3, 1));

@@ -66,10 +66,20 @@ pub(crate) enum Outcome {
     AskAgain { after: Duration },
 }
 
+/// An agent's and its department's share of concurrency, held while the agent works.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    _own: OwnedSemaphorePermit,
+    _department: Option<OwnedSemaphorePermit>,
+}
+
 /// One configured agent with its limits.
 struct Desk {
     plugin: Plugin<Agent>,
+    /// The agent's own share of concurrency.
     share: Arc<Semaphore>,
+    /// Its department's, shared with the colleagues.
+    department: Option<Arc<Semaphore>>,
     rate: governor::DefaultDirectRateLimiter,
 }
 
@@ -86,6 +96,11 @@ impl std::fmt::Debug for AgentStation {
 
 impl AgentStation {
     pub(crate) fn new(plugins: BTreeMap<AgentId, Plugin<Agent>>, config: &Config) -> Self {
+        let departments: BTreeMap<_, _> = config
+            .departments
+            .iter()
+            .map(|(name, turns)| (name, Arc::new(Semaphore::new((*turns).max(1)))))
+            .collect();
         let desks = plugins
             .into_iter()
             .filter_map(|(name, plugin)| {
@@ -94,6 +109,7 @@ impl AgentStation {
                 let desk = Desk {
                     plugin,
                     share: Arc::new(Semaphore::new(agent.concurrency.max(1))),
+                    department: agent.department.as_ref().and_then(|name| departments.get(name).cloned()),
                     rate: governor::RateLimiter::direct(governor::Quota::per_minute(per_minute)),
                 };
                 Some((name, desk))
@@ -114,22 +130,23 @@ impl AgentStation {
     ///
     /// # Errors
     /// [`Error::Busy`]: the turn goes back and another conversation gets its place.
-    pub(crate) async fn seat(&self, agent: &AgentId) -> Result<OwnedSemaphorePermit, Error> {
+    pub(crate) async fn seat(&self, agent: &AgentId) -> Result<Seat, Error> {
         let desk = self.desk(agent)?;
         let seat = async {
-            let permit = Arc::clone(&desk.share).acquire_owned().await.ok()?;
+            // The agent's own first: who waits for it must not hold the department's.
+            let own = Arc::clone(&desk.share).acquire_owned().await.ok()?;
+            let department = match &desk.department {
+                Some(share) => Some(Arc::clone(share).acquire_owned().await.ok()?),
+                None => None,
+            };
             desk.rate.until_ready().await;
-            Some(permit)
+            Some(Seat { _own: own, _department: department })
         };
         tokio::time::timeout(BUSY_WAIT, seat).await.ok().flatten().ok_or_else(|| Error::Busy(agent.clone()))
     }
 
     /// Lets the agent handle the turn.
-    pub(crate) async fn handle(
-        &self,
-        agent: &AgentId,
-        handling: Handling<'_>,
-    ) -> Result<Outcome, Error> {
+    pub(crate) async fn handle(&self, agent: &AgentId, handling: Handling<'_>) -> Result<Outcome, Error> {
         let Handling { config, message, past, lent, options } = handling;
         let profile = profile(agent, config, message)?;
         let turn = answering::Turn {
@@ -149,9 +166,9 @@ impl AgentStation {
             Err(answering::AnsweringError::Unavailable(reason)) => {
                 Err(Error::Reported { who: format!("agent `{agent}`"), reason, outside: true })
             }
-            Err(
-                answering::AnsweringError::Unsuitable(reason) | answering::AnsweringError::Other(reason),
-            ) => Err(Error::Reported { who: format!("agent `{agent}`"), reason, outside: false }),
+            Err(answering::AnsweringError::Unsuitable(reason) | answering::AnsweringError::Other(reason)) => {
+                Err(Error::Reported { who: format!("agent `{agent}`"), reason, outside: false })
+            }
         }
     }
 }

@@ -16,6 +16,8 @@ pub struct Config {
     pub plugins: BTreeMap<PluginId, PluginConfig>,
     /// Agents by name.
     pub agents: BTreeMap<AgentId, AgentConfig>,
+    /// Turns that each department's agents may run at once, all together; absent: no bound of its own.
+    pub departments: BTreeMap<DepartmentId, usize>,
     /// Channel accounts by name.
     pub channels: BTreeMap<ChannelId, ChannelConfig>,
     /// Who routes.

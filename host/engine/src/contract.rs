@@ -2,7 +2,14 @@
 //! the contract's and back. `wit/0.1.0` is the source; nothing here decides anything.
 
 /// The agent world; the other two take their shared interfaces from here.
-#[allow(missing_docs, missing_debug_implementations, unreachable_pub, clippy::all, clippy::unwrap_used, clippy::panic)]
+#[allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all,
+    clippy::unwrap_used,
+    clippy::panic
+)]
 pub(crate) mod agent {
     wasmtime::component::bindgen!({
         path: "../../wit/0.1.0",
@@ -20,7 +27,14 @@ pub(crate) mod agent {
 }
 
 /// The router world.
-#[allow(missing_docs, missing_debug_implementations, unreachable_pub, clippy::all, clippy::unwrap_used, clippy::panic)]
+#[allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all,
+    clippy::unwrap_used,
+    clippy::panic
+)]
 pub(crate) mod router {
     wasmtime::component::bindgen!({
         path: "../../wit/0.1.0",
@@ -40,7 +54,14 @@ pub(crate) mod router {
 }
 
 /// The channel world.
-#[allow(missing_docs, missing_debug_implementations, unreachable_pub, clippy::all, clippy::unwrap_used, clippy::panic)]
+#[allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all,
+    clippy::unwrap_used,
+    clippy::panic
+)]
 pub(crate) mod channel {
     wasmtime::component::bindgen!({
         path: "../../wit/0.1.0",

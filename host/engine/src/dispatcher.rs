@@ -39,7 +39,14 @@ pub(crate) struct Dispatcher {
 impl Dispatcher {
     pub(crate) fn new(journey: Arc<Journey>) -> Self {
         let slots = Arc::new(Semaphore::new(journey.config.turns_max.max(1)));
-        Self { journey, active: Arc::default(), slots, freed: Arc::default(), tasks: TaskTracker::new(), owner: format!("{}-{}", std::process::id(), TurnId::new()) }
+        Self {
+            journey,
+            active: Arc::default(),
+            slots,
+            freed: Arc::default(),
+            tasks: TaskTracker::new(),
+            owner: format!("{}-{}", std::process::id(), TurnId::new()),
+        }
     }
 
     /// Claims and runs until `stop`, then lets what runs come to its end, at most `drain` long.
@@ -88,16 +95,19 @@ impl Dispatcher {
 
     fn spawn(&self, claimed: Claimed) {
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else { return };
-        let (journey, active, freed) =
-            (Arc::clone(&self.journey), Arc::clone(&self.active), Arc::clone(&self.freed));
+        let (journey, active) = (Arc::clone(&self.journey), Arc::clone(&self.active));
+        let (slots, freed) = (Arc::clone(&self.slots), Arc::clone(&self.freed));
         let (turn, lease) = (claimed.turn.message.id, claimed.lease.clone());
         // Held while the task is entered into the table, so that it cannot leave it before it is in.
         let mut table = self.active.lock();
         let task = self.tasks.spawn(async move {
             journey.run_turn(claimed).await;
             active.lock().remove(&turn);
+            let were_full = slots.available_permits() == 0;
             drop(slot);
-            freed.notify_one();
+            if were_full {
+                freed.notify_one();
+            }
         });
         table.insert(turn, (lease, task.abort_handle()));
     }
@@ -186,7 +196,8 @@ impl Journey {
             Verdict::GiveUpDelivery => {
                 let Stage::Answered(outgoing) = &turn.stage else { return Ok(()) };
                 tracing::error!(turn = %turn.message.id, error = text, %blame, "answer is given up");
-                metrics::counter!("undelivered_total", "channel" => turn.message.channel.to_string()).increment(1);
+                metrics::counter!("undelivered_total", "channel" => turn.message.channel.to_string())
+                    .increment(1);
                 self.store.give_up_delivery(lease, outgoing.id, &text).await?;
             }
             Verdict::Dead => {

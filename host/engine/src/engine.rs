@@ -112,7 +112,8 @@ impl Engine {
         let mut channels = BTreeMap::new();
         for (name, channel) in &config.channels {
             let serves = format!("channel {name}");
-            let (plugin, settings) = loader.load::<Channel>(&channel.plugin, &channel.config, &serves).await?;
+            let (plugin, settings) =
+                loader.load::<Channel>(&channel.plugin, &channel.config, &serves).await?;
             loaded.push(describe(serves, &plugin, PluginKind::Channel));
             let parts = Parts {
                 name: name.clone(),
@@ -150,7 +151,8 @@ impl Engine {
             Err(Error::Refused { kind, .. }) => kind.word().to_owned(),
             Err(error) => format!("{}_fault", error.blame()),
         };
-        let known = self.journey.channel(channel).map_or("unknown", |channel| channel.name.as_str()).to_owned();
+        let known =
+            self.journey.channel(channel).map_or("unknown", |channel| channel.name.as_str()).to_owned();
         metrics::counter!("webhooks_total", "channel" => known, "result" => result).increment(1);
         outcome
     }
@@ -240,7 +242,9 @@ impl Loader<'_> {
         serves: &str,
     ) -> Result<(Plugin<K>, Map<String, Value>), Error> {
         let plugin = self.config.plugins.get(name).ok_or_else(|| {
-            Error::Configuration(format!("chela.toml: {serves} names plugin `{name}`, and there is no [plugin.{name}]"))
+            Error::Configuration(format!(
+                "chela.toml: {serves} names plugin `{name}`, and there is no [plugin.{name}]"
+            ))
         })?;
         let PluginConfig { source, grants, limits, config } = plugin;
         let mut settings = config.clone();

@@ -152,7 +152,7 @@ impl Fault for Error {
             }
             Self::Reported { outside: true, .. } | Self::Undelivered { .. } | Self::Unknown { .. } => {
                 Blame::Provider
-            },
+            }
             Self::Forged { .. }
             | Self::ForbiddenRequest { .. }
             | Self::Reported { .. }

@@ -60,7 +60,8 @@ impl Journey {
         let outgoing = match &turn.stage {
             Stage::Answered(outgoing) => outgoing.clone(),
             stage => {
-                let journal = Journal::open(self.store.clone(), lease.clone(), Arc::clone(&self.clock)).await?;
+                let journal =
+                    Journal::open(self.store.clone(), lease.clone(), Arc::clone(&self.clock)).await?;
                 let journal = Arc::new(Mutex::new(journal));
                 let decision = match stage {
                     Stage::Decided(decision) => decision.clone(),
@@ -121,7 +122,13 @@ impl Journey {
             let _seat = self.agents.seat(&agent).await?;
             match self.handle(lease, turn, &agent, journal, hand_overs).await? {
                 Outcome::Say { reply, word } => {
-                    let outgoing = self.store.answered(lease, chela_store::Answer { agent, reply, outcome: word.to_owned(), notice: false }).await?;
+                    let outgoing = self
+                        .store
+                        .answered(
+                            lease,
+                            chela_store::Answer { agent, reply, outcome: word.to_owned(), notice: false },
+                        )
+                        .await?;
                     return Ok(Some(outgoing));
                 }
                 Outcome::AskAgain { after } => {

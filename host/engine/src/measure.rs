@@ -78,7 +78,9 @@ impl Measured {
         let said = self
             .plugin
             .call((), options, move |store, exports| {
-                Box::pin(async move { exports.chela_plugin_routing().call_route(store, &message, &context).await })
+                Box::pin(
+                    async move { exports.chela_plugin_routing().call_route(store, &message, &context).await },
+                )
             })
             .await?;
         let took = began.elapsed();

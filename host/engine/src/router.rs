@@ -84,10 +84,9 @@ impl RouterStation {
         let policy = Policy::new(routing.config);
         let candidates = policy.candidates(message);
         let default = policy.default_agent(message)?.clone();
-        let sticky = routing
-            .sticky
-            .clone()
-            .filter(|agent| routing.config.routing.sticky && candidates.iter().any(|(name, _)| *name == agent));
+        let sticky = routing.sticky.clone().filter(|agent| {
+            routing.config.routing.sticky && candidates.iter().any(|(name, _)| *name == agent)
+        });
         let routed = routing.config.channels.get(&message.channel).is_some_and(|channel| channel.routed);
         let mut decision = Decision {
             channel: message.channel.clone(),
@@ -138,7 +137,9 @@ async fn ask(
     };
     let said = plugin
         .call(routing.lent, routing.options, move |store, exports| {
-            Box::pin(async move { exports.chela_plugin_routing().call_route(store, &message, &context).await })
+            Box::pin(
+                async move { exports.chela_plugin_routing().call_route(store, &message, &context).await },
+            )
         })
         .await;
     match said {

@@ -3,11 +3,12 @@
 use crate::error::Refusal;
 use crate::manifest::MANIFEST_BYTES_MAX;
 use bytes::Bytes;
+use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Where a plugin comes from.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Source {
     /// A folder with `plugin.toml` and exactly one `*.wasm`.
     Folder(PathBuf),
@@ -18,6 +19,16 @@ pub enum Source {
         /// The component.
         component: Bytes,
     },
+}
+
+impl fmt::Debug for Source {
+    /// The bytes of a component are nothing to read.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(folder) => f.debug_tuple("Folder").field(folder).finish(),
+            Self::Embedded { component, .. } => write!(f, "Embedded({} bytes)", component.len()),
+        }
+    }
 }
 
 /// What was read, unchecked but for its size.

@@ -126,7 +126,13 @@ impl Host {
         };
         let socket = socket(&path).map_err(|source| Error::Socket { path, source })?;
         let chats = greetings(&config, &composed.engine, chats);
-        Ok(Self { composed, config, chats, metrics, listeners: Listeners { public, admin, socket, addresses } })
+        Ok(Self {
+            composed,
+            config,
+            chats,
+            metrics,
+            listeners: Listeners { public, admin, socket, addresses },
+        })
     }
 
     /// Where it listens.
@@ -174,7 +180,12 @@ impl Host {
         };
         let connections = Connections::STANDARD;
         doors.spawn(serve(listeners.public, public.router(), connections.clone(), closing.clone()));
-        doors.spawn(serve(listeners.admin, admin.clone().router(Some(admin_token)), connections.clone(), closing.clone()));
+        doors.spawn(serve(
+            listeners.admin,
+            admin.clone().router(Some(admin_token)),
+            connections.clone(),
+            closing.clone(),
+        ));
         doors.spawn(serve(listeners.socket, admin.router(None), connections, closing.clone()));
         doors.spawn(upkeep(metrics, closing.clone()));
         doors.close();
@@ -221,7 +232,11 @@ fn bounds(config: &Config) -> Bounds {
 }
 
 /// Words for the pages that nobody wrote any for.
-fn greetings(config: &Config, engine: &Engine, mut chats: BTreeMap<ChannelId, Setup>) -> BTreeMap<ChannelId, Setup> {
+fn greetings(
+    config: &Config,
+    engine: &Engine,
+    mut chats: BTreeMap<ChannelId, Setup>,
+) -> BTreeMap<ChannelId, Setup> {
     for channel in config.channels.keys().filter(|channel| engine.is_web_chat(channel.as_str())) {
         chats.entry(channel.clone()).or_insert_with(|| Setup {
             title: channel.to_string(),

@@ -15,7 +15,8 @@ pub const FILTER: &str = "warn,chela=info,chela_server=info,chela_engine=info,ch
 
 /// Seconds: from a sandbox call to a slow model.
 const SECONDS_BUCKETS: [f64; 15] = [
-    0.000_02, 0.000_05, 0.000_1, 0.000_25, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0, 60.0,
+    0.000_02, 0.000_05, 0.000_1, 0.000_25, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0,
+    60.0,
 ];
 
 /// How log lines look.
@@ -51,11 +52,17 @@ pub enum Error {
 /// # Errors
 /// [`Error::Filter`], or [`Error::Log`] if it runs already.
 pub fn log(format: Format, filter: &str) -> Result<(), Error> {
-    let filter = EnvFilter::try_new(filter).map_err(|source| Error::Filter { filter: filter.to_owned(), source })?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(BoxMakeWriter::new(std::io::stderr));
+    let filter =
+        EnvFilter::try_new(filter).map_err(|source| Error::Filter { filter: filter.to_owned(), source })?;
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(BoxMakeWriter::new(std::io::stderr));
     match format {
-        Format::Json => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init(),
-        Format::Pretty => lines.compact().with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init(),
+        Format::Json => {
+            lines.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
+        }
+        Format::Pretty => {
+            lines.compact().with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init()
+        }
     }
     .map_err(Error::Log)
 }

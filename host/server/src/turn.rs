@@ -209,7 +209,8 @@ impl Display for Turn {
 
 impl Turn {
     fn trouble(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let counted = [(self.tries, "failed"), (self.crashes, "interrupted by a crash"), (self.waits, "waited")];
+        let counted =
+            [(self.tries, "failed"), (self.crashes, "interrupted by a crash"), (self.waits, "waited")];
         for (times, what) in counted.into_iter().filter(|(times, _)| *times > 0) {
             line(f, "trouble", format_args!("{what} {times} ×"))?;
         }
@@ -252,7 +253,11 @@ impl Display for Chosen<'_> {
 impl Display for Call {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Some(record) = &self.record else {
-            return write!(f, "{} · {}, reserved {}, charged {}", self.asked, self.state, self.reserved, self.cost);
+            return write!(
+                f,
+                "{} · {}, reserved {}, charged {}",
+                self.asked, self.state, self.reserved, self.cost
+            );
         };
         let ModelCall { tier, model, cache, usage, millis, .. } = record;
         let model = model.as_deref().unwrap_or("nobody answered");
@@ -279,7 +284,11 @@ impl Call {
         }
         for (n, attempt) in attempts.iter().enumerate() {
             let blame = attempt.blame.map(|blame| format!(" ({blame}'s fault)")).unwrap_or_default();
-            line(f, "", format_args!("{}. {} {}{blame}, {} ms", n + 1, attempt.model, attempt.class, attempt.millis))?;
+            line(
+                f,
+                "",
+                format_args!("{}. {} {}{blame}, {} ms", n + 1, attempt.model, attempt.class, attempt.millis),
+            )?;
         }
         Ok(())
     }

@@ -19,8 +19,8 @@ pub use decision::{Attempt, CacheVerdict, Decision, ModelCall, RoutedBy};
 pub use digest::Digest;
 pub use fault::{Blame, Fault, Retry};
 pub use id::{
-    AgentId, ChannelId, ConversationId, DepartmentId, IdError, OutboxId, PluginId, ReservationId, TenantId, TierId,
-    TurnId,
+    AgentId, ChannelId, ConversationId, DepartmentId, IdError, OutboxId, PluginId, ReservationId, TenantId,
+    TierId, TurnId,
 };
 pub use message::{Attachment, Identity, Key, Message, Person, Speaker, Target, Utterance};
 pub use money::{Money, Price};

@@ -96,8 +96,11 @@ impl Recipe {
         let given = header(&self.header).ok_or_else(|| Error::Header(self.header.clone()))?;
         let mac = self.mac(secret, body, &header)?;
         let limit = if self.several { SIGNATURES_MAX } else { 1 };
-        let mut candidates: Box<dyn Iterator<Item = &str>> =
-            if self.several { Box::new(given.split(' ').take(limit)) } else { Box::new(std::iter::once(given)) };
+        let mut candidates: Box<dyn Iterator<Item = &str>> = if self.several {
+            Box::new(given.split(' ').take(limit))
+        } else {
+            Box::new(std::iter::once(given))
+        };
         let right = candidates.any(|candidate| {
             candidate
                 .strip_prefix(&self.prefix)

@@ -87,14 +87,22 @@ pub fn check(evidence: &Evidence) -> Verdict {
         let before = newest.entry(&seen.conversation).or_insert_with(|| place.clone());
         // A repeat may come again at its place, and never after what followed it.
         if *before > place {
-            verdict.wrong.push(format!("reordered: {} after {}", place.0.word(place.1), before.0.word(before.1)));
+            verdict.wrong.push(format!(
+                "reordered: {} after {}",
+                place.0.word(place.1),
+                before.0.word(before.1)
+            ));
         }
         *before = place.max(before.clone());
     }
     for sent in evidence.sent.iter().filter(|sent| sent.is_acknowledged) {
         verdict.acknowledged += 1;
-        let answered: BTreeSet<u32> =
-            parts.get(&sent.name).into_iter().flatten().flat_map(|((first, last), _)| *first..=*last).collect();
+        let answered: BTreeSet<u32> = parts
+            .get(&sent.name)
+            .into_iter()
+            .flatten()
+            .flat_map(|((first, last), _)| *first..=*last)
+            .collect();
         let missing: Vec<u32> = (0..sent.words).filter(|word| !answered.contains(word)).collect();
         if let Some(first) = missing.first() {
             verdict.wrong.push(format!("lost: {} ({} words)", sent.name.word(*first), missing.len()));
@@ -108,7 +116,9 @@ pub fn check(evidence: &Evidence) -> Verdict {
 fn books(verdict: &mut Verdict, books: &Books) {
     let Books { bill, settled, unknown, reserved, ambiguous } = *books;
     if verdict.repeats > ambiguous {
-        verdict.wrong.push(format!("{} repeated deliveries, {ambiguous} counted as ambiguous", verdict.repeats));
+        verdict
+            .wrong
+            .push(format!("{} repeated deliveries, {ambiguous} counted as ambiguous", verdict.repeats));
     }
     if settled < bill {
         verdict.wrong.push(format!("the ledger ({settled}) is below the provider's bill ({bill})"));
@@ -176,20 +186,26 @@ mod tests {
     fn a_lost_message_is_seen() {
         assert_eq!(wrong(|e| drop(e.seen.remove(0))), "lost: #s1-0.00 (1 words)");
         assert_eq!(wrong(|e| drop(e.seen.remove(2))), "lost: #s1-1.02 (2 words)");
-        assert_eq!(wrong(|e| {
-            e.seen.remove(0);
-            e.sent[0].is_acknowledged = false;
-        }), "");
+        assert_eq!(
+            wrong(|e| {
+                e.seen.remove(0);
+                e.sent[0].is_acknowledged = false;
+            }),
+            ""
+        );
     }
 
     #[test]
     fn a_repeat_must_be_counted_as_ambiguous() {
         let twice = |e: &mut Evidence| e.seen.insert(1, seen(0, 0..1));
         assert_eq!(wrong(twice), "1 repeated deliveries, 0 counted as ambiguous");
-        assert_eq!(wrong(|e| {
-            twice(e);
-            e.books.ambiguous = 1;
-        }), "");
+        assert_eq!(
+            wrong(|e| {
+                twice(e);
+                e.books.ambiguous = 1;
+            }),
+            ""
+        );
     }
 
     #[test]

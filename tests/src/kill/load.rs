@@ -123,7 +123,7 @@ backoff_max_s = 1
 
 /// Where the host takes webhooks.
 #[derive(Debug, Clone)]
-pub struct Doors {
+struct Doors {
     slack: Url,
     partner: Url,
 }
@@ -142,7 +142,12 @@ pub struct Load {
 
 impl Load {
     /// Starts `slack` and `partner` conversations and the platforms' misbehaviour, all from one seed.
-    pub fn start(outside: Arc<Outside>, channel: impl Fn(&str) -> Url, seed: u64, (slack, partner): (u32, u32)) -> Self {
+    pub fn start(
+        outside: Arc<Outside>,
+        channel: impl Fn(&str) -> Url,
+        seed: u64,
+        (slack, partner): (u32, u32),
+    ) -> Self {
         let doors = Doors { slack: channel("slack"), partner: channel("partner") };
         let mut load = Self {
             outside,
@@ -153,7 +158,11 @@ impl Load {
             attempts: Arc::default(),
         };
         let answered = Answered::default();
-        load.tasks.push(tokio::spawn(watch(Arc::clone(&load.outside), Arc::clone(&answered), load.stop.clone())));
+        load.tasks.push(tokio::spawn(watch(
+            Arc::clone(&load.outside),
+            Arc::clone(&answered),
+            load.stop.clone(),
+        )));
         let names = (0..slack).map(|n| format!("s{n}")).chain((0..partner).map(|n| format!("w{n}")));
         for (index, name) in names.enumerate() {
             let talk = Talk {

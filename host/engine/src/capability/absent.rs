@@ -15,7 +15,10 @@ macro_rules! not_served {
 }
 
 impl tools::Host for Call<Lent> {
-    async fn list_tools(&mut self, _: Option<String>) -> wasmtime::Result<Result<Vec<tools::Tool>, HostError>> {
+    async fn list_tools(
+        &mut self,
+        _: Option<String>,
+    ) -> wasmtime::Result<Result<Vec<tools::Tool>, HostError>> {
         not_served!(self, Grant::Tools)
     }
 
@@ -35,7 +38,12 @@ impl blobs::Host for Call<Lent> {
         not_served!(self, Grant::Blobs)
     }
 
-    async fn write(&mut self, _: String, _: String, _: Vec<u8>) -> wasmtime::Result<Result<String, HostError>> {
+    async fn write(
+        &mut self,
+        _: String,
+        _: String,
+        _: Vec<u8>,
+    ) -> wasmtime::Result<Result<String, HostError>> {
         not_served!(self, Grant::Blobs)
     }
 }

@@ -49,7 +49,11 @@ impl Lent {
         let found: Passages = match found {
             Ok(found) => Ok(found
                 .into_iter()
-                .map(|(passage, score)| knowledge::Passage { source: passage.source, text: passage.text, score })
+                .map(|(passage, score)| knowledge::Passage {
+                    source: passage.source,
+                    text: passage.text,
+                    score,
+                })
                 .collect()),
             Err(error) => {
                 tracing::warn!(%error, blame = %error.blame(), "knowledge search failed");

@@ -16,7 +16,11 @@ const KEY_BYTES_MAX: usize = 128;
 type Version = Result<u64, HostError>;
 
 impl memory::Host for Call<Lent> {
-    async fn get(&mut self, scope: Scope, key: String) -> wasmtime::Result<Result<Option<memory::Entry>, HostError>> {
+    async fn get(
+        &mut self,
+        scope: Scope,
+        key: String,
+    ) -> wasmtime::Result<Result<Option<memory::Entry>, HostError>> {
         let lent = lend!(self, Grant::Memory, HostError::NotGranted);
         if let Err(wrong) = check_key(&key) {
             return Ok(Err(wrong));
@@ -58,7 +62,8 @@ impl Lent {
             Found::Kept(entry, at) => return Ok((entry, at)),
             Found::Fresh(place) => place,
         };
-        let found = self.store.memory_get(&self.whom.tenant, &self.whom.agent, &self.scope(scope), &key).await?;
+        let found =
+            self.store.memory_get(&self.whom.tenant, &self.whom.agent, &self.scope(scope), &key).await?;
         let entry = found.map(|entry| memory::Entry { value: entry.value, version: entry.version });
         let at = journal.fill_behind(&place, &entry).await?;
         Ok((entry, at))

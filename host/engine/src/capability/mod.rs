@@ -71,4 +71,3 @@ pub(crate) use lend;
 
 impl crate::contract::types::Host for Call<Lent> {}
 impl crate::contract::types::Host for Call<()> {}
-

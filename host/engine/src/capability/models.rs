@@ -1,11 +1,11 @@
 //! `models`: language models through the gateway. A call is journaled before the guest hears its result.
 
+use chela_gateway::Error as Failed;
 use chela_gateway::{Answer, CachePolicy, Call as ModelCall, Chunk, Completed, Kind, Prompt, Role};
 use chela_sandbox::{Call, Grant};
 use chela_types::{Fault, Finish, Millis, Retry, TierId, Tokens};
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
-use chela_gateway::Error as Failed;
 use std::collections::VecDeque;
 use wasmtime::component::Resource;
 
@@ -54,21 +54,22 @@ struct Streamed {
 impl models::Host for Call<Lent> {
     async fn complete(&mut self, request: Request) -> wasmtime::Result<Said> {
         let lent = lend!(self, Grant::Models, ModelError::NotGranted);
-        let (said, at) =
-            lent.say("models.complete", request, false).await.map_err(host_failed)?;
+        let (said, at) = lent.say("models.complete", request, false).await.map_err(host_failed)?;
         self.clock_to(at);
         Ok(said)
     }
 
     async fn relay(&mut self, request: Request) -> wasmtime::Result<Said> {
         let lent = lend!(self, Grant::Models, ModelError::NotGranted);
-        let (said, at) =
-            lent.say("models.relay", request, true).await.map_err(host_failed)?;
+        let (said, at) = lent.say("models.relay", request, true).await.map_err(host_failed)?;
         self.clock_to(at);
         Ok(said)
     }
 
-    async fn stream(&mut self, request: Request) -> wasmtime::Result<Result<Resource<StreamReader>, ModelError>> {
+    async fn stream(
+        &mut self,
+        request: Request,
+    ) -> wasmtime::Result<Result<Resource<StreamReader>, ModelError>> {
         let lent = lend!(self, Grant::Models, ModelError::NotGranted);
         match lent.open(request).await.map_err(host_failed)? {
             Ok(reader) => Ok(Ok(self.table().push(reader)?)),
@@ -241,7 +242,9 @@ impl Lent {
             Some(name) => TierId::new(name.as_str())
                 .ok()
                 .filter(|tier| *tier == whom.tier || whom.tiers_allowed.contains(tier))
-                .ok_or_else(|| ModelError::Invalid(format!("tier `{name}` is not allowed for agent `{}`", whom.agent)))?,
+                .ok_or_else(|| {
+                    ModelError::Invalid(format!("tier `{name}` is not allowed for agent `{}`", whom.agent))
+                })?,
         };
         if request.prompts.is_empty() || request.prompts.len() > PROMPTS_MAX {
             return Err(ModelError::Invalid(format!("a request has 1 to {PROMPTS_MAX} prompts")));

@@ -6,8 +6,8 @@
 
 use chela_egress::{Credential, Request, Response, Signing};
 use chela_store::{Lease, Outgoing, Store, StreamEvent};
-use chela_types::{ChannelId, Digest, OutboxId, Retry, Target};
 use chela_types::Fault;
+use chela_types::{ChannelId, Digest, OutboxId, Retry, Target};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use std::time::Duration;
 use url::Url;
@@ -53,7 +53,9 @@ impl ChannelStation {
     /// [`Error::Undelivered`] if it is to be tried again; the plugin's or the host's fault otherwise.
     pub(crate) async fn deliver(&self, delivery: Delivery<'_>) -> Result<Delivered, Error> {
         if delivery.outgoing.ambiguous && self.config.ambiguous == Ambiguous::AtMostOnce {
-            return self.give_up(&delivery, "a crash hides whether it was sent, and the channel sends at most once").await;
+            return self
+                .give_up(&delivery, "a crash hides whether it was sent, and the channel sends at most once")
+                .await;
         }
         let mut step = self.render(&delivery).await?;
         for _ in 0..delivery.steps_max {
@@ -194,7 +196,8 @@ impl ChannelStation {
 
     /// The outgoing body, if every bound place holds the stored target and nothing else.
     fn bound(&self, body: &[u8], target: &Target) -> Result<serde_json::Value, Error> {
-        let value = json::read(body).map_err(|error| self.forbidden(&format!("its body is not JSON: {error}")))?;
+        let value =
+            json::read(body).map_err(|error| self.forbidden(&format!("its body is not JSON: {error}")))?;
         for bind in &self.tables.bind {
             let stored = target.bound.get(&bind.name);
             let same = match (value.pointer(&bind.pointer), stored) {
@@ -244,7 +247,8 @@ impl ChannelStation {
         let mut headers = HeaderMap::new();
         for header in &asked.headers {
             if !endpoint.headers.contains(&header.name) {
-                return Err(self.forbidden(&format!("header `{}` is not allowed by its manifest", short(&header.name))));
+                return Err(self
+                    .forbidden(&format!("header `{}` is not allowed by its manifest", short(&header.name))));
             }
             let wrong = || self.forbidden(&format!("header `{}` is not well formed", short(&header.name)));
             let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| wrong())?;
@@ -276,10 +280,7 @@ impl ChannelStation {
             .get("session")
             .ok_or_else(|| self.forbidden("a stream endpoint needs a bound `session`"))?;
         let event = StreamEvent { session: session_key(&self.name, session), event: event.to_string() };
-        delivery
-            .store
-            .delivered_to_stream(delivery.lease, delivery.outgoing.id, event)
-            .await?;
+        delivery.store.delivered_to_stream(delivery.lease, delivery.outgoing.id, event).await?;
         delivery.drafts.tell(&self.name, session, Draft::Kept);
         Ok(())
     }

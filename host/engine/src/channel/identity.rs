@@ -199,7 +199,8 @@ mod tests {
     }
 
     fn post(extra: &[(&str, Value)]) -> Value {
-        let mut body = json!({"team_id":"T1","event_id":"E1","event":{"channel":"C1","user":"U1","ts":"1.2"}});
+        let mut body =
+            json!({"team_id":"T1","event_id":"E1","event":{"channel":"C1","user":"U1","ts":"1.2"}});
         for (pointer, value) in extra {
             let (parent, name) = pointer.rsplit_once('/').unwrap();
             body.pointer_mut(parent).unwrap().as_object_mut().unwrap().insert(name.to_owned(), value.clone());
@@ -219,8 +220,11 @@ mod tests {
     #[test]
     fn a_claim_must_be_among_what_the_host_found() {
         let found = read(&post(&[]));
-        let honest =
-            Claim { dedupe: vec![key(&["E1"])], conversation: key(&["T1", "C1", "1.2"]), sender: "U1".into() };
+        let honest = Claim {
+            dedupe: vec![key(&["E1"])],
+            conversation: key(&["T1", "C1", "1.2"]),
+            sender: "U1".into(),
+        };
         let identity = confirm(&found, &honest).unwrap();
         assert_eq!(identity.dedupe, [key(&["E1"]), key(&["T1", "C1", "1.2"])], "the host's keys all count");
         assert_eq!(identity.place.as_deref(), Some("C1"));

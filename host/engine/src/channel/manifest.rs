@@ -176,7 +176,9 @@ impl Tables {
                 return Err(format!("`endpoint.{name}.url` is missing"));
             }
         }
-        if tables.bind.is_empty() && tables.endpoint.keys().any(|name| tables.own.as_ref().is_none_or(|own| own.endpoint != *name)) {
+        if tables.bind.is_empty()
+            && tables.endpoint.keys().any(|name| tables.own.as_ref().is_none_or(|own| own.endpoint != *name))
+        {
             return Err("`bind` is missing: an answer without a bound target could go anywhere".to_owned());
         }
         Ok(tables)

@@ -12,8 +12,8 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
 use wasmtime::component::{InstancePre, Linker};
 
-use super::identity::{self, Claim, Document};
 use super::delivery::session_key;
+use super::identity::{self, Claim, Document};
 use super::json;
 use super::manifest::{EndpointKind, Tables};
 use super::session::Sessions;
@@ -124,9 +124,8 @@ impl Acknowledgement {
 impl ChannelStation {
     pub(crate) fn new(parts: Parts) -> Result<Self, Error> {
         let Parts { name, config, plugin, settings, egress, clock, sessions } = parts;
-        let tables = Tables::read(plugin.manifest().channel.clone()).map_err(|reason| {
-            Error::Configuration(format!("plugin.toml of `{}`: {reason}", plugin.id()))
-        })?;
+        let tables = Tables::read(plugin.manifest().channel.clone())
+            .map_err(|reason| Error::Configuration(format!("plugin.toml of `{}`: {reason}", plugin.id())))?;
         for secret in tables.secrets() {
             if !config.secrets.contains_key(secret) {
                 return Err(Error::Configuration(format!(
@@ -201,7 +200,8 @@ impl ChannelStation {
             Err(translating::Rejection::Malformed(reason)) => return Err(self.malformed(&reason)),
             Err(translating::Rejection::Unsupported(reason)) => {
                 tracing::debug!(channel = %self.name, reason, "request of an unknown kind");
-                metrics::counter!("webhooks_unsupported_total", "channel" => self.name.to_string()).increment(1);
+                metrics::counter!("webhooks_unsupported_total", "channel" => self.name.to_string())
+                    .increment(1);
                 return Ok(Received {
                     arrivals: Vec::new(),
                     sessions: Vec::new(),
@@ -209,7 +209,11 @@ impl ChannelStation {
                 });
             }
             Err(translating::Rejection::Other(reason)) => {
-                return Err(Error::Reported { who: format!("channel `{}`", self.name), reason, outside: false });
+                return Err(Error::Reported {
+                    who: format!("channel `{}`", self.name),
+                    reason,
+                    outside: false,
+                });
             }
         };
         if inbound.events.len() > EVENTS_MAX {
@@ -218,8 +222,7 @@ impl ChannelStation {
         let mut arrivals = Vec::new();
         for event in inbound.events {
             if let Some((claim, said)) = self.event(event) {
-                let identity =
-                    identity::confirm(&readings, &claim).map_err(|what| self.forged(what))?;
+                let identity = identity::confirm(&readings, &claim).map_err(|what| self.forged(what))?;
                 if self.own_ids().contains(&identity.sender) {
                     self.ignored("own message");
                     continue;
@@ -261,10 +264,8 @@ impl ChannelStation {
             headers,
             body: webhook.body.to_vec(),
         });
-        let surroundings = translating::Surroundings {
-            channel: self.name.to_string(),
-            own_ids: self.own_ids().to_vec(),
-        };
+        let surroundings =
+            translating::Surroundings { channel: self.name.to_string(), own_ids: self.own_ids().to_vec() };
         Ok(self
             .plugin
             .call((), options(now, b"receive"), move |store, exports| {
@@ -308,7 +309,13 @@ impl ChannelStation {
         None
     }
 
-    fn arrival(&self, tenant: &TenantId, identity: Identity, said: Said, now: Millis) -> Result<Arrival, Error> {
+    fn arrival(
+        &self,
+        tenant: &TenantId,
+        identity: Identity,
+        said: Said,
+        now: Millis,
+    ) -> Result<Arrival, Error> {
         if said.text.len() > TEXT_BYTES_MAX {
             let reason = format!("a message has at most {TEXT_BYTES_MAX} bytes of text");
             return Err(self.refuse(Refusal::TooLarge, reason));
@@ -322,9 +329,9 @@ impl ChannelStation {
             place: identity.place.clone(),
             sender: Person {
                 id: identity.sender.clone(),
-                name: said.name.map(|name| {
-                    name.chars().filter(|c| !c.is_control()).take(NAME_CHARS_MAX).collect()
-                }),
+                name: said
+                    .name
+                    .map(|name| name.chars().filter(|c| !c.is_control()).take(NAME_CHARS_MAX).collect()),
                 outsider: identity.outsider,
             },
             text: said.text.replace('\0', ""),
@@ -341,7 +348,8 @@ impl ChannelStation {
 
     /// What a web chat shows of the message in every window of its session; kept together with it.
     fn echo(&self, message: &Message) -> StreamEvent {
-        let event = serde_json::json!({ "kind": "said", "turn": message.id.to_string(), "text": message.text });
+        let event =
+            serde_json::json!({ "kind": "said", "turn": message.id.to_string(), "text": message.text });
         StreamEvent { session: session_key(&self.name, &message.sender.id), event: event.to_string() }
     }
 
@@ -364,7 +372,8 @@ impl ChannelStation {
     }
 
     fn ignored(&self, why: &'static str) {
-        metrics::counter!("events_ignored_total", "channel" => self.name.to_string(), "why" => why).increment(1);
+        metrics::counter!("events_ignored_total", "channel" => self.name.to_string(), "why" => why)
+            .increment(1);
     }
 
     fn refuse(&self, kind: Refusal, reason: String) -> Error {

@@ -66,13 +66,17 @@ impl Gate<'_> {
         let content_type = only(&webhook.headers, "content-type").unwrap_or_default();
         let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         if !accept.content_types.contains(&essence) {
-            return Err(self.refuse(Refusal::ContentType, format!("content type `{essence}` is not accepted")));
+            return Err(
+                self.refuse(Refusal::ContentType, format!("content type `{essence}` is not accepted"))
+            );
         }
         Ok(Verified { webhook, session })
     }
 
     fn fresh(&self, webhook: &Webhook, timestamp: &Timestamp, now: Millis) -> Result<(), Error> {
-        let stale = || self.refuse(Refusal::Unverified, "timestamp is missing, not a number, or too far away".to_owned());
+        let stale = || {
+            self.refuse(Refusal::Unverified, "timestamp is missing, not a number, or too far away".to_owned())
+        };
         let text = only(&webhook.headers, &timestamp.header).ok_or_else(stale)?;
         if text.is_empty() || text.len() > 15 || !text.bytes().all(|b| b.is_ascii_digit()) {
             return Err(stale());

@@ -45,15 +45,21 @@ pub enum Command {
     Up(ConfigPath),
 
     /// Read configuration, plugins and grants, and say what is wrong with them
-    #[command(after_help = "Exits 0 if `chela up` would start, 1 if not. Nothing is served, nothing is sent.")]
+    #[command(
+        after_help = "Exits 0 if `chela up` would start, 1 if not. Nothing is served, nothing is sent."
+    )]
     Check(ConfigPath),
 
     /// Try it: four agents, a web chat, scripted models, nothing to configure
-    #[command(after_help = "Examples:\n  chela demo\n  chela demo --tour\n  chela demo --data ./demo --port 8080")]
+    #[command(
+        after_help = "Examples:\n  chela demo\n  chela demo --tour\n  chela demo --data ./demo --port 8080"
+    )]
     Demo(Demo),
 
     /// Talk to an agent in the terminal
-    #[command(after_help = "Examples:\n  chela chat support\n  chela chat hr --message 'How many days of leave do I have?'")]
+    #[command(
+        after_help = "Examples:\n  chela chat support\n  chela chat hr --message 'How many days of leave do I have?'"
+    )]
     Chat(Chat),
 
     /// Turns: what happened to a message
@@ -128,7 +134,9 @@ pub struct Chat {
 #[derive(Debug, Subcommand)]
 pub enum TurnCommand {
     /// Show a turn's decision record: who answered, why, and what it cost
-    #[command(after_help = "Examples:\n  chela turn show 0198f3c1a2b37c4d8e9f0a1b2c3d4e5f\n  chela turn show 0198f3c1a2b37c4d8e9f0a1b2c3d4e5f --content")]
+    #[command(
+        after_help = "Examples:\n  chela turn show 0198f3c1a2b37c4d8e9f0a1b2c3d4e5f\n  chela turn show 0198f3c1a2b37c4d8e9f0a1b2c3d4e5f --content"
+    )]
     Show {
         /// The turn's id
         #[arg(value_name = "ID")]
@@ -158,7 +166,9 @@ pub enum PluginCommand {
         json: bool,
     },
     /// Show what one plugin is and what it may touch, without running it
-    #[command(after_help = "Examples:\n  chela plugin inspect builtin:slack\n  chela plugin inspect ./plugins/my-router")]
+    #[command(
+        after_help = "Examples:\n  chela plugin inspect builtin:slack\n  chela plugin inspect ./plugins/my-router"
+    )]
     Inspect {
         /// `builtin:NAME` or a plugin's folder
         #[arg(value_name = "SOURCE")]

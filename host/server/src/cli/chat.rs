@@ -91,11 +91,18 @@ impl Terminal {
     }
 
     async fn ask(&mut self, text: &str) -> Result<String, Failure> {
-        let said = Said { session: self.session.clone(), id: Uuid::now_v7().simple().to_string(), text: text.to_owned() };
+        let said = Said {
+            session: self.session.clone(),
+            id: Uuid::now_v7().simple().to_string(),
+            text: text.to_owned(),
+        };
         let _: Value = self.host.post(&format!("/chat/{}", self.agent), &said).await?;
         let end = Instant::now() + ANSWER_WAIT;
         while Instant::now() < end {
-            let path = format!("/chat/{}?session={}&after={}&wait_ms={POLL_MS}", self.agent, self.session, self.last);
+            let path = format!(
+                "/chat/{}?session={}&after={}&wait_ms={POLL_MS}",
+                self.agent, self.session, self.last
+            );
             let heard: Heard = self.host.get(&path).await?;
             for (number, event) in heard.events {
                 self.last = number;
@@ -104,6 +111,7 @@ impl Terminal {
                 }
             }
         }
-        Err(Failure::new("no answer came").help("`chela status` tells whether turns are waiting, and the log why"))
+        Err(Failure::new("no answer came")
+            .help("`chela status` tells whether turns are waiting, and the log why"))
     }
 }

@@ -138,14 +138,19 @@ pub(crate) fn load(at: &args::ConfigPath) -> Result<crate::config::Config, Failu
     match crate::config::load(&at.config, &env) {
         Ok((config, warnings)) => {
             for warning in warnings {
-                let text = if coloured { warning.coloured(WIDTH_MAX.into()) } else { warning.plain(WIDTH_MAX.into()) };
+                let text = if coloured {
+                    warning.coloured(WIDTH_MAX.into())
+                } else {
+                    warning.plain(WIDTH_MAX.into())
+                };
                 say_aside(&text);
             }
             Ok(config)
         }
         Err(error) => {
             say_aside(&error.render(WIDTH_MAX.into(), coloured));
-            Err(Failure::new("the configuration cannot be used").help("each mistake is shown above with its line"))
+            Err(Failure::new("the configuration cannot be used")
+                .help("each mistake is shown above with its line"))
         }
     }
 }

@@ -24,9 +24,8 @@ impl Operator {
         match Store::open_read_only(folder).await {
             Ok(store) => Ok(Self::Stopped(Box::new(store))),
             Err(chela_store::Error::Owned { .. }) => Ok(Self::Running(Local::new(&folder.join(SOCKET))?)),
-            Err(error @ chela_store::Error::Missing { .. }) => {
-                Err(Failure::from(error).help("has `chela up` run with this configuration? `--config` names another"))
-            }
+            Err(error @ chela_store::Error::Missing { .. }) => Err(Failure::from(error)
+                .help("has `chela up` run with this configuration? `--config` names another")),
             Err(error) => Err(error.into()),
         }
     }

@@ -68,12 +68,13 @@ async fn inspect(source: &str, as_json: bool) -> Outcome {
     let text = match &source {
         chela_sandbox::Source::Embedded { manifest, .. } => manifest.clone(),
         chela_sandbox::Source::Folder(folder) => std::fs::read_to_string(folder.join("plugin.toml"))
-            .map_err(|error| Failure::from(error).help(format!("is {} a plugin's folder?", folder.display())))?,
+            .map_err(|error| {
+                Failure::from(error).help(format!("is {} a plugin's folder?", folder.display()))
+            })?,
     };
     let manifest = Manifest::parse(&text)?;
     let sandbox = checking_sandbox(&Surroundings::of_this_program()?)?;
-    let settings =
-        Settings { id, config: json!({}), grants: Grants::all(), limits: Limits::STANDARD };
+    let settings = Settings { id, config: json!({}), grants: Grants::all(), limits: Limits::STANDARD };
     let (manifest, imports) = match manifest.kind {
         PluginKind::Router => sandbox.inspect::<Router>(source, &settings).await?,
         PluginKind::Agent => sandbox.inspect::<Agent>(source, &settings).await?,
@@ -90,7 +91,8 @@ async fn inspect(source: &str, as_json: bool) -> Outcome {
 fn page(manifest: &Manifest, imports: &[String]) -> String {
     let asked: Vec<_> = manifest.grants.iter().map(chela_sandbox::Grant::as_str).collect();
     let optional: Vec<_> = manifest.optional.iter().map(chela_sandbox::Grant::as_str).collect();
-    let or_nothing = |names: Vec<&str>| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+    let or_nothing =
+        |names: Vec<&str>| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
     let mut text = format!(
         "{} {} · {}\n{}\n\n  asks for   {}\n  optional   {}\n  imports\n",
         manifest.name,

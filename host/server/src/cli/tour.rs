@@ -50,18 +50,84 @@ struct Stop {
 /// A document's name in an answer shows that the right knowledge was used.
 const STOPS: [Stop; 13] = [
     stop(Via::Web, "How much are the Pincer Tongs?", "sales", "pricing.md", "the web chat; drafts stream in"),
-    stop(Via::Web, "Can I return a peeler that I have used twice?", "support", "returns.md", "another agent, same chat"),
+    stop(
+        Via::Web,
+        "Can I return a peeler that I have used twice?",
+        "support",
+        "returns.md",
+        "another agent, same chat",
+    ),
     stop(Via::Web, "Which header carries my API key?", "technical", "api-basics.md", "and a third"),
-    stop(Via::Web, "How long is parental leave?", "technical", "", "no HR for strangers: whoever has the talk keeps it"),
-    stop(Via::Slack(GENERAL), "What discount do I get for 50 pieces?", "sales", "pricing.md", "a signed Slack event"),
-    stop(Via::Slack(GENERAL), "My parcel is late. What now?", "support", "shipping.md", "answered in its thread"),
-    stop(Via::Slack(GENERAL), "What does the API answer beyond the rate limit?", "technical", "api-basics.md", "tier `smart`"),
-    stop(Via::Slack(PEOPLE), "How many weeks of parental leave do I get?", "hr", "parental-leave.md", "HR, from its channel"),
-    stop(Via::Slack(GENERAL), "How many weeks of parental leave do I get?", "support", "", "the same from elsewhere: no HR"),
-    stop(Via::SlackGuest(PEOPLE), "When is my payslip there?", "support", "", "a guest in HR's channel: no HR either"),
-    stop(Via::Partner, "How much is the Starter Claw bundle?", "sales", "pricing.md", "a signed webhook, and a signed reply"),
-    stop(Via::Partner, "I need a refund. How long does it take?", "support", "returns.md", "the partner checks our signature"),
-    stop(Via::Partner, "How do your webhooks sign their requests?", "technical", "webhooks.md", "the last one"),
+    stop(
+        Via::Web,
+        "How long is parental leave?",
+        "technical",
+        "",
+        "no HR for strangers: whoever has the talk keeps it",
+    ),
+    stop(
+        Via::Slack(GENERAL),
+        "What discount do I get for 50 pieces?",
+        "sales",
+        "pricing.md",
+        "a signed Slack event",
+    ),
+    stop(
+        Via::Slack(GENERAL),
+        "My parcel is late. What now?",
+        "support",
+        "shipping.md",
+        "answered in its thread",
+    ),
+    stop(
+        Via::Slack(GENERAL),
+        "What does the API answer beyond the rate limit?",
+        "technical",
+        "api-basics.md",
+        "tier `smart`",
+    ),
+    stop(
+        Via::Slack(PEOPLE),
+        "How many weeks of parental leave do I get?",
+        "hr",
+        "parental-leave.md",
+        "HR, from its channel",
+    ),
+    stop(
+        Via::Slack(GENERAL),
+        "How many weeks of parental leave do I get?",
+        "support",
+        "",
+        "the same from elsewhere: no HR",
+    ),
+    stop(
+        Via::SlackGuest(PEOPLE),
+        "When is my payslip there?",
+        "support",
+        "",
+        "a guest in HR's channel: no HR either",
+    ),
+    stop(
+        Via::Partner,
+        "How much is the Starter Claw bundle?",
+        "sales",
+        "pricing.md",
+        "a signed webhook, and a signed reply",
+    ),
+    stop(
+        Via::Partner,
+        "I need a refund. How long does it take?",
+        "support",
+        "returns.md",
+        "the partner checks our signature",
+    ),
+    stop(
+        Via::Partner,
+        "How do your webhooks sign their requests?",
+        "technical",
+        "webhooks.md",
+        "the last one",
+    ),
 ];
 
 const fn stop(
@@ -109,10 +175,17 @@ pub(super) async fn run(demo: &Demo, store: &Store, public: SocketAddr) -> Outco
     say(&format!("\n{rows}\n\n"));
     match failed {
         0 => {
-            say(&format!("{} All {} messages were answered as they should be, each exactly once.\n", mark(true), STOPS.len()));
+            say(&format!(
+                "{} All {} messages were answered as they should be, each exactly once.\n",
+                mark(true),
+                STOPS.len()
+            ));
             Ok(ExitCode::SUCCESS)
         }
-        failed => Err(Failure::new(format!("{failed} of {} messages were not answered as they should be", STOPS.len()))),
+        failed => Err(Failure::new(format!(
+            "{failed} of {} messages were not answered as they should be",
+            STOPS.len()
+        ))),
     }
 }
 
@@ -163,7 +236,8 @@ impl Tour<'_> {
         if !sent.is_acknowledged() {
             return Err(Failure::new(format!("Slack's event was answered with {:?}", sent.status())));
         }
-        let is_answer = |post: &slack::Posted| post.channel == place && post.thread_ts.as_deref() == Some(&event.ts);
+        let is_answer =
+            |post: &slack::Posted| post.channel == place && post.thread_ts.as_deref() == Some(&event.ts);
         Ok(slack.posts().wait_for(is_answer).await.text)
     }
 
@@ -222,7 +296,8 @@ fn wrong(stop: &Stop, seen: &Seen) -> Option<String> {
     if turn.state != "delivered" {
         return Some(format!("the turn is {}", turn.state));
     }
-    let sent_once = turn.delivery.as_ref().is_some_and(|delivery| delivery.ambiguous == 0 && !delivery.is_notice);
+    let sent_once =
+        turn.delivery.as_ref().is_some_and(|delivery| delivery.ambiguous == 0 && !delivery.is_notice);
     if !sent_once {
         return Some("the answer is the host's own notice, or may have been sent twice".to_owned());
     }
@@ -255,7 +330,10 @@ fn heading(n: usize, stop: &Stop) -> String {
 fn page(seen: &Seen) -> String {
     let answer = printable(&seen.answer).replace("\n\n", "\n").replace('\n', "\n    ");
     let record = seen.turn.as_ref().map(ToString::to_string).unwrap_or_default();
-    format!("  ‹ {answer}\n\n{}\n", record.lines().map(|line| format!("  {line}\n")).collect::<String>().trim_end())
+    format!(
+        "  ‹ {answer}\n\n{}\n",
+        record.lines().map(|line| format!("  {line}\n")).collect::<String>().trim_end()
+    )
 }
 
 fn row(n: usize, seen: &Seen) -> Vec<String> {

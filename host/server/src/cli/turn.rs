@@ -20,7 +20,8 @@ pub(super) struct Shape {
 
 pub(super) async fn show(id: &str, shape: Shape, at: &ConfigPath) -> Outcome {
     let id: TurnId = id.parse().map_err(|_| {
-        Failure::new(format!("`{id}` is not the id of a turn")).help("ids are 32 hex digits; the log names them as `turn`")
+        Failure::new(format!("`{id}` is not the id of a turn"))
+            .help("ids are 32 hex digits; the log names them as `turn`")
     })?;
     let config = load(at)?;
     let unknown = || Failure::new(format!("no turn {id} is kept in {}", config.store.folder.display()));
@@ -29,7 +30,9 @@ pub(super) async fn show(id: &str, shape: Shape, at: &ConfigPath) -> Outcome {
             Err(chela_egress::Error::Answer { status: 404, .. }) => return Err(unknown()),
             answer => answer?,
         },
-        Operator::Stopped(store) => Turn::new(store.turn_record(id).await?.ok_or_else(unknown)?, shape.content),
+        Operator::Stopped(store) => {
+            Turn::new(store.turn_record(id).await?.ok_or_else(unknown)?, shape.content)
+        }
     };
     if shape.json {
         return say_json(&turn);

@@ -33,7 +33,10 @@ pub(super) async fn run(at: &ConfigPath) -> Outcome {
     loading.finish();
     let addresses = host.addresses().clone();
     if std::io::stdout().is_terminal() {
-        say(&format!("chela is up\n  public  http://{}\n  admin   http://{}\n", addresses.public, addresses.admin));
+        say(&format!(
+            "chela is up\n  public  http://{}\n  admin   http://{}\n",
+            addresses.public, addresses.admin
+        ));
     }
     host.run(stopped()?).await?;
     Ok(ExitCode::SUCCESS)

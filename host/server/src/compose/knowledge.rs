@@ -101,7 +101,8 @@ fn sections(file: &str, text: &str) -> Vec<Passage> {
 fn heading(line: &str) -> Option<(usize, &str)> {
     let title = line.trim_start_matches('#');
     let level = line.len() - title.len();
-    ((1..=6).contains(&level) && title.starts_with(' ')).then(|| (level, title.trim().trim_end_matches('#').trim()))
+    ((1..=6).contains(&level) && title.starts_with(' '))
+        .then(|| (level, title.trim().trim_end_matches('#').trim()))
 }
 
 /// A section as one passage, or as several if it is long. The document's own title is not repeated where a

@@ -63,7 +63,12 @@ pub(super) fn gateway(config: &Config) -> Result<chela_gateway::Config, Error> {
             total: given.total_timeout,
             concurrent_max: given.concurrency,
         };
-        providers.push(chela_gateway::Provider { name: name.clone(), kind, prices: given.prices.clone(), limits });
+        providers.push(chela_gateway::Provider {
+            name: name.clone(),
+            kind,
+            prices: given.prices.clone(),
+            limits,
+        });
     }
     let tier = |(id, given): (&TierId, &crate::config::Tier)| chela_gateway::Tier {
         id: id.clone(),
@@ -119,7 +124,9 @@ fn script(provider: &str, given: &Script) -> Result<chela_gateway::Script, Error
         Script::File { path, text } => (text.as_str(), path.display().to_string()),
     };
     toml::from_str(text).map_err(|error| {
-        Error::Configuration(format!("chela.toml: [provider.{provider}] script {from} cannot be read: {error}"))
+        Error::Configuration(format!(
+            "chela.toml: [provider.{provider}] script {from} cannot be read: {error}"
+        ))
     })
 }
 
@@ -136,7 +143,8 @@ pub(super) fn engine(
     }
     let mut channels: BTreeMap<_, _> =
         config.channels.iter().map(|(name, given)| (name.clone(), channel(given))).collect();
-    let terminal_plugin = PluginId::new(TERMINAL.1).map_err(|error| Error::Configuration(error.to_string()))?;
+    let terminal_plugin =
+        PluginId::new(TERMINAL.1).map_err(|error| Error::Configuration(error.to_string()))?;
     plugins.insert(terminal_plugin.clone(), terminal_adapter(config, &terminal_plugin)?);
     for agent in config.agents.keys() {
         if let Some(name) = terminal(agent) {
@@ -151,6 +159,11 @@ pub(super) fn engine(
         tenant: tenant.clone(),
         plugins,
         agents,
+        departments: config
+            .departments
+            .iter()
+            .filter_map(|(name, of)| Some((name.clone(), of.concurrency?)))
+            .collect(),
         channels,
         routing: RoutingConfig {
             router: config.routing.router.clone(),
@@ -182,7 +195,8 @@ fn delivery(config: &Config) -> DeliveryConfig {
 const STEPS_MAX: usize = 64;
 
 fn agent(given: &Agent, knowledge: Option<(String, Digest)>) -> Result<AgentConfig, Error> {
-    let place = |place: &crate::config::Place| Origin { channel: place.channel.clone(), place: place.place.clone() };
+    let place =
+        |place: &crate::config::Place| Origin { channel: place.channel.clone(), place: place.place.clone() };
     Ok(AgentConfig {
         plugin: given.plugin.clone(),
         department: given.department.clone(),

@@ -74,17 +74,23 @@ impl Demo {
             write(&folder.join("documents").join(document.path), document.text)?;
         }
         let secrets = folder.join("secrets");
-        let signing = secret(&secrets.join("slack-signing-secret"), || hex::encode(rand::random::<[u8; 16]>()))?;
-        let token =
-            secret(&secrets.join("slack-bot-token"), || format!("xoxb-{}", hex::encode(rand::random::<[u8; 16]>())))?;
+        let signing =
+            secret(&secrets.join("slack-signing-secret"), || hex::encode(rand::random::<[u8; 16]>()))?;
+        let token = secret(&secrets.join("slack-bot-token"), || {
+            format!("xoxb-{}", hex::encode(rand::random::<[u8; 16]>()))
+        })?;
         let shared = secret(&secrets.join("partner-signing-secret"), || {
             format!("whsec_{}", BASE64.encode(rand::random::<[u8; 24]>()))
         })?;
 
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let egress = Egress::new(chela_egress::Config { allow_loopback: true, ..chela_egress::Config::standard() })?;
+        let egress =
+            Egress::new(chela_egress::Config { allow_loopback: true, ..chela_egress::Config::standard() })?;
         let sender = SenderSettings::quick(REPETITIONS.0, REPETITIONS.1);
-        let settings = slack::Settings { sender: sender.clone(), ..slack::Settings::new(&signing, &token, &[GENERAL, PEOPLE]) };
+        let settings = slack::Settings {
+            sender: sender.clone(),
+            ..slack::Settings::new(&signing, &token, &[GENERAL, PEOPLE])
+        };
         let slack = slack::Slack::start(settings, egress.clone(), Arc::clone(&clock)).await?;
         let settings = webhook::Settings { sender, ..webhook::Settings::new(&shared) };
         let partner = webhook::Webhook::start(settings, egress.clone(), clock).await?;
@@ -109,12 +115,15 @@ fn configuration(public_port: u16, slack: &str, partner: &str) -> String {
 }
 
 fn words() -> Setup {
-    let named = [("sales", "Pearl · Sales"), ("support", "Coral · Support"), ("technical", "Barnacle · Developers")];
+    let named =
+        [("sales", "Pearl · Sales"), ("support", "Coral · Support"), ("technical", "Barnacle · Developers")];
     Setup {
         title: "Crab & Co".to_owned(),
         subtitle: "Claw-shaped kitchen tools".to_owned(),
         greeting: "How can we help?".to_owned(),
-        invitation: "Ask about our tools and prices, your order, or the Shop API. The right colleague answers.".to_owned(),
+        invitation:
+            "Ask about our tools and prices, your order, or the Shop API. The right colleague answers."
+                .to_owned(),
         suggestions: [
             "How much are the Pincer Tongs?",
             "My parcel arrived damaged. Can I return it?",

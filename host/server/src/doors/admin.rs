@@ -173,7 +173,10 @@ impl Newest {
     }
 }
 
-async fn turns(State(admin): State<Arc<Admin>>, Query(newest): Query<Newest>) -> Result<Json<Vec<Turn>>, Error> {
+async fn turns(
+    State(admin): State<Arc<Admin>>,
+    Query(newest): Query<Newest>,
+) -> Result<Json<Vec<Turn>>, Error> {
     let mut turns = Vec::new();
     for id in admin.store.recent_turns(newest.limit.min(TURNS_MAX)).await? {
         turns.extend(admin.store.turn_record(id).await?.map(|record| Turn::new(record, false)));
@@ -232,9 +235,11 @@ impl Admin {
     fn terminal(&self, agent: &str, session: &str) -> Result<(ChannelId, String), Error> {
         let known = self.engine.agents().into_iter().find(|(name, _)| name.as_str() == agent);
         let (agent, _) = known.ok_or_else(|| Error::Invalid(format!("no agent is called `{agent}`")))?;
-        let channel = terminal_channel(&agent)
-            .ok_or_else(|| Error::Invalid(format!("`{agent}` is too long a name for a terminal's channel")))?;
-        let is_name = !session.is_empty() && session.len() <= 64 && session.bytes().all(|b| b.is_ascii_alphanumeric());
+        let channel = terminal_channel(&agent).ok_or_else(|| {
+            Error::Invalid(format!("`{agent}` is too long a name for a terminal's channel"))
+        })?;
+        let is_name =
+            !session.is_empty() && session.len() <= 64 && session.bytes().all(|b| b.is_ascii_alphanumeric());
         match is_name {
             true => Ok((channel, session.to_owned())),
             false => Err(Error::Invalid("a session is 1 to 64 letters and digits".to_owned())),

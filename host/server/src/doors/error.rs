@@ -125,7 +125,8 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let (status, code) = self.status();
         let again = self.again(status);
-        let message = if status.is_server_error() { "not served; see `code`".to_owned() } else { self.to_string() };
+        let message =
+            if status.is_server_error() { "not served; see `code`".to_owned() } else { self.to_string() };
         if status.is_server_error() {
             let error: &dyn std::error::Error = &self;
             tracing::warn!(error, status = status.as_u16(), code, "request failed");

@@ -85,7 +85,8 @@ where
             accepted = accept => accepted,
             () = stop.cancelled() => break,
         };
-        let connection = connection(TokioIo::new(stream), router.clone(), address.peer(), bounds.clone(), stop.clone());
+        let connection =
+            connection(TokioIo::new(stream), router.clone(), address.peer(), bounds.clone(), stop.clone());
         open.spawn(async move {
             connection.await;
             drop(seat);
@@ -98,8 +99,13 @@ where
     }
 }
 
-async fn connection<I>(io: TokioIo<I>, router: Router, peer: Option<Peer>, bounds: Connections, stop: CancellationToken)
-where
+async fn connection<I>(
+    io: TokioIo<I>,
+    router: Router,
+    peer: Option<Peer>,
+    bounds: Connections,
+    stop: CancellationToken,
+) where
     I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request: Request<Incoming>| {

@@ -121,6 +121,7 @@ fn bearer(headers: &axum::http::HeaderMap) -> &str {
 
 /// True if the request says that its body is JSON.
 fn is_json(headers: &axum::http::HeaderMap) -> bool {
-    let value = headers.get(axum::http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let value =
+        headers.get(axum::http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }

@@ -100,9 +100,8 @@ impl Provider {
         let listen = settings.listen;
         let bills = Log::open(settings.log.as_deref())?;
         let office = Arc::new(Office { settings, clock, bills, faults: Faults::default() });
-        let router = Router::new()
-            .route("/v1/chat/completions", post(complete))
-            .with_state(Arc::clone(&office));
+        let router =
+            Router::new().route("/v1/chat/completions", post(complete)).with_state(Arc::clone(&office));
         Ok(Self { server: serve(listen, router).await?, office })
     }
 
@@ -192,7 +191,9 @@ impl Made {
 
     fn events(&self) -> Vec<String> {
         let mut events = vec![self.event(&json!({ "role": "assistant", "content": "" }), None)];
-        events.extend(self.words.chunks(CHUNK_WORDS).map(|w| self.event(&json!({ "content": w.concat() }), None)));
+        events.extend(
+            self.words.chunks(CHUNK_WORDS).map(|w| self.event(&json!({ "content": w.concat() }), None)),
+        );
         events.push(self.event(&json!({}), Some(self.finish)));
         if self.has_usage {
             let usage = json!({
@@ -217,11 +218,8 @@ impl Office {
         let finish = if words.len() as u64 > most { "length" } else { "stop" };
         words.truncate(usize::try_from(most).unwrap_or(usize::MAX));
         let read: usize = asked.messages.iter().map(|p| p.content.split_whitespace().count() + 4).sum();
-        let usage = Usage {
-            input: Tokens(read as u64),
-            cached: Tokens(0),
-            output: Tokens(words.len() as u64),
-        };
+        let usage =
+            Usage { input: Tokens(read as u64), cached: Tokens(0), output: Tokens(words.len() as u64) };
         let marker = question.split_whitespace().find(|word| word.starts_with('#')).map(str::to_owned);
         self.bills.push(Billed {
             at: self.clock.now(),

@@ -196,11 +196,8 @@ impl Slack {
         let ts = say.ts.clone().unwrap_or_else(|| self.workspace.new_ts());
         let id = format!("Ev{}", Uuid::now_v7().simple());
         let kind = if say.is_mention { "app_mention" } else { "message" };
-        let text = if say.is_mention {
-            format!("<@{}> {}", settings.bot_user, say.text)
-        } else {
-            say.text.clone()
-        };
+        let text =
+            if say.is_mention { format!("<@{}> {}", settings.bot_user, say.text) } else { say.text.clone() };
         let mut event = json!({
             "type": kind, "user": say.user, "text": text, "ts": ts, "event_ts": ts,
             "channel": say.channel, "channel_type": "channel", "client_msg_id": Uuid::now_v7().to_string(),
@@ -351,7 +348,8 @@ struct Wanted {
 /// `1531431954.000073`.
 fn is_ts(text: &str) -> bool {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    text.split_once('.').is_some_and(|(seconds, micros)| digits(seconds) && digits(micros) && micros.len() == 6)
+    text.split_once('.')
+        .is_some_and(|(seconds, micros)| digits(seconds) && digits(micros) && micros.len() == 6)
 }
 
 async fn post_message(
@@ -378,7 +376,8 @@ async fn post_message(
         scissors.cut();
     }
     let ts = workspace.new_ts();
-    let answer = json!({ "ok": true, "ts": ts, "channel": wanted.channel, "message": { "text": wanted.text } });
+    let answer =
+        json!({ "ok": true, "ts": ts, "channel": wanted.channel, "message": { "text": wanted.text } });
     workspace.posts.push(Posted {
         at: workspace.clock.now(),
         ts,

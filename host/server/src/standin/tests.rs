@@ -55,7 +55,8 @@ struct Host {
 impl Host {
     async fn start(&self) -> (Server, Url) {
         let take = |State(host): State<Self>, headers: HeaderMap, body: String| async move {
-            let challenge = serde_json::from_str::<Value>(&body).unwrap()["challenge"].as_str().map(str::to_owned);
+            let challenge =
+                serde_json::from_str::<Value>(&body).unwrap()["challenge"].as_str().map(str::to_owned);
             host.seen.lock().push((headers, body));
             let left = host.refusals.load(Ordering::SeqCst);
             if left > 0 {
@@ -98,7 +99,8 @@ async fn slack_posts_what_is_right_and_refuses_what_is_wrong() {
 async fn slack_knows_its_bot() {
     let slack = workspace().await;
     let url = format!("{}/api/auth.test", slack.base_url());
-    let answer: Value = serde_json::from_slice(&call(&url, "xoxb-1", &json!({})).await.unwrap().body).unwrap();
+    let answer: Value =
+        serde_json::from_slice(&call(&url, "xoxb-1", &json!({})).await.unwrap().body).unwrap();
     assert_eq!((answer["user_id"].as_str(), answer["bot_id"].as_str()), (Some("U0CHELA"), Some("B0CHELA")));
 }
 
@@ -130,7 +132,8 @@ async fn slack_repeats_an_event_until_it_is_taken() {
     let (slack, host) = (workspace().await, Host::default());
     let (_server, url) = host.start().await;
     host.refusals.store(1, Ordering::SeqCst);
-    let say = slack::Say { channel: "C1".into(), user: "U1".into(), text: "hello".into(), ..Default::default() };
+    let say =
+        slack::Say { channel: "C1".into(), user: "U1".into(), text: "hello".into(), ..Default::default() };
     let (event, sent) = slack.say(&url, &say).await.unwrap();
 
     assert!(sent.is_acknowledged());
@@ -180,7 +183,8 @@ async fn slack_signs_like_slack() {
 
 #[tokio::test]
 async fn the_partner_takes_its_own_signature_and_no_other() {
-    let partner = |secret: &'static str| webhook::Webhook::start(webhook::Settings::new(secret), egress(), clock());
+    let partner =
+        |secret: &'static str| webhook::Webhook::start(webhook::Settings::new(secret), egress(), clock());
     let (right, wrong) = (partner("whsec_c2VjcmV0").await.unwrap(), partner("whsec_b3RoZXI=").await.unwrap());
     let body = json!({ "type": "reply", "id": "1", "agent": "hr", "text": "hi", "thread": "t" }).to_string();
     let send = async |from: &webhook::Webhook, body: &str| {
@@ -207,7 +211,8 @@ async fn the_partner_refuses_stale_replies() {
     let headers = partner.signed("msg_1", body.as_bytes()).unwrap();
     for (later, status) in [(300, 200), (1, 401)] {
         time.advance(Duration::from_secs(later));
-        let mut request = Request::new(http::Method::POST, Url::parse(&partner.reply_url()).unwrap(), body.clone());
+        let mut request =
+            Request::new(http::Method::POST, Url::parse(&partner.reply_url()).unwrap(), body.clone());
         request.headers = headers.clone();
         assert_eq!(egress().send(request).await.unwrap().status.as_u16(), status, "{later} s later");
     }

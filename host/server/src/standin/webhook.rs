@@ -262,7 +262,8 @@ impl Partner {
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         recipe().verify(&self.settings.secret, body, header).map_err(|error| error.to_string())?;
         let at = self.clock.now();
-        let sent: i64 = header(TIMESTAMP).and_then(|text| text.parse().ok()).ok_or("timestamp is not a number")?;
+        let sent: i64 =
+            header(TIMESTAMP).and_then(|text| text.parse().ok()).ok_or("timestamp is not a number")?;
         if (at.0 / 1_000).abs_diff(sent) > TOLERANCE_S.unsigned_abs() {
             return Err("timestamp is too old or too new".to_owned());
         }

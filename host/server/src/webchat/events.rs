@@ -44,8 +44,10 @@ pub(super) fn serve(doors: &Doors, channel: &ChannelId, request: &Request) -> Re
         _seat: seat,
     };
     let stream = Sse::new(following.events()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
-    let headers =
-        [(CACHE_CONTROL, HeaderValue::from_static("no-store")), (X_ACCEL_BUFFERING, HeaderValue::from_static("no"))];
+    let headers = [
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (X_ACCEL_BUFFERING, HeaderValue::from_static("no")),
+    ];
     Ok((headers, stream).into_response())
 }
 
@@ -58,7 +60,9 @@ fn after(headers: &HeaderMap, uri: &Uri) -> Result<u64, Error> {
     let query = uri.query().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("after="));
     match header.or(query).filter(|text| !text.is_empty()) {
         None => Ok(0),
-        Some(text) => text.parse().map_err(|_| Error::Invalid("the last event's id is not a number".to_owned())),
+        Some(text) => {
+            text.parse().map_err(|_| Error::Invalid("the last event's id is not a number".to_owned()))
+        }
     }
 }
 
@@ -126,10 +130,12 @@ mod tests {
     #[test]
     fn a_browser_says_where_it_left_off() {
         let uri = |text: &'static str| Uri::from_static(text);
-        let header = |value: &'static str| HeaderMap::from_iter([(
-            axum::http::HeaderName::from_static("last-event-id"),
-            HeaderValue::from_static(value),
-        )]);
+        let header = |value: &'static str| {
+            HeaderMap::from_iter([(
+                axum::http::HeaderName::from_static("last-event-id"),
+                HeaderValue::from_static(value),
+            )])
+        };
         assert_eq!(after(&HeaderMap::new(), &uri("/events")).unwrap(), 0);
         assert_eq!(after(&HeaderMap::new(), &uri("/events?after=7")).unwrap(), 7);
         assert_eq!(after(&header("9"), &uri("/events?after=7")).unwrap(), 9, "a reconnect knows better");

@@ -8,7 +8,9 @@ mod page;
 mod session;
 
 use axum::extract::Request;
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, LOCATION, SET_COOKIE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, LOCATION, SET_COOKIE, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 use chela_types::ChannelId;
@@ -35,7 +37,8 @@ pub(crate) async fn serve(doors: &Doors, address: Address, request: Request) -> 
 }
 
 fn page(doors: &Doors, channel: &ChannelId) -> Response {
-    let unnamed = || Setup { title: channel.to_string(), greeting: "How can we help?".to_owned(), ..Setup::default() };
+    let unnamed =
+        || Setup { title: channel.to_string(), greeting: "How can we help?".to_owned(), ..Setup::default() };
     let setup = doors.chats.get(channel).cloned().unwrap_or_else(unnamed);
     let headers = [
         (CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy())),
@@ -60,6 +63,8 @@ fn begin(doors: &Doors, channel: &ChannelId, request: &Request) -> Result<Respon
 async fn say(doors: &Doors, channel: &ChannelId, request: Request) -> Result<Response, Error> {
     session::check_origin(request.headers())?;
     let session = session::read(doors, channel, request.headers())?;
-    let said = doors.webhook(channel, Some("/messages".to_owned()), Some((session.token, session.id)), request).await?;
+    let said = doors
+        .webhook(channel, Some("/messages".to_owned()), Some((session.token, session.id)), request)
+        .await?;
     Ok(acknowledged(said))
 }

@@ -53,7 +53,8 @@ pub fn policy() -> &'static str {
 }
 
 fn digest(open: &str, close: &str) -> String {
-    let inside = PAGE.split_once(open).and_then(|(_, rest)| rest.split_once(close)).map_or("", |(inside, _)| inside);
+    let inside =
+        PAGE.split_once(open).and_then(|(_, rest)| rest.split_once(close)).map_or("", |(inside, _)| inside);
     format!("sha256-{}", BASE64.encode(Sha256::digest(inside.as_bytes())))
 }
 

@@ -79,7 +79,9 @@ mod tests {
         let proxied =
             [("host", "10.0.0.1"), ("x-forwarded-host", "chat.example"), ("origin", "https://chat.example")];
         assert!(check_origin(&headers(&proxied)).is_ok());
-        for foreign in ["https://evil.example", "null", "https://chat.example:8080.evil.example", "https://chat.example"] {
+        for foreign in
+            ["https://evil.example", "null", "https://chat.example:8080.evil.example", "https://chat.example"]
+        {
             let sent = headers(&[("host", "chat.example:8080"), ("origin", foreign)]);
             assert!(matches!(check_origin(&sent), Err(Error::ForeignOrigin)), "{foreign}");
         }

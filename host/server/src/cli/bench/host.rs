@@ -73,7 +73,8 @@ struct Bench {
 impl Bench {
     async fn start(folder: &Path) -> Result<Self, Failure> {
         let secret = format!("whsec_{}", BASE64.encode(rand::random::<[u8; 24]>()));
-        let egress = Egress::new(chela_egress::Config { allow_loopback: true, ..chela_egress::Config::standard() })?;
+        let egress =
+            Egress::new(chela_egress::Config { allow_loopback: true, ..chela_egress::Config::standard() })?;
         let sender = SenderSettings::quick(0, Duration::ZERO);
         let settings = Settings { sender, ..Settings::new(&secret) };
         let partner = Webhook::start(settings, egress, Arc::new(SystemClock)).await?;
@@ -98,7 +99,12 @@ impl Bench {
     }
 
     /// Messages for this long, from all conversations at once; with a pace, so many a second and no more.
-    async fn measure(&self, what: &str, time: Duration, pace: Option<f64>) -> Result<(Times, Duration), Failure> {
+    async fn measure(
+        &self,
+        what: &str,
+        time: Duration,
+        pace: Option<f64>,
+    ) -> Result<(Times, Duration), Failure> {
         let bar = progress(what, u64::try_from(time.as_millis())?);
         let began = Instant::now();
         let gap = pace.map(|pace| Duration::from_secs_f64(CONVERSATIONS as f64 / pace));
@@ -107,7 +113,12 @@ impl Bench {
             let thread = self.threads.fetch_add(1, Ordering::Relaxed);
             // Spread over the first gap, or all would come at once.
             let offset = gap.map(|gap| gap.mul_f64(n as f64 / CONVERSATIONS as f64)).unwrap_or_default();
-            talks.spawn(talk(Arc::clone(&self.partner), self.url.clone(), thread, Pace { end: began + time, gap, offset }));
+            talks.spawn(talk(
+                Arc::clone(&self.partner),
+                self.url.clone(),
+                thread,
+                Pace { end: began + time, gap, offset },
+            ));
         }
         let mut times = Times::default();
         while let Some(joined) = talks.join_next().await {

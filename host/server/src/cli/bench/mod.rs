@@ -52,7 +52,13 @@ impl Report {
                 Some(false) => "does not hold",
                 None => "",
             };
-            rows.add_row([&bar.name, &figure(bar.value), bar.unit, bar.bound.as_deref().unwrap_or(""), holds]);
+            rows.add_row([
+                &bar.name,
+                &figure(bar.value),
+                bar.unit,
+                bar.bound.as_deref().unwrap_or(""),
+                holds,
+            ]);
         }
         rows
     }
@@ -111,18 +117,25 @@ impl Machine {
     /// With the commit floor of `folder`'s disk, if one is given.
     fn look(folder: Option<&Path>) -> Result<Self, Failure> {
         let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':')).map(|(_, name)| name);
+        let model = cpus
+            .lines()
+            .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
+            .map(|(_, name)| name);
         Ok(Self {
             cpu: model.unwrap_or("unknown").trim().to_owned(),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
-            kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+            kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease")
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
             version: env!("CARGO_PKG_VERSION"),
             commit_floor_us: folder.map(commit_floor).transpose()?.map(|floor| floor.as_secs_f64() * 1e6),
         })
     }
 
     fn line(&self) -> String {
-        let floor = self.commit_floor_us.map(|us| format!(", commit floor {} µs", figure(us))).unwrap_or_default();
+        let floor =
+            self.commit_floor_us.map(|us| format!(", commit floor {} µs", figure(us))).unwrap_or_default();
         format!("chela {} on {} × {}, Linux {}{floor}", self.version, self.cores, self.cpu, self.kernel)
     }
 }
@@ -151,7 +164,11 @@ impl Times {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
         let last = sorted.len().saturating_sub(1);
-        #[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "a share of a length is one")]
+        #[allow(
+            clippy::cast_sign_loss,
+            clippy::cast_possible_truncation,
+            reason = "a share of a length is one"
+        )]
         let at = (last as f64 * share).round() as usize;
         sorted.get(at).copied().unwrap_or_default()
     }

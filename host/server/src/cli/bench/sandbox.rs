@@ -44,7 +44,8 @@ pub(super) async fn run(time: Duration) -> Result<Report, Failure> {
     let us = |times: &Times, share| times.quantile(share).as_secs_f64() * 1e6;
     let ratio = us(&fresh, 0.5) / us(&bare, 0.5);
     let bars = vec![
-        Bar::told("fresh sandbox and routing call against a bare wasmtime loop", ratio, "×").at_most(RATIO_MAX),
+        Bar::told("fresh sandbox and routing call against a bare wasmtime loop", ratio, "×")
+            .at_most(RATIO_MAX),
         Bar::told("fresh sandbox and routing call, p50", us(&fresh, 0.5), "µs"),
         Bar::told("fresh sandbox and routing call, p99", us(&fresh, 0.99), "µs"),
         Bar::told("bare wasmtime loop, p50", us(&bare, 0.5), "µs"),
