@@ -275,6 +275,7 @@ impl Setup {
             tenant: TenantId::default_tenant(),
             plugins: self.plugins.clone(),
             agents: self.agents.clone(),
+            departments: BTreeMap::new(),
             channels: self.channels.clone(),
             routing: self.routing.clone(),
             delivery: self.delivery.clone(),

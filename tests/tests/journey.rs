@@ -164,6 +164,33 @@ async fn a_journaled_model_call_is_not_paid_again_after_a_crash() {
     assert!(ledger.settled >= outside.provider.total(), "{ledger:?}");
 }
 
+/// Found by the kill test: the failure of a model call was in the journal, the crash came before it was forgotten,
+/// and from then on every run of the turn read it there and waited again, until the turn was given up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_that_was_journaled_before_a_crash_does_not_last_for_ever() {
+    let outside = Outside::new().await;
+    let host = host(&outside)
+        .agent("support", "agent")
+        .billed_model(&outside)
+        .webhook("partner", "support")
+        .run()
+        .await;
+    outside.provider.faults().inject(&Fault::Status(503), 1);
+    // The agent hears of the failure and takes its time to fail itself: the crash comes in between.
+    host.partner_says(&outside, "t1", "fail-late").await;
+    eventually("the failure is journaled", async || {
+        let record = host.find("fail-late").await;
+        record.is_some_and(|record| {
+            record.journal.iter().any(|(_, function, _)| function.starts_with("models."))
+        })
+    })
+    .await;
+    let host = host.crash().restart().await;
+    let record = host.closed("fail-late").await;
+    assert_eq!((record.state, record.crashes), (TurnState::Delivered, 1), "{record:?}");
+    assert_eq!((outside.provider.bills().len(), outside.partner.replies().len()), (1, 1));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_waits_and_is_nobodys_try() {
     let outside = Outside::new().await;

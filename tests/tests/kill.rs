@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chela_server::standin::{SenderSettings, provider, slack};
-use chela_store::{Phase, Store};
-use chela_tests::kill::{Books, Evidence, Load, Verdict, check, configuration};
+use chela_store::{Phase, SettledAs, Store, TurnRecord, TurnState};
+use chela_tests::kill::{Books, Evidence, Load, Name, Verdict, check, configuration};
 use chela_tests::outside::{PRICE, PROVIDER_KEY, ROOMS, SLACK_SECRET, SLACK_TOKEN};
 use chela_tests::process::Process;
 use chela_tests::{Outside, PATIENCE};
@@ -24,8 +24,13 @@ use tokio::time::{Instant, sleep};
 
 const KILLS: u32 = 50;
 /// Conversations in Slack and at the webhook partner.
-const CONVERSATIONS: (u32, u32) = (24, 12);
-/// Phases that must have been hit. `StepSent` is not among them: see `report`.
+const CONVERSATIONS: (u32, u32) = (32, 16);
+/// Phases of one commit are hit seldom: it goes on until each was, at most so many times the kills that were asked.
+const PATIENCE_IN_KILLS: u32 = 4;
+/// Newest turns whose records are read after a kill: more than can be under way.
+const TURNS_READ: usize = 300;
+/// Phases that must have been hit. `StepSent` is reported and not asked for: it says how the host writes down that a
+/// part was answered, and an answer of one part need not pass it.
 const PHASES: [Phase; 7] = [
     Phase::Received,
     Phase::Claimed,
@@ -74,7 +79,10 @@ async fn kill_again_and_again(
     random: &mut StdRng,
 ) -> BTreeMap<Phase, Hit> {
     let mut hits: BTreeMap<Phase, Hit> = BTreeMap::new();
-    for _ in 0..kills {
+    let missed = |hits: &BTreeMap<Phase, Hit>| PHASES.iter().any(|phase| !hits.contains_key(phase));
+    let mut done = 0;
+    while done < kills || (done < kills * PATIENCE_IN_KILLS && missed(&hits)) {
+        done += 1;
         // The moments are the test: some while it starts, some just after, when everything that was left is
         // claimed at once, most of them under full load.
         match random.random_range(0..10) {
@@ -90,7 +98,7 @@ async fn kill_again_and_again(
         }
         process.kill().await;
         let store = Store::open_read_only(&process.data()).await.expect("the store can be read after a kill");
-        for (phase, turns) in store.phases().await.expect("phases") {
+        for (phase, turns) in phases(&store).await {
             let hit = hits.entry(phase).or_default();
             hit.kills += 1;
             hit.turns += turns;
@@ -99,7 +107,39 @@ async fn kill_again_and_again(
         process.start();
     }
     process.ready().await;
+    tell(&format!("{done} kills"));
     hits
+}
+
+/// How many turns the crash has caught in each phase.
+///
+/// The store's own count says `Journaled` from the turn's first entry on, which holds its clock and is written
+/// before anything is decided. What comes before the first host call is told here from the records of turns that
+/// were claimed for the first time: those are held, whatever else happened.
+async fn phases(store: &Store) -> BTreeMap<Phase, u64> {
+    let mut phases = store.phases().await.expect("phases");
+    phases.retain(|phase, _| !matches!(phase, Phase::Claimed | Phase::Decided | Phase::Journaled));
+    for turn in store.recent_turns(TURNS_READ).await.expect("turns") {
+        let record = store.turn_record(turn).await.expect("a record").expect("a turn");
+        if let Some(phase) = early(&record) {
+            *phases.entry(phase).or_default() += 1;
+        }
+    }
+    phases
+}
+
+fn early(record: &TurnRecord) -> Option<Phase> {
+    let is_first_claim = record.claimed.is_some() && record.crashes + record.tries + record.waits == 0;
+    let is_open = record.state == TurnState::Open && record.outbox.is_none() && record.last_error.is_none();
+    let is_asking = record.calls.iter().any(|call| call.state == SettledAs::Open);
+    if !is_first_claim || !is_open || is_asking {
+        return None;
+    }
+    Some(match (record.decisions.is_empty(), record.journal.iter().any(|(seq, ..)| *seq > 0)) {
+        (true, _) => Phase::Claimed,
+        (false, false) => Phase::Decided,
+        (false, true) => Phase::Journaled,
+    })
 }
 
 /// Waits until the platforms have everything that was acknowledged. What is missing then is lost, and the checker
@@ -121,7 +161,8 @@ fn report(hits: &BTreeMap<Phase, Hit>, verdict: &Verdict, evidence: &Evidence, l
         let Hit { kills, turns } = hits.get(phase).copied().unwrap_or_default();
         tell(&format!("{:<16}  {kills:>17}  {turns:>6}", format!("{phase:?}")));
     }
-    let Books { bill, settled, unknown, ambiguous, .. } = evidence.books;
+    let Books { bill, settled, unknown, .. } = evidence.books;
+    let ambiguous: u64 = evidence.ambiguous.values().sum();
     tell(&format!(
         "messages          {} sent, {} acknowledged, {} requests",
         evidence.sent.len(),
@@ -164,12 +205,28 @@ async fn what_was_acknowledged_is_answered_once_whenever_the_host_is_killed() {
         settled: ledger.settled,
         unknown: ledger.unknown,
         reserved: ledger.reserved,
-        ambiguous: counts.ambiguous,
     };
-    let evidence = Evidence { sent: load.sent(), seen: load.seen(), books };
+    let mut evidence = Evidence { sent: load.sent(), seen: load.seen(), books, ambiguous: BTreeMap::new() };
+    let mut records = BTreeMap::new();
+    for turn in store.recent_turns(usize::MAX).await.unwrap() {
+        let record = store.turn_record(turn).await.unwrap().unwrap();
+        let text = record.message.as_ref().map(|message| message.text.clone()).unwrap_or_default();
+        let (name, _) = Name::read(text.split(' ').next().unwrap_or_default()).expect("one of our messages");
+        let ambiguous = record.outbox.as_ref().map_or(0, |outbox| u64::from(outbox.ambiguous));
+        evidence.ambiguous.insert(name.clone(), ambiguous);
+        records.insert(name, record);
+    }
     let verdict = check(&evidence);
     report(&hits, &verdict, &evidence, &load, outside.provider.bills().len());
 
+    if !verdict.wrong.is_empty() {
+        for (name, record) in
+            records.iter().filter(|(_, record)| record.state != TurnState::Delivered).take(10)
+        {
+            let TurnRecord { state, tries, crashes, waits, last_error, outbox, .. } = record;
+            tell(&format!("{}: {state:?} {tries} {crashes} {waits} {last_error:?} {outbox:?}", name.word(0)));
+        }
+    }
     assert!(verdict.wrong.is_empty(), "CHELA_SEED={seed}:\n{}", verdict.wrong.join("\n"));
     assert!(verdict.acknowledged > u64::from(kills), "no load to speak of: {}", verdict.acknowledged);
     assert_eq!(

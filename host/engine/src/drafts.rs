@@ -26,10 +26,13 @@ pub enum Draft {
     Kept,
 }
 
+/// Channel and session, and who listens to it.
+type Sessions = HashMap<(ChannelId, String), broadcast::Sender<Draft>>;
+
 /// Who listens to which session.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Drafts {
-    sessions: Arc<Mutex<HashMap<(ChannelId, String), broadcast::Sender<Draft>>>>,
+    sessions: Arc<Mutex<Sessions>>,
 }
 
 impl Drafts {

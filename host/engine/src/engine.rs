@@ -114,7 +114,9 @@ impl Engine {
             let serves = format!("channel {name}");
             let (plugin, settings) =
                 loader.load::<Channel>(&channel.plugin, &channel.config, &serves).await?;
-            loaded.push(describe(serves, &plugin, PluginKind::Channel));
+            if !channel.operator {
+                loaded.push(describe(serves, &plugin, PluginKind::Channel));
+            }
             let parts = Parts {
                 name: name.clone(),
                 config: channel.clone(),
@@ -211,7 +213,7 @@ impl Engine {
             plugin: channel.config.plugin.to_string(),
             own_ids: channel.own_ids().to_vec(),
         };
-        self.journey.channels.values().map(health).collect()
+        self.journey.channels.values().filter(|channel| !channel.config.operator).map(health).collect()
     }
 
     /// The configured agents with their descriptions.

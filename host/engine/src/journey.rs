@@ -3,7 +3,7 @@
 
 use chela_gateway::Gateway;
 use chela_sandbox::CallOptions;
-use chela_store::{Claimed, CountsAs, Lease, Outgoing, Stage, Store, Trouble, Turn};
+use chela_store::{Answer, Claimed, CountsAs, Lease, Outgoing, Stage, Store, Trouble, Turn};
 use chela_types::{AgentId, Blame, ChannelId, Clock, Decision, RoutedBy};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,6 +32,13 @@ pub(crate) struct Journey {
     pub(crate) drafts: Drafts,
 }
 
+/// One run of a turn: what is held while its answer is made.
+struct Run<'a> {
+    lease: &'a Lease,
+    turn: &'a Turn,
+    journal: Arc<Mutex<Journal>>,
+}
+
 /// How far `advance` has brought a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Advanced {
@@ -42,53 +49,60 @@ pub(crate) enum Advanced {
 }
 
 impl Journey {
-    /// Takes a request in.
+    /// Takes a request in: steps 1 to 3.
     pub(crate) async fn accept(&self, channel: &str, webhook: Webhook) -> Result<Acknowledgement, Error> {
         let channel = self.channel(channel)?;
-        let verified = channel.verify(webhook)?; //                                                     1
-        let received = channel.receive(verified, &self.config.tenant).await?; //                        2
+        // 1: method, size, signature, rate. Nothing of the request is run before it has passed.
+        let verified = channel.verify(webhook)?;
+        // 2: the component reads it; every identity it returns must be one that the host has read itself.
+        let received = channel.receive(verified, &self.config.tenant).await?;
+        // 3: kept on the disk, and only then acknowledged.
         if !received.arrivals.is_empty() {
-            self.store.accept(received.arrivals).await?; //                                             3
+            self.store.accept(received.arrivals).await?;
             self.tell_sessions(channel, received.sessions);
         }
         Ok(received.acknowledgement)
     }
 
-    /// Carries a claimed turn (4) to its end, or as far as it comes.
+    /// Carries a turn that is claimed (step 4) to its end, or as far as it comes.
     pub(crate) async fn advance(&self, claimed: &Claimed) -> Result<Advanced, Error> {
         let Claimed { lease, turn } = claimed;
         let outgoing = match &turn.stage {
-            Stage::Answered(outgoing) => outgoing.clone(),
-            stage => {
-                let journal =
-                    Journal::open(self.store.clone(), lease.clone(), Arc::clone(&self.clock)).await?;
-                let journal = Arc::new(Mutex::new(journal));
-                let decision = match stage {
-                    Stage::Decided(decision) => decision.clone(),
-                    _ => self.decide(lease, turn, &journal).await?, //                                  5
-                };
-                match self.answer(lease, turn, decision, &journal).await {
-                    //                                                                             6, 7, 8
-                    Ok(Some(outgoing)) => outgoing,
-                    Ok(None) => return Ok(Advanced::Later),
-                    Err(error) => {
-                        journal.lock().await.forget_failures().await?;
-                        return Err(error);
-                    }
-                }
-            }
+            Stage::Received => self.work(lease, turn, None).await?,
+            Stage::Decided(decision) => self.work(lease, turn, Some(decision.clone())).await?,
+            Stage::Answered(outgoing) => Some(outgoing.clone()),
         };
-        self.deliver(lease, turn, &outgoing).await?; //                                             9, 10
+        let Some(outgoing) = outgoing else { return Ok(Advanced::Later) };
+        // 9, 10: rendered, checked against the stored target, sent, closed.
+        self.deliver(lease, turn, &outgoing).await?;
         Ok(Advanced::Closed)
     }
 
-    /// Step 5: policy, router, agent; the decision is kept before the agent works.
-    async fn decide(
+    /// Steps 5 to 8. `None`: the agent asked to be run again later.
+    async fn work(
         &self,
         lease: &Lease,
         turn: &Turn,
-        journal: &Arc<Mutex<Journal>>,
-    ) -> Result<Decision, Error> {
+        decided: Option<Decision>,
+    ) -> Result<Option<Outgoing>, Error> {
+        let journal = Journal::open(self.store.clone(), lease.clone(), Arc::clone(&self.clock)).await?;
+        let run = Run { lease, turn, journal: Arc::new(Mutex::new(journal)) };
+        // 5: which agent.
+        let decision = match decided {
+            Some(decision) => decision,
+            None => self.decide(&run).await?,
+        };
+        // 6, 7, 8: the agent works, models are asked, the answer is kept.
+        let answered = self.answer(&run, decision).await;
+        if answered.is_err() {
+            run.journal.lock().await.forget_failures().await?;
+        }
+        answered
+    }
+
+    /// Step 5: policy, router, agent; the decision is kept before the agent works.
+    async fn decide(&self, run: &Run<'_>) -> Result<Decision, Error> {
+        let Run { lease, turn, journal } = run;
         let past = match self.router.wants_history() {
             true => self.store.utterances(lease, HISTORY_FOR_ROUTERS).await?,
             false => Vec::new(),
@@ -98,7 +112,7 @@ impl Journey {
         let start = journal.lock().await.start();
         let routing = Routing {
             config: &self.config,
-            lent: self.lend(lease, turn, fallback, version, journal)?,
+            lent: self.lend(run, fallback, version)?,
             options: CallOptions { started: start.now, seed: derive(&start.seed, "router"), deadline: None },
             past,
             sticky: turn.sticky.clone(),
@@ -110,26 +124,15 @@ impl Journey {
 
     /// Steps 6 to 8: the agent works, hands over if it wants, and its answer is kept before it is sent.
     /// `None`: the agent asked to be run again later.
-    async fn answer(
-        &self,
-        lease: &Lease,
-        turn: &Turn,
-        mut decision: Decision,
-        journal: &Arc<Mutex<Journal>>,
-    ) -> Result<Option<Outgoing>, Error> {
+    async fn answer(&self, run: &Run<'_>, mut decision: Decision) -> Result<Option<Outgoing>, Error> {
+        let Run { lease, journal, .. } = run;
         for hand_overs in 0..=self.config.routing.hand_overs_max {
             let agent = decision.agent.clone();
             let _seat = self.agents.seat(&agent).await?;
-            match self.handle(lease, turn, &agent, journal, hand_overs).await? {
+            match self.handle(run, &agent, hand_overs).await? {
                 Outcome::Say { reply, word } => {
-                    let outgoing = self
-                        .store
-                        .answered(
-                            lease,
-                            chela_store::Answer { agent, reply, outcome: word.to_owned(), notice: false },
-                        )
-                        .await?;
-                    return Ok(Some(outgoing));
+                    let answer = Answer { agent, reply, outcome: word.to_owned(), notice: false };
+                    return Ok(Some(self.store.answered(lease, answer).await?));
                 }
                 Outcome::AskAgain { after } => {
                     journal.lock().await.forget().await?;
@@ -154,14 +157,8 @@ impl Journey {
         Err(Error::Misbehaved { agent: decision.agent, what })
     }
 
-    async fn handle(
-        &self,
-        lease: &Lease,
-        turn: &Turn,
-        agent: &AgentId,
-        journal: &Arc<Mutex<Journal>>,
-        hand_overs: usize,
-    ) -> Result<Outcome, Error> {
+    async fn handle(&self, run: &Run<'_>, agent: &AgentId, hand_overs: usize) -> Result<Outcome, Error> {
+        let Run { lease, turn, journal } = run;
         let config = self.config.agents.get(agent).ok_or_else(|| Error::UnknownAgent(agent.to_string()))?;
         let version = self.agents.plugin(agent)?.digest().to_string();
         let start = journal.lock().await.start();
@@ -170,7 +167,7 @@ impl Journey {
             config: &self.config,
             message: &turn.message,
             past: self.store.utterances(lease, config.history).await?,
-            lent: self.lend(lease, turn, agent, version, journal)?,
+            lent: self.lend(run, agent, version)?,
             options: CallOptions { started: start.now, seed: derive(&start.seed, &purpose), deadline: None },
         };
         self.agents.handle(agent, handling).await
@@ -206,14 +203,8 @@ impl Journey {
     }
 
     /// What a router or an agent may use while it works on this turn.
-    fn lend(
-        &self,
-        lease: &Lease,
-        turn: &Turn,
-        agent: &AgentId,
-        version: String,
-        journal: &Arc<Mutex<Journal>>,
-    ) -> Result<Lent, Error> {
+    fn lend(&self, run: &Run<'_>, agent: &AgentId, version: String) -> Result<Lent, Error> {
+        let Run { lease, turn, journal } = run;
         let config = self.config.agents.get(agent).ok_or_else(|| Error::UnknownAgent(agent.to_string()))?;
         let message = &turn.message;
         let sink = turn.target.bound.get("session").map(|session| Sink {

@@ -11,6 +11,7 @@ CREATE TABLE conversations (
     token        INTEGER NOT NULL DEFAULT 0, -- fencing token, grows with each claim
     holder       TEXT,                       -- who holds the lease
     claimable_at INTEGER,                    -- head turn is due, or the lease runs out; null: nothing waits
+    head         INTEGER,                    -- the turn that the last claim got
     sticky       TEXT,                       -- agent that answered last
     UNIQUE (tenant, channel, key)
 ) STRICT;
@@ -105,7 +106,7 @@ CREATE TABLE reservations (
     amount     INTEGER NOT NULL,
     cost       INTEGER NOT NULL DEFAULT 0,
     state      TEXT    NOT NULL DEFAULT 'open', -- open, settled, unknown, released
-    scopes     TEXT    NOT NULL,                -- [[scope, window_start], …]
+    scopes     TEXT    NOT NULL,                -- [[scope, window_start, limit], …]
     call       TEXT,
     at         INTEGER NOT NULL,
     settled_at INTEGER

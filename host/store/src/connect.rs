@@ -22,6 +22,12 @@ const QUICK_CHECK_BYTES_MAX: u64 = 64 << 20;
 /// How many pages may stand in the write-ahead log before they are copied to the database: 16 MiB.
 const WAL_PAGES: &str = "4096";
 
+/// Memory for pages of the writing connection, in KiB: what is being worked on stays in it.
+const WRITER_CACHE_KIB: &str = "-65536";
+
+/// The same of each reading connection.
+const READER_CACHE_KIB: &str = "-8192";
+
 /// How the writing connection is opened.
 pub(crate) fn writing(file: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
@@ -31,6 +37,8 @@ pub(crate) fn writing(file: &Path) -> SqliteConnectOptions {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .pragma("wal_autocheckpoint", WAL_PAGES)
+        .pragma("cache_size", WRITER_CACHE_KIB)
+        .pragma("temp_store", "memory")
         .thread_name(|_| "store-writer".into())
         .statement_cache_capacity(200)
         .disable_statement_logging()
@@ -41,6 +49,8 @@ fn reading(file: &Path) -> SqliteConnectOptions {
         .filename(file)
         .create_if_missing(false)
         .read_only(true)
+        .pragma("cache_size", READER_CACHE_KIB)
+        .pragma("temp_store", "memory")
         .thread_name(|n| format!("store-reader-{n}"))
         .disable_statement_logging()
 }

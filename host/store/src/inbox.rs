@@ -1,7 +1,7 @@
 //! The inbox: what came in, once. A message is kept and its turn waits in its conversation's mailbox, or one of
 //! its keys is known and it is the same post told again.
 
-use chela_types::{ChannelId, Digest, Identity, Key, Message, Target, TenantId, TurnId};
+use chela_types::{Digest, Identity, Key, Message, Target, TenantId, TurnId};
 use serde::{Deserialize, Serialize};
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
@@ -62,8 +62,7 @@ impl Store {
 struct Prepared {
     arrival: Arrival,
     conversation: Digest,
-    /// JSON array of hex digests.
-    keys: String,
+    keys: Vec<Digest>,
     body: String,
 }
 
@@ -73,11 +72,9 @@ impl Prepared {
             return Err(Error::Invalid("a message without a dedupe key cannot be kept"));
         }
         let target = Target { bound: arrival.identity.target.clone(), notes: arrival.notes.clone() };
-        let keys: Vec<Digest> =
-            arrival.identity.dedupe.iter().map(|key| digest("chela dedupe key", key)).collect();
         Ok(Self {
             conversation: digest("chela conversation key", &arrival.identity.conversation),
-            keys: to_json("dedupe key", &keys)?,
+            keys: arrival.identity.dedupe.iter().map(|key| digest("chela dedupe key", key)).collect(),
             body: to_json("message", &Kept { message: arrival.message.clone(), target })?,
             arrival,
         })
@@ -94,82 +91,111 @@ struct Accept(Vec<Prepared>);
 
 impl Operation for Accept {
     type Output = Vec<Accepted>;
-    const WAKES: bool = true;
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output> {
         let mut accepted = Vec::with_capacity(self.0.len());
         for prepared in &self.0 {
-            let arrival = &prepared.arrival;
-            let channel = &arrival.message.channel;
-            let known = known(tx.connection, &arrival.tenant, channel, &prepared.keys).await?;
-            let fresh = known.is_none();
-            let (seq, turn) = match known {
-                Some(known) => known,
-                None => (keep(tx, prepared).await?, arrival.message.id),
-            };
-            add_keys(tx.connection, arrival, &prepared.keys, seq).await?;
-            if fresh && let Some(echo) = &arrival.echo {
-                append(tx, &arrival.tenant, echo).await?;
-            }
-            accepted.push(Accepted { turn, fresh });
+            accepted.push(prepared.accept(tx).await?);
         }
         Ok(accepted)
     }
 }
 
-/// The oldest turn that one of the keys belongs to.
-async fn known(
-    connection: &mut SqliteConnection,
-    tenant: &TenantId,
-    channel: &ChannelId,
-    keys: &str,
-) -> Result<Option<(i64, TurnId)>> {
-    let found = sqlx::query(
-        "SELECT turns.seq, turns.id FROM json_each($3) AS given
-         JOIN dedupe ON dedupe.tenant = $1 AND dedupe.channel = $2 AND dedupe.key = unhex(given.value)
-         JOIN turns ON turns.seq = dedupe.turn ORDER BY turns.seq LIMIT 1",
-    )
-    .bind(tenant.as_str())
-    .bind(channel.as_str())
-    .bind(keys)
-    .fetch_optional(connection)
-    .await?;
-    found.map(|row| Ok((row::get(&row, "seq")?, TurnId::from_bytes(row::id(&row, "id")?)))).transpose()
-}
+/// Keeps a message of which no key is known, with its first two keys (few platforms have more): a new turn at
+/// the end of its conversation's mailbox. A known key makes all of it do nothing: each statement goes on only if
+/// the one before it changed a row.
+pub(crate) const KEEP: &str = "
+    INSERT INTO conversations (tenant, channel, key, claimable_at)
+        SELECT $1, $2, $3, $4 WHERE NOT EXISTS (
+            SELECT 1 FROM dedupe WHERE tenant = $1 AND channel = $2 AND key IN ($8, $9))
+        ON CONFLICT DO UPDATE SET claimable_at = coalesce(claimable_at, excluded.claimable_at);
+    INSERT INTO turns (id, conversation, tenant, channel, received_at)
+        SELECT $5, id, $1, $2, $6 FROM conversations
+        WHERE tenant = $1 AND channel = $2 AND key = $3 AND changes() = 1
+        RETURNING seq;
+    INSERT INTO contents (turn, part, n, body) SELECT last_insert_rowid(), 0, 0, $7 WHERE changes() = 1;
+    INSERT INTO dedupe (tenant, channel, key, turn)
+        SELECT $1, $2, given.column1, last_insert_rowid()
+        FROM (VALUES ($8), ($9)) AS given WHERE given.column1 IS NOT NULL AND changes() = 1
+        ON CONFLICT DO NOTHING";
 
-/// A new turn at the end of its conversation's mailbox.
-async fn keep(tx: &mut Transaction<'_>, prepared: &Prepared) -> Result<i64> {
-    let message = &prepared.arrival.message;
-    let rows = sqlx::query(
-        "INSERT INTO conversations (tenant, channel, key, claimable_at) VALUES ($1, $2, $3, $4)
-             ON CONFLICT DO UPDATE SET claimable_at = coalesce(claimable_at, excluded.claimable_at);
-         INSERT INTO turns (id, conversation, tenant, channel, received_at)
-             SELECT $5, id, $1, $2, $6 FROM conversations WHERE tenant = $1 AND channel = $2 AND key = $3
-             RETURNING seq;
-         INSERT INTO contents (turn, part, n, body) VALUES (last_insert_rowid(), 0, 0, $7)",
-    )
-    .bind(prepared.arrival.tenant.as_str())
-    .bind(message.channel.as_str())
-    .bind(prepared.conversation.as_bytes().as_slice())
-    .bind(tx.now.0)
-    .bind(message.id.as_bytes().as_slice())
-    .bind(message.received.0)
-    .bind(prepared.body.as_bytes())
-    .fetch_all(&mut *tx.connection)
-    .await?;
-    rows.first().map(|row| row.try_get(0)).transpose()?.ok_or(Error::Unreadable("turn"))
-}
+impl Prepared {
+    async fn accept(&self, tx: &mut Transaction<'_>) -> Result<Accepted> {
+        if self.keys.len() <= 2 && self.keep(tx).await?.is_some() {
+            return self.fresh(tx).await;
+        }
+        match self.known(tx.connection).await? {
+            Some((seq, turn)) => {
+                self.add_keys(tx.connection, seq).await?;
+                Ok(Accepted { turn, fresh: false })
+            }
+            None => {
+                let seq = self.keep(tx).await?.ok_or(Error::Unreadable("turn"))?;
+                self.add_keys(tx.connection, seq).await?;
+                self.fresh(tx).await
+            }
+        }
+    }
 
-async fn add_keys(connection: &mut SqliteConnection, arrival: &Arrival, keys: &str, turn: i64) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO dedupe (tenant, channel, key, turn)
-         SELECT $1, $2, unhex(value), $3 FROM json_each($4) WHERE true ON CONFLICT DO NOTHING",
-    )
-    .bind(arrival.tenant.as_str())
-    .bind(arrival.message.channel.as_str())
-    .bind(turn)
-    .bind(keys)
-    .execute(connection)
-    .await?;
-    Ok(())
+    async fn fresh(&self, tx: &mut Transaction<'_>) -> Result<Accepted> {
+        if let Some(echo) = &self.arrival.echo {
+            append(tx, &self.arrival.tenant, echo).await?;
+        }
+        tx.agenda.add(tx.now);
+        Ok(Accepted { turn: self.arrival.message.id, fresh: true })
+    }
+
+    /// The new turn, unless one of its first two keys is known.
+    async fn keep(&self, tx: &mut Transaction<'_>) -> Result<Option<i64>> {
+        let message = &self.arrival.message;
+        let key = |n: usize| self.keys.get(n).map(|key| key.as_bytes().as_slice());
+        let rows = sqlx::query(KEEP)
+            .bind(self.arrival.tenant.as_str())
+            .bind(message.channel.as_str())
+            .bind(self.conversation.as_bytes().as_slice())
+            .bind(tx.now.0)
+            .bind(message.id.as_bytes().as_slice())
+            .bind(message.received.0)
+            .bind(self.body.as_bytes())
+            .bind(key(0))
+            .bind(key(1))
+            .fetch_all(&mut *tx.connection)
+            .await?;
+        Ok(rows.first().map(|row| row.try_get(0)).transpose()?)
+    }
+
+    /// The oldest turn that one of the keys belongs to.
+    async fn known(&self, connection: &mut SqliteConnection) -> Result<Option<(i64, TurnId)>> {
+        let mut oldest: Option<(i64, TurnId)> = None;
+        for key in &self.keys {
+            let found = sqlx::query(
+                "SELECT turns.seq, turns.id FROM dedupe JOIN turns ON turns.seq = dedupe.turn
+                 WHERE dedupe.tenant = $1 AND dedupe.channel = $2 AND dedupe.key = $3",
+            )
+            .bind(self.arrival.tenant.as_str())
+            .bind(self.arrival.message.channel.as_str())
+            .bind(key.as_bytes().as_slice())
+            .fetch_optional(&mut *connection)
+            .await?;
+            let Some(row) = found else { continue };
+            let found = (row::get(&row, "seq")?, TurnId::from_bytes(row::id(&row, "id")?));
+            oldest = Some(oldest.map_or(found, |oldest| if found.0 < oldest.0 { found } else { oldest }));
+        }
+        Ok(oldest)
+    }
+
+    async fn add_keys(&self, connection: &mut SqliteConnection, turn: i64) -> Result<()> {
+        for key in &self.keys {
+            sqlx::query(
+                "INSERT INTO dedupe (tenant, channel, key, turn) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+            )
+            .bind(self.arrival.tenant.as_str())
+            .bind(self.arrival.message.channel.as_str())
+            .bind(key.as_bytes().as_slice())
+            .bind(turn)
+            .execute(&mut *connection)
+            .await?;
+        }
+        Ok(())
+    }
 }

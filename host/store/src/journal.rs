@@ -5,7 +5,7 @@ use chela_types::{ConversationId, Decision, Digest, Millis, Reply, Speaker, Utte
 use sqlx::sqlite::SqliteRow;
 
 use crate::inbox::Kept;
-use crate::mailbox::Lease;
+use crate::mailbox::{Lease, held};
 use crate::row::{self, to_json};
 use crate::writer::{Operation, Transaction};
 use crate::{Error, Result, Store};
@@ -31,6 +31,9 @@ impl Store {
     /// # Errors
     /// Those of the disk.
     pub async fn journal(&self, lease: &Lease) -> Result<Vec<Entry>> {
+        if lease.has_no_journal() {
+            return Ok(Vec::new());
+        }
         self.read(async |connection| {
             let rows = sqlx::query(
                 "SELECT j.seq, j.function, j.arguments, j.at, c.body FROM journal AS j
@@ -50,6 +53,7 @@ impl Store {
     /// # Errors
     /// [`Error::Fenced`]; [`Error::Invalid`] if the place is taken; those of the disk.
     pub async fn record(&self, lease: &Lease, entry: Entry) -> Result<()> {
+        lease.touch_journal();
         self.commit(Record { lease: lease.clone(), entry }).await
     }
 
@@ -59,6 +63,7 @@ impl Store {
     /// # Errors
     /// [`Error::Busy`] or [`Error::Closed`].
     pub async fn record_behind(&self, lease: &Lease, entry: Entry) -> Result<()> {
+        lease.touch_journal();
         self.behind(Record { lease: lease.clone(), entry }).await
     }
 
@@ -85,6 +90,9 @@ impl Store {
     /// # Errors
     /// Those of the disk.
     pub async fn utterances(&self, lease: &Lease, limit: usize) -> Result<Vec<Utterance>> {
+        if lease.first {
+            return Ok(Vec::new());
+        }
         self.utterances_before(lease.conversation, lease.seq, limit).await
     }
 
@@ -96,18 +104,12 @@ impl Store {
     ) -> Result<Vec<Utterance>> {
         let rows = self
             .read(async |connection| {
-                let rows = sqlx::query(
-                    "SELECT m.body AS message, r.body AS reply, o.agent FROM turns AS t
-                     JOIN contents AS m ON m.turn = t.seq AND m.part = 0
-                     LEFT JOIN outbox AS o ON o.turn = t.seq AND NOT o.notice
-                     LEFT JOIN contents AS r ON r.turn = o.turn AND r.part = 1
-                     WHERE t.conversation = $1 AND t.seq < $2 ORDER BY t.seq DESC LIMIT $3",
-                )
-                .bind(conversation.0)
-                .bind(seq)
-                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-                .fetch_all(connection)
-                .await?;
+                let rows = sqlx::query(UTTERANCES)
+                    .bind(conversation.0)
+                    .bind(seq)
+                    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+                    .fetch_all(connection)
+                    .await?;
                 Ok(rows)
             })
             .await?;
@@ -125,6 +127,13 @@ impl Store {
         Ok(newest_first)
     }
 }
+
+pub(crate) const UTTERANCES: &str = "
+    SELECT m.body AS message, r.body AS reply, o.agent FROM turns AS t
+    JOIN contents AS m ON m.turn = t.seq AND m.part = 0
+    LEFT JOIN outbox AS o ON o.turn = t.seq AND NOT o.notice
+    LEFT JOIN contents AS r ON r.turn = o.turn AND r.part = 1
+    WHERE t.conversation = $1 AND t.seq < $2 ORDER BY t.seq DESC LIMIT $3 + 0";
 
 fn entry(row: &SqliteRow) -> Result<Entry> {
     Ok(Entry {
@@ -145,11 +154,11 @@ impl Operation for Record {
     type Output = ();
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
-        tx.fence(&self.lease).await?;
-        check_free(tx, &self.lease, self.entry.seq).await?;
         write(tx, &self.lease, &self.entry).await
     }
 }
+
+const TAKEN: Error = Error::Invalid("this place of the journal is taken");
 
 /// Refuses if the place is taken.
 pub(crate) async fn check_free(tx: &mut Transaction<'_>, lease: &Lease, seq: u32) -> Result<()> {
@@ -158,24 +167,29 @@ pub(crate) async fn check_free(tx: &mut Transaction<'_>, lease: &Lease, seq: u32
         .bind(seq)
         .fetch_optional(&mut *tx.connection)
         .await?;
-    if taken.is_some() { Err(Error::Invalid("this place of the journal is taken")) } else { Ok(()) }
+    if taken.is_some() { Err(TAKEN) } else { Ok(()) }
 }
 
-/// Writes an entry into a free place.
+pub(crate) const WRITE: &str = concat!(
+    "INSERT INTO journal (turn, seq, function, arguments, at)
+         SELECT $4, $5, $6, $7, $8 FROM conversations WHERE ",
+    held!(),
+    " ON CONFLICT DO NOTHING;
+     INSERT INTO contents (turn, part, n, body) SELECT $4, 2, $5, $9 WHERE changes() = 1",
+);
+
+/// Writes an entry; refuses if the lease is not current or the place is taken.
 pub(crate) async fn write(tx: &mut Transaction<'_>, lease: &Lease, entry: &Entry) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO journal (turn, seq, function, arguments, at) VALUES ($1, $2, $3, $4, $5);
-         INSERT INTO contents (turn, part, n, body) VALUES ($1, 2, $2, $6)",
-    )
-    .bind(lease.seq)
-    .bind(entry.seq)
-    .bind(&entry.function)
-    .bind(entry.arguments.as_bytes().as_slice())
-    .bind(entry.at.0)
-    .bind(&entry.value)
-    .execute(&mut *tx.connection)
-    .await?;
-    Ok(())
+    let written = tx
+        .under(lease, WRITE)
+        .bind(entry.seq)
+        .bind(&entry.function)
+        .bind(entry.arguments.as_bytes().as_slice())
+        .bind(entry.at.0)
+        .bind(&entry.value)
+        .execute(&mut *tx.connection)
+        .await?;
+    if written.rows_affected() == 0 { Err(tx.refusal(lease, TAKEN).await) } else { Ok(()) }
 }
 
 struct Discard {
@@ -209,16 +223,14 @@ impl Operation for Decided {
     type Output = ();
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
-        tx.fence(&self.lease).await?;
-        sqlx::query(
-            "INSERT INTO decisions (turn, n, at, body)
-             SELECT $1, coalesce(max(n), 0) + 1, $2, $3 FROM decisions WHERE turn = $1",
-        )
-        .bind(self.lease.seq)
-        .bind(tx.now.0)
-        .bind(&self.body)
-        .execute(&mut *tx.connection)
-        .await?;
-        Ok(())
+        let written = tx.under(&self.lease, DECIDE).bind(&self.body).execute(&mut *tx.connection).await?;
+        if written.rows_affected() == 0 { Err(Error::Fenced(self.lease.conversation)) } else { Ok(()) }
     }
 }
+
+pub(crate) const DECIDE: &str = concat!(
+    "INSERT INTO decisions (turn, n, at, body)
+     SELECT $4, (SELECT coalesce(max(n), 0) + 1 FROM decisions WHERE turn = $4), $3, $5
+     FROM conversations WHERE ",
+    held!(),
+);

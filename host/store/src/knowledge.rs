@@ -80,7 +80,7 @@ impl Store {
             // A word in the heading says more than one in the text.
             let rows = sqlx::query(
                 "SELECT source, text, -bm25(passages, 2.0, 1.0) AS score FROM passages
-                 WHERE passages MATCH $1 AND rowid BETWEEN $2 AND $3 ORDER BY score DESC, rowid LIMIT $4",
+                 WHERE passages MATCH $1 AND rowid BETWEEN $2 AND $3 ORDER BY score DESC, rowid LIMIT $4 + 0",
             )
             .bind(query)
             .bind(id << PASSAGE_BITS)

@@ -9,7 +9,7 @@ use chela_types::{Millis, ModelCall, Money, ReservationId, TenantId, TurnId};
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use crate::mailbox::Lease;
+use crate::mailbox::{Lease, held};
 use crate::row::{self, to_json};
 use crate::writer::{Operation, Transaction};
 use crate::{Error, Result, Store};
@@ -45,7 +45,7 @@ pub struct ScopeLimit {
 /// How a reservation ends.
 #[derive(Debug, Clone)]
 pub struct Settlement {
-    /// What it cost. Ignored if released; at least the reservation if unknown.
+    /// What it cost. Ignored if released; at least the reservation is charged if unknown.
     pub cost: Money,
     /// The call, for the record.
     pub call: Option<ModelCall>,
@@ -137,9 +137,9 @@ impl Store {
             return Err(Error::Invalid("an amount cannot be negative"));
         }
         unite(&mut reserve.scopes);
-        let scopes: Vec<(&str, i64)> =
-            reserve.scopes.iter().map(|scope| (scope.scope.as_str(), scope.window_start.0)).collect();
-        let scopes = to_json("scopes", &scopes)?;
+        let scope =
+            |scope: &ScopeLimit| (scope.scope.clone(), scope.window_start.0, scope.limit.map(Money::nanos));
+        let scopes = to_json("scopes", &reserve.scopes.iter().map(scope).collect::<Vec<_>>())?;
         let id = ReservationId::new();
         let mut abandoned = Abandoned { store: self, id: Some(id) };
         let outcome = self.commit(Reserving { id, reserve, scopes }).await;
@@ -170,19 +170,7 @@ impl Store {
     /// # Errors
     /// Those of the disk.
     pub async fn budget(&self, tenant: &TenantId, scope: &str, window_start: Millis) -> Result<Budget> {
-        self.read(async |connection| {
-            let row = sqlx::query(
-                "SELECT settled, reserved FROM budgets WHERE tenant = $1 AND scope = $2 AND window_start = $3",
-            )
-            .bind(tenant.as_str())
-            .bind(scope)
-            .bind(window_start.0)
-            .fetch_optional(connection)
-            .await?;
-            let Some(row) = row else { return Ok(Budget::default()) };
-            Ok(Budget { settled: row::money(&row, "settled")?, reserved: row::money(&row, "reserved")? })
-        })
-        .await
+        self.read(async |connection| budget(connection, tenant, scope, window_start).await).await
     }
 
     /// Sums over everything, and the newest `limit` reservations.
@@ -198,7 +186,7 @@ impl Store {
             )
             .fetch_one(&mut *connection)
             .await?;
-            let rows = sqlx::query("SELECT * FROM reservations ORDER BY seq DESC LIMIT $1")
+            let rows = sqlx::query("SELECT * FROM reservations ORDER BY seq DESC LIMIT $1 + 0")
                 .bind(i64::try_from(limit).unwrap_or(i64::MAX))
                 .fetch_all(connection)
                 .await?;
@@ -258,62 +246,103 @@ impl Drop for Abandoned<'_> {
 struct Reserving {
     id: ReservationId,
     reserve: Reserve,
+    /// `[[scope, window_start, limit], …]`
     scopes: String,
 }
+
+/// What `$9` more would be in each of the scopes `$10`, if that is over a limit.
+macro_rules! over {
+    () => {
+        "SELECT 1 FROM json_each($10) AS given LEFT JOIN budgets AS b
+             ON b.tenant = $6 AND b.scope = given.value ->> 0 AND b.window_start = given.value ->> 1
+         WHERE coalesce(b.settled + b.reserved, 0) + $9 > given.value ->> 2"
+    };
+}
+
+/// The reservation's second half, which does nothing if the first one did nothing.
+macro_rules! set_aside {
+    () => {
+        "INSERT INTO budgets (tenant, scope, window_start, settled, reserved)
+             SELECT $6, value ->> 0, value ->> 1, 0, $9 FROM json_each($10) WHERE changes() = 1
+             ON CONFLICT DO UPDATE SET reserved = reserved + excluded.reserved"
+    };
+}
+
+pub(crate) const RESERVE_HELD: &str = concat!(
+    "INSERT INTO reservations (id, tenant, turn, model, amount, scopes, at)
+         SELECT $5, $6, $7, $8, $9, $10, $3 FROM conversations WHERE ",
+    held!(),
+    " AND NOT EXISTS (",
+    over!(),
+    ");",
+    set_aside!(),
+);
+
+/// Without a lease; the arguments have the same places.
+pub(crate) const RESERVE: &str = concat!(
+    "INSERT INTO reservations (id, tenant, turn, model, amount, scopes, at)
+         SELECT $5, $6, $7, $8, $9, $10, $3 WHERE NOT EXISTS (",
+    over!(),
+    ");",
+    set_aside!(),
+);
 
 impl Operation for Reserving {
     type Output = ();
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
-        if let Some(lease) = &self.reserve.lease {
-            tx.fence(lease).await?;
-        }
-        let rows = sqlx::query(
-            "SELECT b.settled, b.reserved, given.key AS place FROM json_each($2) AS given
-             JOIN budgets AS b ON b.tenant = $1 AND b.scope = given.value ->> 0 AND b.window_start = given.value ->> 1",
-        )
-        .bind(self.reserve.tenant.as_str())
-        .bind(&self.scopes)
-        .fetch_all(&mut *tx.connection)
-        .await?;
-        let mut used = vec![Money::ZERO; self.reserve.scopes.len()];
-        for row in &rows {
-            let place = usize::try_from(row::get::<i64>(row, "place")?).unwrap_or(usize::MAX);
-            if let Some(used) = used.get_mut(place) {
-                *used = row::money(row, "settled")?.plus(row::money(row, "reserved")?);
-            }
-        }
-        for (scope, used) in self.reserve.scopes.iter().zip(used) {
-            if let Some(limit) = scope.limit
-                && used.plus(self.reserve.amount) > limit
-            {
-                return Err(Error::OverBudget { scope: scope.scope.clone(), limit, used });
-            }
-        }
-        self.write(tx).await
+        let query = match &self.reserve.lease {
+            Some(lease) => tx.under(lease, RESERVE_HELD),
+            None => sqlx::query(RESERVE).bind(None::<i64>).bind(None::<i64>).bind(tx.now.0).bind(None::<i64>),
+        };
+        let written = query
+            .bind(self.id.as_bytes().as_slice())
+            .bind(self.reserve.tenant.as_str())
+            .bind(self.reserve.turn.as_ref().map(|turn| turn.as_bytes().as_slice()))
+            .bind(&self.reserve.model)
+            .bind(self.reserve.amount.nanos())
+            .bind(&self.scopes)
+            .execute(&mut *tx.connection)
+            .await?;
+        if written.rows_affected() == 0 { Err(self.refusal(tx).await?) } else { Ok(()) }
     }
 }
 
 impl Reserving {
-    async fn write(&self, tx: &mut Transaction<'_>) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO reservations (id, tenant, turn, model, amount, scopes, at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7);
-             INSERT INTO budgets (tenant, scope, window_start, settled, reserved)
-                 SELECT $2, value ->> 0, value ->> 1, 0, $5 FROM json_each($6) WHERE true
-                 ON CONFLICT DO UPDATE SET reserved = reserved + excluded.reserved",
-        )
-        .bind(self.id.as_bytes().as_slice())
-        .bind(self.reserve.tenant.as_str())
-        .bind(self.reserve.turn.as_ref().map(|turn| turn.as_bytes().as_slice()))
-        .bind(&self.reserve.model)
-        .bind(self.reserve.amount.nanos())
-        .bind(&self.scopes)
-        .bind(tx.now.0)
-        .execute(&mut *tx.connection)
-        .await?;
-        Ok(())
+    /// The lease, or the first scope that does not allow it.
+    async fn refusal(&self, tx: &mut Transaction<'_>) -> Result<Error> {
+        if let Some(lease) = &self.reserve.lease {
+            tx.fence(lease).await?;
+        }
+        for scope in &self.reserve.scopes {
+            let Some(limit) = scope.limit else { continue };
+            let budget =
+                budget(tx.connection, &self.reserve.tenant, &scope.scope, scope.window_start).await?;
+            let used = budget.settled.plus(budget.reserved);
+            if used.plus(self.reserve.amount) > limit {
+                return Ok(Error::OverBudget { scope: scope.scope.clone(), limit, used });
+            }
+        }
+        Err(Error::Unreadable("budget"))
     }
+}
+
+async fn budget(
+    connection: &mut SqliteConnection,
+    tenant: &TenantId,
+    scope: &str,
+    window_start: Millis,
+) -> Result<Budget> {
+    let row = sqlx::query(
+        "SELECT settled, reserved FROM budgets WHERE tenant = $1 AND scope = $2 AND window_start = $3",
+    )
+    .bind(tenant.as_str())
+    .bind(scope)
+    .bind(window_start.0)
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(Budget::default()) };
+    Ok(Budget { settled: row::money(&row, "settled")?, reserved: row::money(&row, "reserved")? })
 }
 
 struct Settle {
@@ -325,25 +354,21 @@ impl Operation for Settle {
     type Output = ();
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
-        let row = sqlx::query("SELECT amount, state FROM reservations WHERE id = $1")
-            .bind(self.id.as_bytes().as_slice())
-            .fetch_optional(&mut *tx.connection)
-            .await?
-            .ok_or(Error::Invalid("there is no such reservation"))?;
-        if row::get::<&str>(&row, "state")? != "open" {
-            return Ok(());
-        }
-        let amount = row::money(&row, "amount")?;
         let (state, cost) = match self.settlement.state {
             SettledAs::Settled => (SettledAs::Settled, self.settlement.cost.max(Money::ZERO)),
             SettledAs::Released => (SettledAs::Released, Money::ZERO),
-            SettledAs::Open | SettledAs::Unknown => (SettledAs::Unknown, amount.max(self.settlement.cost)),
+            SettledAs::Open | SettledAs::Unknown => (SettledAs::Unknown, self.settlement.cost),
         };
-        if cost > amount {
-            metrics::counter!("settlements_above_reservation_total").increment(1);
-        }
         let call = self.settlement.call.as_ref().map(|call| to_json("model call", call)).transpose()?;
-        close(tx.connection, Closing { id: self.id, state, cost, call, at: tx.now }).await
+        let closing = Closing { id: self.id, state, cost, call, at: tx.now };
+        if close(tx.connection, closing).await? {
+            return Ok(());
+        }
+        let known = sqlx::query("SELECT 1 FROM reservations WHERE id = $1")
+            .bind(self.id.as_bytes().as_slice())
+            .fetch_optional(&mut *tx.connection)
+            .await?;
+        known.map(|_| ()).ok_or(Error::Invalid("there is no such reservation"))
     }
 }
 
@@ -351,27 +376,35 @@ impl Operation for Settle {
 pub(crate) struct Closing {
     pub(crate) id: ReservationId,
     pub(crate) state: SettledAs,
+    /// At least the reservation is charged if the state is unknown.
     pub(crate) cost: Money,
     pub(crate) call: Option<String>,
     pub(crate) at: Millis,
 }
 
-/// Moves an open reservation's money from reserved to settled.
-pub(crate) async fn close(connection: &mut SqliteConnection, closing: Closing) -> Result<()> {
-    sqlx::query(
-        "UPDATE budgets SET settled = settled + $3,
-             reserved = reserved - (SELECT amount FROM reservations WHERE id = $1)
-             WHERE (tenant, scope, window_start) IN (
-                 SELECT r.tenant, given.value ->> 0, given.value ->> 1
-                 FROM reservations AS r, json_each(r.scopes) AS given WHERE r.id = $1);
-         UPDATE reservations SET state = $2, cost = $3, call = $4, settled_at = $5 WHERE id = $1",
-    )
-    .bind(closing.id.as_bytes().as_slice())
-    .bind(closing.state.as_str())
-    .bind(closing.cost.nanos())
-    .bind(closing.call)
-    .bind(closing.at.0)
-    .execute(connection)
-    .await?;
-    Ok(())
+pub(crate) const CLOSE: &str = "
+    UPDATE budgets SET reserved = reserved - (SELECT amount FROM reservations WHERE id = $1),
+        settled = settled + (SELECT CASE $2 WHEN 'unknown' THEN max(amount, $3) ELSE $3 END
+            FROM reservations WHERE id = $1)
+        WHERE (tenant, scope, window_start) IN (
+            SELECT r.tenant, given.value ->> 0, given.value ->> 1
+            FROM reservations AS r CROSS JOIN json_each(r.scopes) AS given WHERE r.id = $1 AND r.state = 'open');
+    UPDATE reservations SET state = $2, cost = CASE $2 WHEN 'unknown' THEN max(amount, $3) ELSE $3 END,
+        call = $4, settled_at = $5 WHERE id = $1 AND state = 'open' RETURNING amount, cost";
+
+/// Moves an open reservation's money from reserved to settled. False if there is no open one.
+pub(crate) async fn close(connection: &mut SqliteConnection, closing: Closing) -> Result<bool> {
+    let rows = sqlx::query(CLOSE)
+        .bind(closing.id.as_bytes().as_slice())
+        .bind(closing.state.as_str())
+        .bind(closing.cost.nanos())
+        .bind(closing.call)
+        .bind(closing.at.0)
+        .fetch_all(connection)
+        .await?;
+    let Some(row) = rows.first() else { return Ok(false) };
+    if row::money(row, "cost")? > row::money(row, "amount")? {
+        metrics::counter!("settlements_above_reservation_total").increment(1);
+    }
+    Ok(true)
 }

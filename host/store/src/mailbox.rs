@@ -4,13 +4,17 @@
 //! holds it, when that lease runs out. So one index finds both, and a lapsed lease needs nobody to clean up.
 //! Each claim raises the fencing token, and every later write shows it.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use chela_types::{AgentId, ConversationId, Decision, Message, Millis, OutboxId, Target, TenantId, TurnId};
-use sqlx::sqlite::SqliteRow;
+use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteRow};
 
 use crate::inbox::Kept;
 use crate::outbox::Outgoing;
 use crate::row::{self, to_json};
-use crate::writer::{Operation, Transaction};
+use crate::writer::{Due, Operation, Transaction};
 use crate::{Error, Result, Store};
 
 /// Proof that a conversation is held. Only [`Store::claim`] makes one.
@@ -22,9 +26,21 @@ pub struct Lease {
     pub(crate) seq: i64,
     pub(crate) token: i64,
     pub(crate) until: Millis,
+    /// No earlier turn is in the conversation.
+    pub(crate) first: bool,
+    /// Nothing has been journaled for the turn; the lease's clones share it.
+    unwritten: Arc<AtomicBool>,
 }
 
 impl Lease {
+    /// Says that something is about to be journaled.
+    pub(crate) fn touch_journal(&self) {
+        self.unwritten.store(false, Ordering::Release);
+    }
+    /// True if the turn's journal is known to be empty: this is its first lease, and nothing was sent under it.
+    pub(crate) fn has_no_journal(&self) -> bool {
+        self.unwritten.load(Ordering::Acquire)
+    }
     /// The tenant.
     pub fn tenant(&self) -> &TenantId {
         &self.tenant
@@ -93,22 +109,33 @@ pub enum Stage {
 }
 
 impl Store {
-    /// Claims conversations that are due, longest due first, at most `limit`. Await it to its end: a claim
-    /// whose caller is gone holds until its lease lapses.
+    /// Claims conversations that are due, those that are longest due, at most `limit`; the oldest message is
+    /// the first of them. Await it to its end: a claim whose caller is gone holds until its lease lapses.
+    /// Costs nothing if nothing is due.
     ///
     /// # Errors
     /// Those of the disk.
     pub async fn claim(&self, owner: &str, limit: usize) -> Result<Vec<Claimed>> {
+        if self.inner.due.get() > self.inner.clock.now() {
+            return Ok(Vec::new());
+        }
         let lease = self.inner.config.lease;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.commit(Claim { owner: owner.to_owned(), limit, lease }).await
+        let holder = format!("{owner} {}", self.inner.claims.fetch_add(1, Ordering::Relaxed));
+        self.commit(Claim { holder, limit, lease }).await
     }
 
-    /// When the next conversation may be claimed; past if one may be now.
+    /// When the next conversation may be claimed; past if one may be now. Never too late; too early at times,
+    /// if the one that was next was renewed or put off, until the next claim looks again.
     ///
     /// # Errors
     /// Those of the disk.
     pub async fn next_due(&self) -> Result<Option<Millis>> {
+        match self.inner.due.get() {
+            Due::UNKNOWN => {}
+            Due::NEVER => return Ok(None),
+            next => return Ok(Some(next)),
+        }
         self.read(async |connection| {
             let next: Option<i64> = sqlx::query_scalar(
                 "SELECT min(claimable_at) FROM conversations WHERE claimable_at IS NOT NULL",
@@ -153,24 +180,43 @@ impl Store {
     }
 }
 
+/// The condition under which a write goes through: the lease is current. Every write under a lease has it in
+/// its first statement, `FROM conversations WHERE …` or `EXISTS (…)`, and [`Transaction::under`] binds its
+/// first four arguments: conversation, token, time, and the turn's number (`$4`).
+macro_rules! held {
+    () => {
+        "id = $1 AND token = $2 AND holder IS NOT NULL AND claimable_at > $3"
+    };
+}
+pub(crate) use held;
+
+type Query = sqlx::query::Query<'static, Sqlite, SqliteArguments>;
+
 impl Transaction<'_> {
-    /// Refuses unless the lease is current. The first thing that every write under a lease does.
+    /// A query that has [`held`] in it.
+    pub(crate) fn under(&self, lease: &Lease, sql: &'static str) -> Query {
+        sqlx::query(sql).bind(lease.conversation.0).bind(lease.token).bind(self.now.0).bind(lease.seq)
+    }
+
+    /// Refuses unless the lease is current: for operations of several queries, and to find out why a query
+    /// with [`held`] did nothing.
     pub(crate) async fn fence(&mut self, lease: &Lease) -> Result<()> {
-        let held: Option<i64> = sqlx::query_scalar(
-            "SELECT 1 FROM conversations
-             WHERE id = $1 AND token = $2 AND holder IS NOT NULL AND claimable_at > $3",
-        )
-        .bind(lease.conversation.0)
-        .bind(lease.token)
-        .bind(self.now.0)
-        .fetch_optional(&mut *self.connection)
-        .await?;
+        let held = self
+            .under(lease, concat!("SELECT 1 FROM conversations WHERE ", held!()))
+            .fetch_optional(&mut *self.connection)
+            .await?;
         held.map(|_| ()).ok_or(Error::Fenced(lease.conversation))
+    }
+
+    /// Why a query with [`held`] did nothing: the lease, or else `other`.
+    pub(crate) async fn refusal(&mut self, lease: &Lease, other: Error) -> Error {
+        self.fence(lease).await.err().unwrap_or(other)
     }
 }
 
 struct Claim {
-    owner: String,
+    /// Owner and number: no other claim has this holder.
+    holder: String,
     limit: i64,
     lease: std::time::Duration,
 }
@@ -179,50 +225,45 @@ impl Operation for Claim {
     type Output = Vec<Claimed>;
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output> {
-        let due: Vec<i64> = sqlx::query_scalar(
-            "SELECT id FROM conversations WHERE claimable_at <= $1 ORDER BY claimable_at LIMIT $2",
-        )
-        .bind(tx.now.0)
-        .bind(self.limit)
-        .fetch_all(&mut *tx.connection)
-        .await?;
-        if due.is_empty() {
-            return Ok(Vec::new());
-        }
         let until = tx.now.plus(self.lease);
-        let rows = sqlx::query(CLAIM)
-            .bind(to_json("conversation", &due)?)
-            .bind(&self.owner)
-            .bind(until.0)
+        let mut rows = sqlx::query(CLAIM)
             .bind(tx.now.0)
+            .bind(self.limit)
+            .bind(&self.holder)
+            .bind(until.0)
             .fetch_all(&mut *tx.connection)
             .await?;
+        let next = rows.pop().ok_or(Error::Unreadable("next"))?;
+        tx.agenda.replace(row::time(&next, "next")?);
         rows.iter().map(|row| claimed(row, until)).collect()
     }
 }
 
 /// A lease that lapsed counts as a crash, and what it was sending is ambiguous. A conversation without an open
-/// turn has nothing to claim.
-const CLAIM: &str = "
+/// turn has nothing to claim. `head` is the turn that a claim got; the rest finds this claim's conversations by
+/// its holder. The last row says when the next one is due.
+pub(crate) const CLAIM: &str = "
     UPDATE turns SET crashes = crashes + 1 WHERE seq IN (
-        SELECT (SELECT min(seq) FROM turns WHERE conversation = c.id AND state = 'open')
-        FROM json_each($1) AS due JOIN conversations AS c ON c.id = due.value WHERE c.holder IS NOT NULL);
+        SELECT head FROM (SELECT head, holder FROM conversations WHERE claimable_at <= $1
+            ORDER BY claimable_at, id LIMIT $2 + 0) WHERE holder IS NOT NULL);
+    UPDATE conversations SET token = token + 1, holder = $3, claimable_at = $4,
+        head = (SELECT min(seq) FROM turns INDEXED BY turns_open
+            WHERE conversation = conversations.id AND state = 'open')
+        WHERE id IN (SELECT id FROM conversations WHERE claimable_at <= $1 ORDER BY claimable_at, id LIMIT $2 + 0);
     UPDATE outbox SET status = 'kept', ambiguous = ambiguous + 1 WHERE status = 'sending' AND turn IN (
-        SELECT (SELECT min(seq) FROM turns WHERE conversation = due.value AND state = 'open')
-        FROM json_each($1) AS due);
-    UPDATE conversations SET token = token + 1, holder = $2, claimable_at = $3
-        WHERE id IN (SELECT value FROM json_each($1));
-    UPDATE turns SET claimed_at = $4 WHERE claimed_at IS NULL AND seq IN (
-        SELECT (SELECT min(seq) FROM turns WHERE conversation = due.value AND state = 'open')
-        FROM json_each($1) AS due);
+        SELECT head FROM conversations WHERE claimable_at = $4 AND holder = $3);
     SELECT c.token, c.sticky, t.seq, t.id, t.conversation, t.tenant, t.tries, t.crashes, t.waits, t.first_wait_at,
+        t.claimed_at IS NULL AS untouched,
+        NOT EXISTS (SELECT 1 FROM turns INDEXED BY turns_all WHERE conversation = c.id AND seq < t.seq) AS first,
         (SELECT body FROM contents WHERE turn = t.seq AND part = 0) AS message,
         (SELECT body FROM contents WHERE turn = t.seq AND part = 1) AS reply,
         (SELECT body FROM decisions WHERE turn = t.seq ORDER BY n DESC LIMIT 1) AS decision,
         o.id AS outgoing, o.agent, o.notice, o.step, o.ambiguous, o.tries AS sends
-    FROM json_each($1) AS due JOIN conversations AS c ON c.id = due.value
-    JOIN turns AS t ON t.seq = (SELECT min(seq) FROM turns WHERE conversation = c.id AND state = 'open')
-    LEFT JOIN outbox AS o ON o.turn = t.seq ORDER BY due.key";
+    FROM conversations AS c CROSS JOIN turns AS t ON t.seq = c.head LEFT JOIN outbox AS o ON o.turn = t.seq
+    WHERE c.claimable_at = $4 AND c.holder = $3 ORDER BY t.seq;
+    UPDATE turns SET claimed_at = $1 WHERE claimed_at IS NULL AND seq IN (
+        SELECT head FROM conversations WHERE claimable_at = $4 AND holder = $3);
+    SELECT min(claimable_at) AS next FROM conversations WHERE claimable_at IS NOT NULL";
 
 fn claimed(row: &SqliteRow, until: Millis) -> Result<Claimed> {
     let kept: Kept = row::json(row, "message")?.ok_or(Error::Unreadable("message"))?;
@@ -235,6 +276,8 @@ fn claimed(row: &SqliteRow, until: Millis) -> Result<Claimed> {
         seq: row::get(row, "seq")?,
         token: row::get(row, "token")?,
         until,
+        first: row::get(row, "first")?,
+        unwritten: Arc::new(AtomicBool::new(row::get(row, "untouched")?)),
     };
     let turn = Turn {
         tenant,
@@ -271,32 +314,34 @@ struct Renew {
     lease: std::time::Duration,
 }
 
+/// All in one: a host may hold thousands.
+pub(crate) const RENEW: &str = "
+    UPDATE conversations SET claimable_at = $3 FROM json_each($1) AS given
+    WHERE conversations.id = given.value ->> 0 AND token = given.value ->> 1
+        AND holder IS NOT NULL AND claimable_at > $2
+    RETURNING conversations.id";
+
 impl Operation for Renew {
     type Output = Vec<Result<Millis>>;
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output> {
         let until = tx.now.plus(self.lease);
-        let mut answers = Vec::with_capacity(self.leases.len());
-        for lease in &self.leases {
-            let renewed = sqlx::query(
-                "UPDATE conversations SET claimable_at = $4
-                 WHERE id = $1 AND token = $2 AND holder IS NOT NULL AND claimable_at > $3",
-            )
-            .bind(lease.conversation.0)
-            .bind(lease.token)
+        let leases: Vec<_> = self.leases.iter().map(|lease| (lease.conversation.0, lease.token)).collect();
+        let renewed: Vec<i64> = sqlx::query_scalar(RENEW)
+            .bind(to_json("leases", &leases)?)
             .bind(tx.now.0)
             .bind(until.0)
-            .execute(&mut *tx.connection)
+            .fetch_all(&mut *tx.connection)
             .await?;
-            answers.push(match renewed.rows_affected() {
-                0 => {
-                    metrics::counter!("fenced_writes_total").increment(1);
-                    Err(Error::Fenced(lease.conversation))
-                }
-                _ => Ok(until),
-            });
-        }
-        Ok(answers)
+        let renewed: HashSet<i64> = renewed.into_iter().collect();
+        let answer = |lease: &Lease| match renewed.contains(&lease.conversation.0) {
+            true => Ok(until),
+            false => {
+                metrics::counter!("fenced_writes_total").increment(1);
+                Err(Error::Fenced(lease.conversation))
+            }
+        };
+        Ok(self.leases.iter().map(answer).collect())
     }
 }
 
@@ -304,10 +349,10 @@ struct Release(Lease);
 
 impl Operation for Release {
     type Output = ();
-    const WAKES: bool = true;
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
         tx.fence(&self.0).await?;
+        tx.agenda.add(tx.now);
         sqlx::query(
             "UPDATE outbox SET status = 'kept', ambiguous = ambiguous + 1 WHERE turn = $2 AND status = 'sending';
              UPDATE conversations SET holder = NULL, claimable_at = $3 WHERE id = $1",

@@ -121,6 +121,7 @@ impl Store {
             return Err(Error::Invalid("a memory key has 1 to 128 bytes"));
         }
         let keys_max = config.memory_keys_max;
+        lease.touch_journal();
         self.commit(Set { lease: lease.clone(), write, keys_max, entry: Box::new(entry) }).await
     }
 }

@@ -4,8 +4,9 @@
 //! know whether the platform has the message; a crash in that window is counted as *ambiguous*.
 
 use chela_types::{AgentId, OutboxId, Reply};
+use sqlx::sqlite::SqliteRow;
 
-use crate::mailbox::Lease;
+use crate::mailbox::{Lease, held};
 use crate::row::{self, to_json};
 use crate::stream::{StreamEvent, append};
 use crate::writer::{Operation, Transaction};
@@ -99,6 +100,18 @@ impl Store {
     }
 }
 
+/// Ends a turn in state `$5` (as dead, if it was dying) and frees its conversation for the next one; does
+/// nothing if the statement before it did nothing.
+macro_rules! close {
+    () => {
+        "UPDATE turns SET state = CASE WHEN dying IS NULL THEN $5 ELSE 'dead' END, closed_at = $3
+             WHERE seq = $4 AND changes() = 1;
+         UPDATE conversations SET holder = NULL, claimable_at = CASE WHEN EXISTS (
+                 SELECT 1 FROM turns INDEXED BY turns_open WHERE conversation = $1 AND state = 'open') THEN $3 END
+             WHERE id = $1 AND changes() = 1 RETURNING claimable_at"
+    };
+}
+
 pub(crate) struct Answered {
     pub(crate) lease: Lease,
     pub(crate) id: OutboxId,
@@ -112,30 +125,22 @@ impl Operation for Answered {
     type Output = Outgoing;
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Outgoing> {
-        tx.fence(&self.lease).await?;
-        if let Some(standing) = standing(tx, &self.lease).await? {
-            return Ok(standing);
-        }
         let (reason, blame) = self.dying.clone().unzip();
-        sqlx::query(
-            "INSERT INTO outbox (turn, id, agent, notice, kept_at) VALUES ($1, $2, $3, $4, $5);
-             INSERT INTO contents (turn, part, n, body) VALUES ($1, 1, 0, $6);
-             UPDATE turns SET outcome = $7, dying = $8, last_error = coalesce($8, last_error),
-                 last_blame = coalesce($9, last_blame) WHERE seq = $1;
-             UPDATE conversations SET sticky = $3 WHERE id = $10 AND NOT $4",
-        )
-        .bind(self.lease.seq)
-        .bind(self.id.as_bytes().as_slice())
-        .bind(self.answer.agent.as_str())
-        .bind(self.answer.notice)
-        .bind(tx.now.0)
-        .bind(self.body.as_bytes())
-        .bind(&self.answer.outcome)
-        .bind(reason)
-        .bind(blame)
-        .bind(self.lease.conversation.0)
-        .execute(&mut *tx.connection)
-        .await?;
+        let written = tx
+            .under(&self.lease, ANSWER)
+            .bind(self.id.as_bytes().as_slice())
+            .bind(self.answer.agent.as_str())
+            .bind(self.answer.notice)
+            .bind(self.body.as_bytes())
+            .bind(&self.answer.outcome)
+            .bind(reason)
+            .bind(blame)
+            .execute(&mut *tx.connection)
+            .await?;
+        if written.rows_affected() == 0 {
+            tx.fence(&self.lease).await?;
+            return standing(tx, &self.lease).await?.ok_or(Error::Unreadable("answer"));
+        }
         Ok(Outgoing {
             id: self.id,
             agent: self.answer.agent.clone(),
@@ -147,6 +152,18 @@ impl Operation for Answered {
         })
     }
 }
+
+/// Each statement goes on only if the one before it changed a row.
+pub(crate) const ANSWER: &str = concat!(
+    "INSERT INTO outbox (turn, id, agent, notice, kept_at)
+         SELECT $4, $5, $6, $7, $3 FROM conversations WHERE ",
+    held!(),
+    " ON CONFLICT DO NOTHING;
+     INSERT INTO contents (turn, part, n, body) SELECT $4, 1, 0, $8 WHERE changes() = 1;
+     UPDATE turns SET outcome = $9, dying = $10, last_error = coalesce($10, last_error),
+         last_blame = coalesce($11, last_blame) WHERE seq = $4 AND changes() = 1;
+     UPDATE conversations SET sticky = $6 WHERE id = $1 AND NOT $7 AND sticky IS NOT $6 AND changes() = 1",
+);
 
 /// The answer that is kept already.
 async fn standing(tx: &mut Transaction<'_>, lease: &Lease) -> Result<Option<Outgoing>> {
@@ -180,25 +197,26 @@ impl Operation for Step {
     type Output = ();
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
-        tx.fence(&self.lease).await?;
-        let written = sqlx::query(
-            "UPDATE outbox SET status = $3, step = $4, sending_at = coalesce(sending_at, $5),
-                 tries = tries + ($3 = 'sending') WHERE turn = $1 AND id = $2",
-        )
-        .bind(self.lease.seq)
-        .bind(self.id.as_bytes().as_slice())
-        .bind(self.status)
-        .bind(&self.state)
-        .bind(tx.now.0)
-        .execute(&mut *tx.connection)
-        .await?;
-        expect_one(written.rows_affected())
+        let written = tx
+            .under(&self.lease, STEP)
+            .bind(self.id.as_bytes().as_slice())
+            .bind(self.status)
+            .bind(&self.state)
+            .execute(&mut *tx.connection)
+            .await?;
+        if written.rows_affected() == 0 { Err(tx.refusal(&self.lease, NO_ANSWER).await) } else { Ok(()) }
     }
 }
 
-fn expect_one(rows: u64) -> Result<()> {
-    if rows == 0 { Err(Error::Invalid("the turn has no such answer")) } else { Ok(()) }
-}
+pub(crate) const STEP: &str = concat!(
+    "UPDATE outbox SET status = $6, step = $7, sending_at = coalesce(sending_at, $3),
+         tries = tries + ($6 = 'sending')
+     WHERE turn = $4 AND id = $5 AND EXISTS (SELECT 1 FROM conversations WHERE ",
+    held!(),
+    ")",
+);
+
+const NO_ANSWER: Error = Error::Invalid("the turn has no such answer");
 
 struct Delivered {
     lease: Lease,
@@ -209,28 +227,33 @@ struct Delivered {
 
 impl Operation for Delivered {
     type Output = Option<u64>;
-    const WAKES: bool = true;
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Option<u64>> {
-        tx.fence(&self.lease).await?;
-        let written = sqlx::query(
-            "UPDATE outbox SET status = 'delivered', step = NULL, platform_id = $3,
-                 sending_at = coalesce(sending_at, $4) WHERE turn = $1 AND id = $2",
-        )
-        .bind(self.lease.seq)
-        .bind(self.id.as_bytes().as_slice())
-        .bind(&self.platform_id)
-        .bind(tx.now.0)
-        .execute(&mut *tx.connection)
-        .await?;
-        expect_one(written.rows_affected())?;
-        close(tx, &self.lease, "delivered").await?;
+        let freed = tx
+            .under(&self.lease, DELIVER)
+            .bind("delivered")
+            .bind(self.id.as_bytes().as_slice())
+            .bind(&self.platform_id)
+            .fetch_all(&mut *tx.connection)
+            .await?;
+        if freed.is_empty() {
+            return Err(tx.refusal(&self.lease, NO_ANSWER).await);
+        }
+        next_is_due(tx, &freed)?;
         match &self.event {
             Some(event) => append(tx, &self.lease.tenant, event).await.map(Some),
             None => Ok(None),
         }
     }
 }
+
+pub(crate) const DELIVER: &str = concat!(
+    "UPDATE outbox SET status = $5, step = NULL, platform_id = $7, sending_at = coalesce(sending_at, $3)
+     WHERE turn = $4 AND id = $6 AND EXISTS (SELECT 1 FROM conversations WHERE ",
+    held!(),
+    ");",
+    close!(),
+);
 
 struct GiveUp {
     lease: Lease,
@@ -240,7 +263,6 @@ struct GiveUp {
 
 impl Operation for GiveUp {
     type Output = ();
-    const WAKES: bool = true;
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
         tx.fence(&self.lease).await?;
@@ -254,25 +276,27 @@ impl Operation for GiveUp {
         .bind(&self.reason)
         .execute(&mut *tx.connection)
         .await?;
-        expect_one(written.rows_affected())?;
+        if written.rows_affected() == 0 {
+            return Err(NO_ANSWER);
+        }
         close(tx, &self.lease, "undelivered").await
     }
 }
 
 /// Ends a turn (as dead, if it was dying) and frees its conversation for the next one.
 pub(crate) async fn close(tx: &mut Transaction<'_>, lease: &Lease, state: &str) -> Result<()> {
-    sqlx::query(
-        "UPDATE turns SET state = CASE WHEN dying IS NULL THEN $3 ELSE 'dead' END, closed_at = $4
-             WHERE seq = $2;
-         UPDATE conversations SET holder = NULL, claimable_at = CASE WHEN EXISTS (
-                 SELECT 1 FROM turns WHERE conversation = $1 AND state = 'open') THEN $4 END
-             WHERE id = $1",
-    )
-    .bind(lease.conversation.0)
-    .bind(lease.seq)
-    .bind(state)
-    .bind(tx.now.0)
-    .execute(&mut *tx.connection)
-    .await?;
+    let freed = tx.under(lease, CLOSE).bind(state).fetch_all(&mut *tx.connection).await?;
+    next_is_due(tx, &freed)
+}
+
+/// The first statement is there to change a row: `close!` does nothing otherwise.
+pub(crate) const CLOSE: &str = concat!("UPDATE turns SET closed_at = NULL WHERE seq = $4;", close!());
+
+/// The row that `close!` returns: the conversation's next turn may be claimed at once, if there is one.
+fn next_is_due(tx: &mut Transaction<'_>, freed: &[SqliteRow]) -> Result<()> {
+    let row = freed.first().ok_or(Error::Unreadable("conversation"))?;
+    if row::time(row, "claimable_at")?.is_some() {
+        tx.agenda.add(tx.now);
+    }
     Ok(())
 }

@@ -175,7 +175,7 @@ impl Store {
     /// Those of the disk.
     pub async fn recent_turns(&self, limit: usize) -> Result<Vec<TurnId>> {
         self.read(async |connection| {
-            let rows = sqlx::query("SELECT id FROM turns ORDER BY seq DESC LIMIT $1")
+            let rows = sqlx::query("SELECT id FROM turns ORDER BY seq DESC LIMIT $1 + 0")
                 .bind(i64::try_from(limit).unwrap_or(i64::MAX))
                 .fetch_all(connection)
                 .await?;

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use chela_types::Clock;
+use chela_types::{Clock, SystemClock};
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -12,7 +13,7 @@ use crate::connect::{self, Readers};
 use crate::mailbox::GiveBackAll;
 use crate::owner::{self, DATABASE, Owner};
 use crate::recover;
-use crate::writer::{Command, Operation, Pending, Writer};
+use crate::writer::{Command, Due, Operation, Pending, Writer};
 use crate::{Error, Result};
 
 /// How the store is run.
@@ -73,17 +74,20 @@ pub struct Store {
     pub(crate) inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) config: Config,
     queue: Option<mpsc::Sender<Command>>,
     readers: Readers,
     work: Arc<Notify>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) due: Arc<Due>,
+    /// Claims made so far: each has a name of its own.
+    pub(crate) claims: AtomicU64,
 }
 
-impl std::fmt::Debug for Command {
+impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Command")
+        f.debug_struct("Inner").field("config", &self.config).finish_non_exhaustive()
     }
 }
 
@@ -103,7 +107,7 @@ impl Store {
         owner.keep(clock.now())?;
         recover::after_crash(&mut connection, clock.now()).await?;
         let readers = Readers::open(&file, config.readers).await?;
-        let work = Arc::new(Notify::new());
+        let (work, due) = (Arc::new(Notify::new()), Arc::new(Due::unknown()));
         let (queue, waiting) = mpsc::channel(config.commit_queue_max.max(1));
         let writer = Writer {
             connection,
@@ -111,10 +115,13 @@ impl Store {
             clock: clock.clone(),
             batch_max: config.commit_batch_max.max(1),
             work: work.clone(),
+            due: due.clone(),
             owner: Arc::new(owner),
         };
         tokio::spawn(writer.serve(waiting));
-        Ok(Self { inner: Arc::new(Inner { config, queue: Some(queue), readers, work }) })
+        let claims = AtomicU64::new(0);
+        let inner = Inner { config, queue: Some(queue), readers, work, clock, due, claims };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// For command-line tools while no host runs. Every write is refused with [`Error::ReadOnly`], and what
@@ -129,8 +136,9 @@ impl Store {
         let config = Config::new(folder);
         let readers = Readers::open(&file, 1).await?;
         connect::check_schema(readers.get().await?.connection()?, &file).await?;
-        let work = Arc::new(Notify::new());
-        Ok(Self { inner: Arc::new(Inner { config, queue: None, readers, work }) })
+        let (work, due) = (Arc::new(Notify::new()), Arc::new(Due::unknown()));
+        let (clock, claims) = (Arc::new(SystemClock), AtomicU64::new(0));
+        Ok(Self { inner: Arc::new(Inner { config, queue: None, readers, work, clock, due, claims }) })
     }
 
     /// Commits everything that was sent, gives all conversations back and lets go of the folder.

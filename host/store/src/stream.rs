@@ -40,7 +40,7 @@ impl Store {
         self.read(async |connection| {
             let rows = sqlx::query(
                 "SELECT seq, event FROM stream_events WHERE tenant = $1 AND session = $2 AND seq > $3
-                 ORDER BY seq LIMIT $4",
+                 ORDER BY seq LIMIT $4 + 0",
             )
             .bind(tenant.as_str())
             .bind(session)

@@ -83,7 +83,6 @@ struct Defer {
 
 impl Operation for Defer {
     type Output = ();
-    const WAKES: bool = true;
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
         tx.fence(&self.lease).await?;
@@ -108,6 +107,7 @@ impl Operation for Defer {
         .bind(self.trouble.ambiguous)
         .execute(&mut *tx.connection)
         .await?;
+        tx.agenda.add(until);
         Ok(())
     }
 }
@@ -119,7 +119,6 @@ struct Dead {
 
 impl Operation for Dead {
     type Output = ();
-    const WAKES: bool = true;
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
         tx.fence(&self.lease).await?;

@@ -1,14 +1,22 @@
 //! Group commit: one task owns the one writing connection.
 //!
 //! Methods send it operations over a bounded queue. It opens a transaction, runs everything that waits, commits
-//! (one fsync) and only then answers all. Operations run in the order in which they were sent, so one that
-//! nobody awaits is durable no later than the next one that somebody does. If a statement of the batch fails,
-//! the batch is rolled back and each operation is run alone, so that one bad operation harms nobody; that is
-//! why operations can be run again. If the commit itself fails, everybody is told so.
+//! (one fsync) and only then answers all.
+//!
+//! Each query is a trip to the connection's own thread and back, which costs more than most statements. So the
+//! common case of an operation is one query of several statements, whose first one decides (`mailbox::held`);
+//! only a refusal asks again, for its reason. And each statement must be compiled once and find its rows by a
+//! key, or the writer gets slower with all that it keeps; `tests/plans.rs` sees to both.
+//!
+//! Operations run in the order in which they were sent, so one that nobody awaits is durable no later than the
+//! next one that somebody does. If a statement of the batch fails, the batch is rolled back and each operation
+//! is run alone, so that one bad operation harms nobody; that is why operations can be run again. If the commit
+//! itself fails, everybody is told so.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use chela_types::{Clock, Millis};
@@ -23,14 +31,59 @@ use crate::{Error, Result};
 pub(crate) struct Transaction<'c> {
     pub(crate) connection: &'c mut SqliteConnection,
     pub(crate) now: Millis,
+    pub(crate) agenda: Agenda,
+}
+
+/// When the next conversation may be claimed, as far as the transaction's operations say.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Agenda {
+    next: Millis,
+    wakes: bool,
+}
+
+impl Agenda {
+    /// A conversation may be claimed from `at` on.
+    pub(crate) fn add(&mut self, at: Millis) {
+        self.next = self.next.min(at);
+        self.wakes = true;
+    }
+
+    /// This is the next one of all; `None`: there is none.
+    pub(crate) fn replace(&mut self, next: Option<Millis>) {
+        self.next = next.unwrap_or(Due::NEVER);
+    }
+}
+
+/// When the next conversation may be claimed, as the last commit left it. Never too late; too early after a
+/// lease was renewed or given back, until the next claim looks.
+#[derive(Debug)]
+pub(crate) struct Due(AtomicI64);
+
+impl Due {
+    /// Nothing waits.
+    pub(crate) const NEVER: Millis = Millis(i64::MAX);
+    /// Nobody has looked yet.
+    pub(crate) const UNKNOWN: Millis = Millis(i64::MIN);
+
+    /// Before anybody has looked.
+    pub(crate) fn unknown() -> Self {
+        Self(AtomicI64::new(Self::UNKNOWN.0))
+    }
+
+    /// The time.
+    pub(crate) fn get(&self) -> Millis {
+        Millis(self.0.load(Ordering::Acquire))
+    }
+
+    fn set(&self, next: Millis) {
+        self.0.store(next.0, Ordering::Release);
+    }
 }
 
 /// A change that can be run again from the start. It decides every refusal before its first write.
 pub(crate) trait Operation: Send + Sync + 'static {
     /// What the caller gets after the commit.
     type Output: Send + 'static;
-    /// True if a conversation may have become due by it.
-    const WAKES: bool = false;
     /// Reads, decides, writes.
     fn run(&self, tx: &mut Transaction<'_>) -> impl Future<Output = Result<Self::Output>> + Send;
 }
@@ -49,8 +102,8 @@ type Running<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
 pub(crate) trait Job: Send {
     /// False if the batch can't be committed with it.
     fn run<'a>(&'a mut self, tx: &'a mut Transaction<'_>) -> Running<'a>;
-    /// Answers whoever waits. True if a conversation may have become due.
-    fn finish(self: Box<Self>, committed: &Result<()>) -> bool;
+    /// Answers whoever waits.
+    fn finish(self: Box<Self>, committed: &Result<()>);
 }
 
 /// An operation, its outcome and its caller; no caller if it is written behind.
@@ -70,12 +123,11 @@ impl<O: Operation> Job for Pending<O> {
         })
     }
 
-    fn finish(self: Box<Self>, committed: &Result<()>) -> bool {
+    fn finish(self: Box<Self>, committed: &Result<()>) {
         let outcome = match committed {
             Ok(()) => self.outcome.unwrap_or(Err(Error::Closed)),
             Err(error) => Err(error.clone()),
         };
-        let wakes = O::WAKES && outcome.is_ok();
         if let Err(Error::Fenced(_)) = &outcome {
             metrics::counter!("fenced_writes_total").increment(1);
         }
@@ -89,7 +141,6 @@ impl<O: Operation> Job for Pending<O> {
                 }
             }
         }
-        wakes
     }
 }
 
@@ -100,6 +151,7 @@ pub(crate) struct Writer {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) batch_max: usize,
     pub(crate) work: Arc<Notify>,
+    pub(crate) due: Arc<Due>,
     /// Held until the last write is done.
     pub(crate) owner: Arc<Owner>,
 }
@@ -139,14 +191,14 @@ impl Writer {
         let begun = Instant::now();
         metrics::histogram!("store_batch_operations").record(batch.len() as f64);
         match self.transact(&mut batch).await {
-            Some(committed) => self.answer(batch, &committed),
+            Some(committed) => answer(batch, &committed),
             None => {
                 metrics::counter!("store_batches_split_total").increment(1);
                 for job in batch {
                     let mut alone = vec![job];
                     // Alone, a failed operation was rolled back and its own error is the answer.
                     let committed = self.transact(&mut alone).await.unwrap_or(Ok(()));
-                    self.answer(alone, &committed);
+                    answer(alone, &committed);
                 }
             }
         }
@@ -159,17 +211,27 @@ impl Writer {
             self.roll_back().await;
             return Some(Err(Error::Commit(Arc::new(cause))));
         }
-        let mut tx = Transaction { connection: &mut self.connection, now: self.clock.now() };
+        let agenda = Agenda { next: self.due.get(), wakes: false };
+        let mut tx = Transaction { connection: &mut self.connection, now: self.clock.now(), agenda };
         for job in batch.iter_mut() {
             if !job.run(&mut tx).await {
                 self.roll_back().await;
                 return None;
             }
         }
+        let agenda = tx.agenda;
         match execute(&mut self.connection, "COMMIT").await {
-            Ok(()) => Some(Ok(())),
+            Ok(()) => {
+                self.due.set(agenda.next);
+                if agenda.wakes {
+                    self.work.notify_one();
+                }
+                Some(Ok(()))
+            }
             Err(cause) => {
                 metrics::counter!("store_commit_failures_total").increment(1);
+                // Whether the disk has it after all, only the next look can say.
+                self.due.set(Due::UNKNOWN);
                 tracing::error!(%cause, "a commit failed");
                 self.roll_back().await;
                 Some(Err(Error::Commit(Arc::new(cause))))
@@ -186,15 +248,11 @@ impl Writer {
             }
         }
     }
+}
 
-    fn answer(&self, batch: Vec<Box<dyn Job>>, committed: &Result<()>) {
-        let mut wakes = false;
-        for job in batch {
-            wakes |= job.finish(committed);
-        }
-        if wakes {
-            self.work.notify_one();
-        }
+fn answer(batch: Vec<Box<dyn Job>>, committed: &Result<()>) {
+    for job in batch {
+        job.finish(committed);
     }
 }
 

@@ -26,7 +26,7 @@ pub struct Seen {
     pub text: String,
 }
 
-/// What the host claims and what the provider charged.
+/// What the provider charged, and what the host's ledger says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Books {
     /// The provider's bill.
@@ -37,8 +37,6 @@ pub struct Books {
     pub unknown: Money,
     /// Still set aside.
     pub reserved: Money,
-    /// Sends that the host counts as ambiguous.
-    pub ambiguous: u64,
 }
 
 /// Everything that was written down.
@@ -48,8 +46,10 @@ pub struct Evidence {
     pub sent: Vec<Sent>,
     /// By the platforms, each platform's in its order.
     pub seen: Vec<Seen>,
-    /// Money and claims.
+    /// Money.
     pub books: Books,
+    /// Sends of each answer that the host itself counts as ambiguous.
+    pub ambiguous: BTreeMap<Name, u64>,
 }
 
 /// What came of it.
@@ -108,18 +108,23 @@ pub fn check(evidence: &Evidence) -> Verdict {
             verdict.wrong.push(format!("lost: {} ({} words)", sent.name.word(*first), missing.len()));
         }
     }
-    verdict.repeats = parts.values().flatten().map(|(_, times)| times - 1).sum();
+    for (name, parts) in &parts {
+        let repeats: u64 = parts.values().map(|times| times - 1).sum();
+        let ambiguous = evidence.ambiguous.get(name).copied().unwrap_or_default();
+        if repeats > ambiguous {
+            verdict.wrong.push(format!(
+                "repeated: {} {repeats} times, {ambiguous} of them counted as ambiguous",
+                name.word(0)
+            ));
+        }
+        verdict.repeats += repeats;
+    }
     books(&mut verdict, &evidence.books);
     verdict
 }
 
 fn books(verdict: &mut Verdict, books: &Books) {
-    let Books { bill, settled, unknown, reserved, ambiguous } = *books;
-    if verdict.repeats > ambiguous {
-        verdict
-            .wrong
-            .push(format!("{} repeated deliveries, {ambiguous} counted as ambiguous", verdict.repeats));
-    }
+    let Books { bill, settled, unknown, reserved } = *books;
     if settled < bill {
         verdict.wrong.push(format!("the ledger ({settled}) is below the provider's bill ({bill})"));
     }
@@ -166,6 +171,7 @@ mod tests {
             sent: vec![sent(0, 1), sent(1, 4)],
             seen: vec![seen(0, 0..1), seen(1, 0..2), seen(1, 2..4)],
             books: Books { bill: cent(20), settled: cent(25), unknown: cent(7), ..Books::default() },
+            ambiguous: BTreeMap::new(),
         }
     }
 
@@ -198,11 +204,11 @@ mod tests {
     #[test]
     fn a_repeat_must_be_counted_as_ambiguous() {
         let twice = |e: &mut Evidence| e.seen.insert(1, seen(0, 0..1));
-        assert_eq!(wrong(twice), "1 repeated deliveries, 0 counted as ambiguous");
+        assert_eq!(wrong(twice), "repeated: #s1-0.00 1 times, 0 of them counted as ambiguous");
         assert_eq!(
             wrong(|e| {
                 twice(e);
-                e.books.ambiguous = 1;
+                e.ambiguous.insert(name(0), 1);
             }),
             ""
         );

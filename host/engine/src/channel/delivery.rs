@@ -98,8 +98,12 @@ impl ChannelStation {
         store.sending(lease, outgoing.id, Some(outbound.state.clone())).await?;
         match self.egress.send(request).await {
             Ok(response) => {
-                store.step_sent_behind(lease, outgoing.id, Some(outbound.state.clone())).await?;
-                self.sent(outbound.state, response).await.map(Some)
+                let next = self.sent(outbound.state.clone(), response).await;
+                if !matches!(next, Ok(translating::Step::Done(_))) {
+                    // `Done` writes its own end at once; anything else must not be taken for an open send.
+                    store.step_sent_behind(lease, outgoing.id, Some(outbound.state)).await?;
+                }
+                next.map(Some)
             }
             Err(error) if !error.reached() => {
                 store.step_sent_behind(lease, outgoing.id, Some(outbound.state)).await?;

@@ -173,6 +173,10 @@ pub(super) async fn run(demo: &Demo, store: &Store, public: SocketAddr) -> Outco
         }
     }
     say(&format!("\n{rows}\n\n"));
+    if let Some(problem) = repeated(demo) {
+        failed += 1;
+        say(&format!("{} {problem}\n", mark(false)));
+    }
     match failed {
         0 => {
             say(&format!(
@@ -187,6 +191,17 @@ pub(super) async fn run(demo: &Demo, store: &Store, public: SocketAddr) -> Outco
             STOPS.len()
         ))),
     }
+}
+
+/// Answers that the stand-ins received beyond one for each message.
+fn repeated(demo: &Demo) -> Option<String> {
+    let sent = |of: fn(&Via) -> bool| STOPS.iter().filter(|stop| of(&stop.via)).count();
+    let slack = (demo.slack.posts().len(), sent(|via| matches!(via, Via::Slack(_) | Via::SlackGuest(_))));
+    let partner = (demo.partner.replies().len(), sent(|via| matches!(via, Via::Partner)));
+    [("Slack", slack), ("the partner", partner)]
+        .into_iter()
+        .find(|(_, (received, asked))| received > asked)
+        .map(|(who, (received, asked))| format!("{who} received {received} answers to {asked} messages"))
 }
 
 struct Tour<'a> {

@@ -18,6 +18,32 @@ async fn a_known_key_is_the_old_turn_and_unknown_keys_are_added() {
 }
 
 #[tokio::test]
+async fn any_number_of_keys_is_kept_and_the_oldest_turn_wins() {
+    let b = bench().await;
+    let one = b.store.accept(vec![arrival("c", &["a"])]).await.unwrap()[0];
+    let many = b.store.accept(vec![arrival("c", &["b", "c", "d", "e"])]).await.unwrap()[0];
+    assert!(one.fresh && many.fresh);
+    assert_eq!(b.accept("c", "e").await, Accepted { turn: many.turn, fresh: false });
+    let both = b.store.accept(vec![arrival("c", &["d", "x", "a"])]).await.unwrap()[0];
+    assert_eq!(both, Accepted { turn: one.turn, fresh: false });
+    assert_eq!(b.accept("c", "x").await, Accepted { turn: one.turn, fresh: false });
+    assert_eq!(b.store.counts().await.unwrap().waiting, 2);
+}
+
+#[tokio::test]
+async fn what_is_journaled_is_seen_under_every_lease_of_the_turn() {
+    let b = bench().await;
+    b.accept("c", "a").await;
+    let first = b.claim_one().await.lease;
+    assert!(b.store.journal(&first).await.unwrap().is_empty());
+    b.store.record(&first.clone(), entry(0, "v")).await.unwrap();
+    assert_eq!(b.store.journal(&first).await.unwrap().len(), 1);
+    b.store.release(&first).await.unwrap();
+    let second = b.claim_one().await.lease;
+    assert_eq!(b.store.journal(&second).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn one_request_may_tell_of_a_post_twice() {
     let b = bench().await;
     let both = b.store.accept(vec![arrival("c", &["a"]), arrival("c", &["a"])]).await.unwrap();

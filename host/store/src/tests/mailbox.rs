@@ -137,6 +137,50 @@ async fn a_deferred_turn_waits_and_counts() {
 }
 
 #[tokio::test]
+async fn leases_are_renewed_together_and_answered_one_by_one() {
+    let b = bench().await;
+    for name in ["c", "d", "e"] {
+        b.accept(name, name).await;
+    }
+    let mut leases: Vec<_> =
+        b.store.claim("test", 10).await.unwrap().into_iter().map(|one| one.lease).collect();
+    b.store.release(&leases[1]).await.unwrap();
+    let again = b.claim_one().await.lease;
+    b.clock.advance(LEASE / 2);
+    let answers = b.store.renew(&leases).await;
+    assert_eq!(answers.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+    leases[1] = again;
+    b.clock.advance(LEASE / 2);
+    let answers = b.store.renew(&leases).await;
+    assert_eq!(answers.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true], "it has lapsed");
+}
+
+#[tokio::test]
+async fn when_something_is_next_due_is_never_said_too_late() {
+    let b = bench().await;
+    assert_eq!(b.store.next_due().await.unwrap(), None);
+    b.accept("c", "a").await;
+    b.accept("c", "b").await;
+    assert!(b.store.next_due().await.unwrap().unwrap() <= Millis(1_000_000));
+    let held = b.claim_one().await;
+    let out = b.store.answered(&held.lease, answer("1")).await.unwrap();
+    b.store.delivered(&held.lease, out.id, None).await.unwrap();
+    assert!(b.store.next_due().await.unwrap().unwrap() <= Millis(1_000_000), "b is due");
+    let held = b.claim_one().await;
+    let until = Millis(1_005_000);
+    b.store.defer(&held.lease, until, trouble(CountsAs::Wait)).await.unwrap();
+    assert_eq!(b.store.next_due().await.unwrap(), Some(until));
+    assert!(b.store.claim("test", 1).await.unwrap().is_empty());
+    b.clock.advance(Duration::from_secs(5));
+    let held = b.claim_one().await;
+    let out = b.store.answered(&held.lease, answer("2")).await.unwrap();
+    b.store.delivered(&held.lease, out.id, None).await.unwrap();
+    b.clock.advance(LEASE);
+    assert!(b.store.claim("test", 1).await.unwrap().is_empty());
+    assert_eq!(b.store.next_due().await.unwrap(), None, "nothing waits");
+}
+
+#[tokio::test]
 async fn a_release_gives_back_without_counting() {
     let b = bench().await;
     b.accept("c", "a").await;

@@ -5,6 +5,7 @@ mod keeping;
 mod mailbox;
 mod money;
 mod outbox;
+mod plans;
 mod reading;
 mod writer;
 

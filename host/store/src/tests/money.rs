@@ -41,6 +41,16 @@ async fn all_scopes_must_allow_it_or_none_is_touched() {
 }
 
 #[tokio::test]
+async fn an_amount_above_an_untouched_budget_is_refused() {
+    let b = bench().await;
+    let refused = b.store.reserve(reserve(11, vec![scope("new", Some(10))])).await.unwrap_err();
+    assert!(matches!(&refused, Error::OverBudget { used, .. } if used.nanos() == 0));
+    assert_eq!(used(&b.store, "new").await, (0, 0));
+    assert!(b.store.ledger(9).await.unwrap().rows.is_empty());
+    b.store.reserve(reserve(10, vec![scope("new", Some(10))])).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_scope_named_twice_counts_once() {
     let b = bench().await;
     let twice = vec![scope("a", Some(100)), scope("a", Some(10))];

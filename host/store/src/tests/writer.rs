@@ -59,7 +59,9 @@ async fn if_the_commit_fails_everybody_is_told_and_nothing_is_kept() {
         assert_eq!((error.blame(), error.retry()), (Blame::Host, Retry::Later(Duration::ZERO)));
     }
     assert_eq!(b.store.counts().await.unwrap().waiting, 0);
+    assert_eq!(b.store.next_due().await.unwrap(), None);
     assert!(b.accept("c", "a").await.fresh, "the platform repeats, and then it is kept");
+    b.claim_one().await;
 }
 
 #[tokio::test]

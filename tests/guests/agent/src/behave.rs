@@ -43,6 +43,13 @@ pub(crate) fn run(behaviour: &str, said: &str, turn: &Turn, seen: &str) -> Resul
         "unsuitable" => Err(AnsweringError::Unsuitable("as told".to_owned())),
         "unavailable" => Err(AnsweringError::Unavailable("as told".to_owned())),
         "model" => reply(ask(said)?),
+        "fail-late" => {
+            let answer = ask(said);
+            if answer.is_err() {
+                std::thread::sleep(Duration::from_secs(2));
+            }
+            reply(answer?)
+        }
         "double" => reply(format!("{} | {}", ask(said)?, ask(said)?)),
         "relay" => reply(Request::new(said).relay()?.text),
         "stream" => stream(said),

@@ -1,0 +1,109 @@
+//! What keeps the store as quick with a million rows as with ten: how SQLite goes about the statements that
+//! every message needs.
+
+use super::*;
+use crate::{inbox, journal, ledger, mailbox, outbox};
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{AssertSqlSafe, Row};
+
+/// The statements on a message's way.
+const EVERY_MESSAGE: [&str; 13] = [
+    inbox::KEEP,
+    mailbox::CLAIM,
+    mailbox::RENEW,
+    journal::UTTERANCES,
+    journal::WRITE,
+    journal::DECIDE,
+    ledger::RESERVE,
+    ledger::RESERVE_HELD,
+    ledger::CLOSE,
+    outbox::ANSWER,
+    outbox::STEP,
+    outbox::DELIVER,
+    outbox::CLOSE,
+];
+
+/// The tables that grow with the messages.
+const TABLES: [&str; 10] = [
+    "conversations",
+    "turns",
+    "dedupe",
+    "contents",
+    "decisions",
+    "journal",
+    "outbox",
+    "budgets",
+    "reservations",
+    "stream_events",
+];
+
+/// True if a step reads all of a table, or all of a channel or conversation. `SCAN t` is a whole table (or index)
+/// under the name that the statement gives it; a key that is used in part is nearly as much.
+fn reads_much(statement: &str, step: &str) -> bool {
+    let scans = step.strip_prefix("SCAN ").and_then(|rest| rest.split(' ').next()).is_some_and(|name| {
+        TABLES.iter().any(|table| name == *table || statement.contains(&format!("{table} AS {name} ")))
+    });
+    let partly = step.contains("(tenant=?") && !step.contains("key=?)") && !step.contains("window_start=?)");
+    // A table that the statement does not name is looked at for the foreign keys of a new row, which has none.
+    let closed_turns =
+        statement.contains("turns") && step.contains("(conversation=?)") && !step.contains("turns_open");
+    scans || partly || closed_turns
+}
+
+/// What of a statement reads much, by the plan that SQLite makes of it; and the number of its steps.
+async fn check(connection: &mut SqliteConnection, statements: &str) -> (Vec<String>, usize) {
+    let (mut much, mut steps) = (Vec::new(), 0);
+    for statement in statements.split(';') {
+        let plan = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+        for row in sqlx::query(plan).fetch_all(&mut *connection).await.unwrap() {
+            let step: String = row.get("detail");
+            steps += 1;
+            if reads_much(statement, &step) {
+                much.push(format!("{step}, in {statement}"));
+            }
+        }
+    }
+    (much, steps)
+}
+
+/// These once made the store slower with each message: SQLite compared every key of the channel with the given
+/// one, and looked through a conversation's closed turns for its open one.
+#[tokio::test]
+async fn no_statement_of_a_message_reads_more_the_more_is_kept() {
+    let b = bench().await;
+    let file = b.folder.path().join("chela.db");
+    let mut connection = sqlx::ConnectOptions::connect(&crate::connect::writing(&file)).await.unwrap();
+    let mut steps = 0;
+    for statements in EVERY_MESSAGE {
+        let (much, seen) = check(&mut connection, statements).await;
+        assert!(much.is_empty(), "{much:#?}");
+        steps += seen;
+    }
+    assert!(steps > 30, "plans were seen: {steps}");
+    for slow in [
+        "SELECT turns.seq FROM json_each($3) AS given
+         JOIN dedupe ON dedupe.tenant = $1 AND dedupe.channel = $2 AND dedupe.key = unhex(given.value)
+         JOIN turns ON turns.seq = dedupe.turn ORDER BY turns.seq LIMIT 1",
+        "SELECT min(seq) FROM turns INDEXED BY turns_all WHERE conversation = $1 AND state = 'open'",
+        "SELECT 1 FROM turns AS t WHERE t.tries > 0",
+    ] {
+        assert!(!check(&mut connection, slow).await.0.is_empty(), "{slow}");
+    }
+}
+
+/// `LIMIT $n` is compiled anew at each use, because its value may change the plan; `LIMIT $n + 0` is not.
+#[test]
+fn no_limit_is_a_bare_argument() {
+    let mut seen = 0;
+    for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap() {
+        let path = file.unwrap().path();
+        let Some("rs") = path.extension().and_then(|end| end.to_str()) else { continue };
+        let text = std::fs::read_to_string(&path).unwrap();
+        for (place, _) in text.match_indices("LIMIT $") {
+            let limit = &text[place..place + "LIMIT $1 + 0".len()];
+            assert!(limit.ends_with(" + 0"), "{limit} in {}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 5, "limits were seen: {seen}");
+}
