@@ -8,7 +8,7 @@
 use chela_store::{Entry, Lease, Store};
 use chela_types::{Clock, Digest, Millis};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::error::Error;
@@ -21,7 +21,8 @@ pub(crate) struct Journal {
     clock: Arc<dyn Clock>,
     kept: BTreeMap<u32, Entry>,
     next: u32,
-    first_failure: Option<u32>,
+    /// Places that hold a failure which time may heal.
+    failures: BTreeSet<u32>,
     start: Start,
 }
 
@@ -52,6 +53,8 @@ pub(crate) enum Found<T> {
 }
 
 const START: &str = "turn.start";
+/// Stands behind the function's name where an entry holds a failure that time may heal.
+const FAILED: &str = "!";
 
 impl Journal {
     /// Reads what an earlier run of the turn has left, and starts the turn's clock and randomness.
@@ -59,7 +62,9 @@ impl Journal {
         let kept: BTreeMap<u32, Entry> =
             store.journal(&lease).await?.into_iter().map(|entry| (entry.seq, entry)).collect();
         let fresh = Start { now: clock.now(), seed: rand::random() };
-        let mut journal = Self { store, lease, clock, kept, next: 0, first_failure: None, start: fresh };
+        let mut journal =
+            Self { store, lease, clock, kept, next: 0, failures: BTreeSet::new(), start: fresh };
+        journal.forget_failed_run().await?;
         match journal.place::<Start>(START, &()).await? {
             Found::Kept(start, _) => journal.start = start,
             Found::Fresh(place) => {
@@ -69,6 +74,16 @@ impl Journal {
             }
         }
         Ok(journal)
+    }
+
+    /// A run that the host's end cut off left a failure behind: this run asks again from there.
+    async fn forget_failed_run(&mut self) -> Result<(), Error> {
+        let failed = self.kept.values().find(|entry| entry.function.ends_with(FAILED)).map(|entry| entry.seq);
+        if let Some(seq) = failed {
+            self.store.discard_journal_from(&self.lease, seq).await?;
+            self.kept.split_off(&seq);
+        }
+        Ok(())
     }
 
     pub(crate) fn start(&self) -> Start {
@@ -120,9 +135,10 @@ impl Journal {
     pub(crate) fn entry<T: Serialize>(&self, place: &Place, value: &T) -> Result<Entry, Error> {
         let value = serde_json::to_vec(value)
             .map_err(|error| Error::Configuration(format!("journal value cannot be written: {error}")))?;
+        let mark = if self.failures.contains(&place.seq) { FAILED } else { "" };
         Ok(Entry {
             seq: place.seq,
-            function: place.function.to_owned(),
+            function: format!("{}{mark}", place.function),
             arguments: place.arguments,
             value,
             at: self.clock.now(),
@@ -131,13 +147,13 @@ impl Journal {
 
     /// Marks that this place holds a failure that a later try should not see again.
     pub(crate) fn failed(&mut self, place: &Place) {
-        self.first_failure.get_or_insert(place.seq);
+        self.failures.insert(place.seq);
     }
 
     /// Before a later try: forgets what failed, and everything that followed from it.
     pub(crate) async fn forget_failures(&self) -> Result<(), Error> {
-        match self.first_failure {
-            Some(seq) => Ok(self.store.discard_journal_from(&self.lease, seq).await?),
+        match self.failures.first() {
+            Some(seq) => Ok(self.store.discard_journal_from(&self.lease, *seq).await?),
             None => Ok(()),
         }
     }

@@ -137,7 +137,7 @@ pub enum Refusal {
     },
     /// Of another kind than it should be.
     #[error(
-        "expected a {expected}, and it is a {found}; see `kind` in plugin.toml and the key that names the plugin in chela.toml"
+        "expected kind `{expected}`, and it is of kind `{found}`; see `kind` in plugin.toml and the key that names the plugin in chela.toml"
     )]
     Kind {
         /// What the place wants.

@@ -19,6 +19,10 @@ const PROMPTS_MAX: usize = 256;
 /// Bytes of one request's texts together.
 const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 
+/// What a person may read when a budget is used up; the operator's log and the record name the scope.
+const OVER_BUDGET: &str =
+    "I cannot answer this now, because today's budget for it is used up. Please try again later.";
+
 type Said = Result<Completion, ModelError>;
 
 /// A stream while the guest reads it: live, or from the journal.
@@ -301,12 +305,14 @@ impl Lent {
             return Err(error.into());
         }
         tracing::warn!(turn = %self.whom.turn, agent = %self.whom.agent, %error, blame = %error.blame(), "model call failed");
-        if !matches!(error.retry(), Retry::Never) {
+        // A budget's window ends: a turn that waits for it must ask again.
+        let heals = matches!(error.kind, Kind::OverBudget { .. }) || !matches!(error.retry(), Retry::Never);
+        if heals {
             journal.failed(place);
         }
         let text = error.to_string();
         Ok(match error.kind {
-            Kind::OverBudget { .. } => ModelError::OverBudget(text),
+            Kind::OverBudget { .. } => ModelError::OverBudget(OVER_BUDGET.to_owned()),
             Kind::Invalid { .. } | Kind::TooLong { .. } | Kind::UnknownTier(_) => ModelError::Invalid(text),
             Kind::Refused => ModelError::Refused(text),
             _ => ModelError::Unavailable(text),

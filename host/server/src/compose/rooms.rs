@@ -24,9 +24,11 @@ pub(super) fn store(config: &Config) -> chela_store::Config {
     chela_store::Config {
         commit_batch_max: given.commit_batch_max,
         commit_queue_max: given.commit_queue_max,
+        commit_wait: given.commit_wait,
         lease: given.lease,
         readers: given.readers,
         memory_value_bytes_max: given.memory_value_bytes_max,
+        memory_keys_max: given.memory_keys_max,
         ..chela_store::Config::new(&given.folder)
     }
 }
@@ -37,8 +39,10 @@ pub(super) fn egress(config: &Config) -> chela_egress::Config {
         allow_loopback: given.allow_loopback,
         allow_private: given.allow_private,
         connect_timeout: given.connect_timeout,
+        first_byte_timeout: given.first_byte_timeout,
         idle_timeout: given.idle_timeout,
         total_timeout: given.total_timeout,
+        in_flight_max: given.in_flight_max,
         response_bytes_max: given.response_bytes_max,
         idle_per_host_max: given.idle_connections_max,
         ..chela_egress::Config::standard()
@@ -187,12 +191,9 @@ fn delivery(config: &Config) -> DeliveryConfig {
         backoff_min: given.backoff_min,
         backoff_max: given.backoff_max,
         notice: given.notice.clone(),
-        steps_max: STEPS_MAX,
+        steps_max: given.steps_max,
     }
 }
-
-/// Requests that one answer may take: 40,000 characters in chunks of 1,000, and room to spare.
-const STEPS_MAX: usize = 64;
 
 fn agent(given: &Agent, knowledge: Option<(String, Digest)>) -> Result<AgentConfig, Error> {
     let place =

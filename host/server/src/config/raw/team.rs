@@ -124,7 +124,7 @@ pub(in crate::config) struct Agent {
     /// What its model calls may cost in a window of `[budget]`; left out, `budget.agent`.
     #[schemars(extend("format" = "budget"))]
     pub(in crate::config) budget: Option<String>,
-    /// Earlier utterances of the conversation that it gets, if granted.
+    /// Earlier utterances of the conversation that it gets.
     #[serde(default = "history")]
     #[schemars(range(min = 0, max = 200))]
     pub(in crate::config) history: u32,
