@@ -90,6 +90,13 @@ pub fn say(text: &str) -> Rule {
     Rule { say: text.to_owned(), ..Rule::default() }
 }
 
+/// A channel account: its adapter, what it is told, and the host's secrets for it.
+struct Account<'a> {
+    plugin: &'a str,
+    config: Value,
+    secrets: &'a [(&'a str, &'a str)],
+}
+
 fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
@@ -159,7 +166,7 @@ impl Setup {
     pub fn slack(self, name: &str, default_agent: &str) -> Self {
         let config = json!({ "base_url": self.base_url });
         let secrets = [("signing_secret", SLACK_SECRET), ("bot_token", SLACK_TOKEN)];
-        self.known("slack").channel(name, "slack", default_agent, config, &secrets)
+        self.channel(name, default_agent, Account { plugin: "slack", config, secrets: &secrets })
     }
 
     /// A webhook account at the stand-in partner.
@@ -167,7 +174,7 @@ impl Setup {
     pub fn webhook(self, name: &str, default_agent: &str) -> Self {
         let config = json!({ "reply_url": self.reply_url });
         let secrets = [("signing_secret", PARTNER_SECRET)];
-        self.known("webhook").channel(name, "webhook", default_agent, config, &secrets)
+        self.channel(name, default_agent, Account { plugin: "webhook", config, secrets: &secrets })
     }
 
     /// A channel of the guest that lies as `behaviour` says.
@@ -175,31 +182,25 @@ impl Setup {
     pub fn guest_channel(self, name: &str, behaviour: &str, default_agent: &str) -> Self {
         let config = json!({ "behaviour": behaviour, "base_url": self.bare_url });
         let secrets = [("signing_secret", PARTNER_SECRET), ("token", GUEST_TOKEN)];
-        self.known("channel").channel(name, "channel", default_agent, config, &secrets)
+        self.channel(name, default_agent, Account { plugin: "channel", config, secrets: &secrets })
     }
 
-    fn channel(
-        mut self,
-        name: &str,
-        plugin: &str,
-        default_agent: &str,
-        config: Value,
-        secrets: &[(&str, &str)],
-    ) -> Self {
+    fn channel(self, name: &str, default_agent: &str, account: Account<'_>) -> Self {
+        let mut setup = self.known(account.plugin);
         let secret = |(name, value): &(&str, &str)| ((*name).to_owned(), SecretString::from(*value));
         let channel = ChannelConfig {
-            plugin: PluginId::new(plugin).unwrap(),
+            plugin: PluginId::new(account.plugin).unwrap(),
             department: None,
             default_agent: AgentId::new(default_agent).unwrap(),
             routed: true,
             operator: false,
             ambiguous: Ambiguous::AtLeastOnce,
-            secrets: secrets.iter().map(secret).collect(),
-            config: object(config),
+            secrets: account.secrets.iter().map(secret).collect(),
+            config: object(account.config),
             rate_per_minute: 600_000,
         };
-        self.channels.insert(ChannelId::new(name).unwrap(), channel);
-        self
+        setup.channels.insert(ChannelId::new(name).unwrap(), channel);
+        setup
     }
 
     /// Changes a channel that is there.

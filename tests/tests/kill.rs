@@ -5,6 +5,13 @@
 //! turns' phases are counted, so that it is known which moments were hit. Phases that last microseconds are widened
 //! only by what may happen outside: a provider that thinks, platforms that are slow or ask to wait, agents whose
 //! places are taken. `CHELA_KILLS` (50) and `CHELA_SEED` (random, printed) are read from the environment.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests are tests"
+)]
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
