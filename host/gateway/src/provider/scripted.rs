@@ -101,13 +101,20 @@ impl Scripted {
     }
 }
 
+/// Even a timer of zero takes a millisecond; a script that answers at once has none.
+async fn wait(time: Duration) {
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
+    }
+}
+
 impl Backend for Scripted {
     fn start(&self, ask: Ask) -> BoxFuture<'_, Result<Pieces, Trouble>> {
         Box::pin(async move {
             let picked = self.pick(&ask.call).map(|(rule, fail)| (rule.clone(), fail));
             let (rule, fail) = picked.ok_or_else(|| Trouble::bad("the script has no rule"))?;
             ask.sent.mark();
-            tokio::time::sleep(Duration::from_millis(rule.first_ms)).await;
+            wait(Duration::from_millis(rule.first_ms)).await;
             match fail {
                 Some(Fail::Unavailable) => {
                     Err(Trouble::new(Kind::Unavailable { code: "scripted".into() }, false))
@@ -140,7 +147,7 @@ fn speak(ask: &Ask, rule: &Rule, cut: bool) -> Pieces {
     let text = futures::stream::iter(words).then(move |word| {
         let pause = pause.clone();
         async move {
-            tokio::time::sleep(*pause).await;
+            wait(*pause).await;
             Ok(Piece::Text(word))
         }
     });
