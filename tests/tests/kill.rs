@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chela_server::standin::{SenderSettings, provider, slack};
-use chela_store::{Phase, SettledAs, Store, TurnRecord, TurnState};
+use chela_store::{Phase, Store, TurnRecord, TurnState};
 use chela_tests::kill::{Books, Evidence, Load, Name, Verdict, check, configuration};
 use chela_tests::outside::{PRICE, PROVIDER_KEY, ROOMS, SLACK_SECRET, SLACK_TOKEN};
 use chela_tests::process::Process;
@@ -34,8 +34,6 @@ const KILLS: u32 = 50;
 const CONVERSATIONS: (u32, u32) = (32, 16);
 /// Phases of one commit are hit seldom: it goes on until each was, at most so many times the kills that were asked.
 const PATIENCE_IN_KILLS: u32 = 4;
-/// Newest turns whose records are read after a kill: more than can be under way.
-const TURNS_READ: usize = 300;
 /// Phases that must have been hit. `StepSent` is reported and not asked for: it says how the host writes down that a
 /// part was answered, and an answer of one part need not pass it.
 const PHASES: [Phase; 7] = [
@@ -105,7 +103,7 @@ async fn kill_again_and_again(
         }
         process.kill().await;
         let store = Store::open_read_only(&process.data()).await.expect("the store can be read after a kill");
-        for (phase, turns) in phases(&store).await {
+        for (phase, turns) in store.phases().await.expect("phases") {
             let hit = hits.entry(phase).or_default();
             hit.kills += 1;
             hit.turns += turns;
@@ -116,37 +114,6 @@ async fn kill_again_and_again(
     process.ready().await;
     tell(&format!("{done} kills"));
     hits
-}
-
-/// How many turns the crash has caught in each phase.
-///
-/// The store's own count says `Journaled` from the turn's first entry on, which holds its clock and is written
-/// before anything is decided. What comes before the first host call is told here from the records of turns that
-/// were claimed for the first time: those are held, whatever else happened.
-async fn phases(store: &Store) -> BTreeMap<Phase, u64> {
-    let mut phases = store.phases().await.expect("phases");
-    phases.retain(|phase, _| !matches!(phase, Phase::Claimed | Phase::Decided | Phase::Journaled));
-    for turn in store.recent_turns(TURNS_READ).await.expect("turns") {
-        let record = store.turn_record(turn).await.expect("a record").expect("a turn");
-        if let Some(phase) = early(&record) {
-            *phases.entry(phase).or_default() += 1;
-        }
-    }
-    phases
-}
-
-fn early(record: &TurnRecord) -> Option<Phase> {
-    let is_first_claim = record.claimed.is_some() && record.crashes + record.tries + record.waits == 0;
-    let is_open = record.state == TurnState::Open && record.outbox.is_none() && record.last_error.is_none();
-    let is_asking = record.calls.iter().any(|call| call.state == SettledAs::Open);
-    if !is_first_claim || !is_open || is_asking {
-        return None;
-    }
-    Some(match (record.decisions.is_empty(), record.journal.iter().any(|(seq, ..)| *seq > 0)) {
-        (true, _) => Phase::Claimed,
-        (false, false) => Phase::Decided,
-        (false, true) => Phase::Journaled,
-    })
 }
 
 /// Waits until the platforms have everything that was acknowledged. What is missing then is lost, and the checker

@@ -97,14 +97,7 @@ impl ChannelStation {
         let request = self.request(endpoint, &outbound.request, outgoing.id)?;
         store.sending(lease, outgoing.id, Some(outbound.state.clone())).await?;
         match self.egress.send(request).await {
-            Ok(response) => {
-                let next = self.sent(outbound.state.clone(), response).await;
-                if !matches!(next, Ok(translating::Step::Done(_))) {
-                    // `Done` writes its own end at once; anything else must not be taken for an open send.
-                    store.step_sent_behind(lease, outgoing.id, Some(outbound.state)).await?;
-                }
-                next.map(Some)
-            }
+            Ok(response) => self.responded(delivery, outbound.state, response).await.map(Some),
             Err(error) if !error.reached() => {
                 store.step_sent_behind(lease, outgoing.id, Some(outbound.state)).await?;
                 self.later(&error)
@@ -119,6 +112,28 @@ impl ChannelStation {
                         "it is unknown whether it was sent, and the channel sends at most once: {error}"
                     )))),
                 }
+            }
+        }
+    }
+
+    /// What the component makes of a response. A step that writes its own end at once (`Done`, or `Next` with its
+    /// `sending`) leaves the mark that a send is under way, so that a crash in between is counted.
+    async fn responded(
+        &self,
+        delivery: &Delivery<'_>,
+        state: String,
+        response: Response,
+    ) -> Result<translating::Step, Error> {
+        let taken = response.status.is_success();
+        let next = self.sent(state.clone(), response).await;
+        match next {
+            Ok(translating::Step::Done(_) | translating::Step::Next(_)) => next,
+            Err(error) if taken && self.config.ambiguous == Ambiguous::AtMostOnce => {
+                Ok(translating::Step::Permanent(format!("the platform took a part, and then {error}")))
+            }
+            _ => {
+                delivery.store.step_sent_behind(delivery.lease, delivery.outgoing.id, Some(state)).await?;
+                next
             }
         }
     }

@@ -23,7 +23,10 @@ async fn a_record_tells_the_whole_turn() {
     let settlement = Settlement { cost: Money::from_nanos(4), call: None, state: SettledAs::Settled };
     b.store.settle(id, settlement).await.unwrap();
     assert_eq!(b.store.phases().await.unwrap()[&Phase::Decided], 1);
+    // The first entry is the turn's own clock: no host call yet.
     b.store.record(&lease, entry(0, "v")).await.unwrap();
+    assert_eq!(b.store.phases().await.unwrap()[&Phase::Decided], 1);
+    b.store.record(&lease, entry(1, "v")).await.unwrap();
     assert_eq!(b.store.phases().await.unwrap()[&Phase::Journaled], 1);
     let out = b.store.answered(&lease, answer("fine")).await.unwrap();
     assert_eq!(b.store.phases().await.unwrap()[&Phase::Answered], 1);
@@ -40,7 +43,7 @@ async fn a_record_tells_the_whole_turn() {
     );
     assert_eq!(record.decisions, [(Millis(1_000_000), decision())]);
     assert_eq!((record.calls.len(), record.calls[0].cost), (1, Money::from_nanos(4)));
-    assert_eq!(record.journal, [(0, "models.complete".to_owned(), Millis(5))]);
+    assert_eq!(record.journal, [0, 1].map(|seq| (seq, "models.complete".to_owned(), Millis(5))));
     assert_eq!(record.message.unwrap().text, "text of a");
     assert_eq!(record.reply.unwrap().text, "fine");
     assert_eq!(record.outbox.unwrap().status, "delivered");
