@@ -46,7 +46,7 @@ pub enum Command {
 
     /// Read configuration, plugins and grants, and say what is wrong with them
     #[command(
-        after_help = "Exits 0 if `chela up` would start, 1 if not. Nothing is served, nothing is sent."
+        after_help = "Exits 1 if something is wrong. Nothing is served, sent or run: what a plugin says of its configuration in `init` is seen at `chela up`."
     )]
     Check(ConfigPath),
 
