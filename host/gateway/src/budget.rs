@@ -2,10 +2,11 @@
 //!
 //! The worst case is proven: input tokens are bounded by bytes, output tokens by the limit that the provider
 //! is given, and every link of the chain is counted, because each may work and break off. Afterwards the
-//! provider's own count is charged where it can be true, and the bound where it is missing or cannot.
+//! provider's own count is charged where it can be true, and the bound of each link that may have worked where it
+//! is missing or cannot.
 
 use chela_store::Store;
-use chela_types::{ModelCall, Money, Tokens, Usage};
+use chela_types::{ModelCall, Money};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -14,9 +15,6 @@ use std::sync::Arc;
 use crate::ledger::Reservation;
 use crate::plan::{Plans, SharedClock};
 use crate::{Answer, Budgets, Call, Chunk, Completed, Error, Kind, Model, Rate};
-
-/// Tokens that a provider may have produced beyond what arrived, when an answer is abandoned.
-const IN_FLIGHT: u64 = 256;
 
 /// The outermost layer.
 pub(crate) struct Budget {
@@ -49,17 +47,16 @@ impl Model for Budget {
     }
 }
 
-/// Settles a call that failed: nothing if nothing can have been spent, all of it otherwise.
+/// Settles a call that failed: what may have been spent, which is nothing if no provider can have worked for it.
 fn failed(mut error: Error, call: &Call, reservation: &mut Reservation) -> Error {
     count(call, error.kind.class());
     let spent = error.call.as_ref().map_or(Money::ZERO, |record| record.cost);
     if let Some(record) = &mut error.call {
         record.reserved = reservation.amount;
-        record.cost = if spent > Money::ZERO { reservation.amount } else { Money::ZERO };
     }
     let record = error.call.as_deref().cloned();
     if spent > Money::ZERO {
-        reservation.unknown(record);
+        reservation.unknown(spent, record);
     } else {
         reservation.release(record);
     }
@@ -73,13 +70,12 @@ struct Metered {
     call: Arc<Call>,
     begun: ModelCall,
     rate: Rate,
-    bytes: u64,
 }
 
 fn meter(mut answer: Answer, call: Arc<Call>, reservation: Reservation) -> Answer {
     answer.begun.reserved = reservation.amount;
     let (begun, rate) = (answer.begun.clone(), answer.rate);
-    let metered = Metered { chunks: answer.chunks, reservation, call, begun, rate, bytes: 0 };
+    let metered = Metered { chunks: answer.chunks, reservation, call, begun, rate };
     answer.chunks = futures::stream::unfold(metered, |mut metered| async move {
         if !metered.reservation.is_open() {
             return None;
@@ -94,10 +90,7 @@ fn meter(mut answer: Answer, call: Arc<Call>, reservation: Reservation) -> Answe
 impl Metered {
     fn pass(&mut self, chunk: Result<Chunk, Error>) -> Result<Chunk, Error> {
         match chunk {
-            Ok(Chunk::Text(text)) => {
-                self.bytes = self.bytes.saturating_add(text.len() as u64);
-                Ok(Chunk::Text(text))
-            }
+            Ok(Chunk::Text(text)) => Ok(Chunk::Text(text)),
             Ok(Chunk::End(completed)) => Ok(Chunk::End(self.end(completed))),
             Err(error) => Err(failed(error, &self.call, &mut self.reservation)),
         }
@@ -118,16 +111,20 @@ impl Metered {
 }
 
 impl Drop for Metered {
-    /// The caller stopped listening: the whole input and what was produced are charged.
+    /// The caller stopped listening. The provider may go on to its limit, and thinks unseen; so the bound is
+    /// charged, beside what failed before.
     fn drop(&mut self) {
         if !self.reservation.is_open() {
             return;
         }
-        let output = Tokens(self.bytes.saturating_add(IN_FLIGHT)).min(self.rate.output);
-        let usage = Usage { input: self.rate.input, cached: Tokens(0), output };
-        let cost = self.begun.cost.plus(self.rate.price.cost(&usage)).min(self.reservation.amount);
+        let cost = self.begun.cost.plus(self.rate.bound());
+        let record = ModelCall { cost, ..self.begun.clone() };
         count(&self.call, "abandoned");
-        self.reservation.settle(cost, ModelCall { usage, cost, ..self.begun.clone() });
+        if cost > Money::ZERO {
+            self.reservation.unknown(cost, Some(record));
+        } else {
+            self.reservation.settle(cost, record);
+        }
     }
 }
 

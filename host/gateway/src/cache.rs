@@ -1,7 +1,7 @@
 //! The same question to the same agent, answered again without asking.
 //!
 //! Exact: the key is a digest over everything that shapes the answer, tenant and agent first, so that no
-//! answer can cross from one to another. Only whole answers that ended by themselves are kept.
+//! answer can cross from one to another. Only whole answers that ended by themselves and say something are kept.
 
 use chela_types::{CacheVerdict, Digest, Finish, ModelCall};
 use futures::StreamExt;
@@ -68,7 +68,6 @@ fn count(verdict: CacheVerdict) {
         CacheVerdict::Hit => "hit",
         CacheVerdict::Miss => "miss",
         CacheVerdict::Off => "off",
-        CacheVerdict::Journaled => "journaled",
     };
     metrics::counter!("gateway_cache_total", "verdict" => verdict).increment(1);
 }
@@ -130,7 +129,7 @@ fn keep(mut answer: Answer, key: Digest, kept: Kept<Digest, Arc<Entry>>) -> Answ
                 match chunk {
                     Ok(Chunk::End(mut completed)) => {
                         completed.call.cache = CacheVerdict::Miss;
-                        if completed.finish == Finish::Stop {
+                        if completed.finish == Finish::Stop && !completed.text.trim().is_empty() {
                             let entry =
                                 Entry { text: completed.text.clone(), model: completed.call.model.clone() };
                             kept.insert(key, Arc::new(entry)).await;

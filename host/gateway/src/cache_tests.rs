@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 struct Numbered {
     asked: AtomicU32,
     finish: Option<Finish>,
+    blank: bool,
 }
 
 impl Model for Numbered {
     fn complete(&self, call: Arc<Call>) -> BoxFuture<'_, Result<Answer, Error>> {
         let number = self.asked.fetch_add(1, Ordering::SeqCst);
-        let mut answer =
-            replay(&Entry { text: format!("answer {number}"), model: Some("p/m".into()) }, &call);
+        let text = if self.blank { " \n".to_owned() } else { format!("answer {number}") };
+        let mut answer = replay(&Entry { text, model: Some("p/m".into()) }, &call);
         let finish = self.finish;
         answer.chunks = answer
             .chunks
@@ -30,7 +31,7 @@ impl Model for Numbered {
 }
 
 fn cached(finish: Option<Finish>, config: Cache) -> Cached {
-    Cached::new(config, Arc::new(Numbered { asked: AtomicU32::new(0), finish }))
+    Cached::new(config, Arc::new(Numbered { asked: AtomicU32::new(0), finish, blank: false }))
 }
 
 fn on() -> Call {
@@ -107,6 +108,15 @@ async fn half_an_answer_is_not_kept() {
     let cached = cached(Some(Finish::Stop), Cache::standard());
     drop(cached.complete(Arc::new(on())).await.unwrap());
     assert_eq!(ask(&cached, on()).await.unwrap().text, "answer 1");
+}
+
+#[tokio::test]
+async fn a_blank_answer_is_not_kept() {
+    let below = Numbered { asked: AtomicU32::new(0), finish: Some(Finish::Stop), blank: true };
+    let cached = Cached::new(Cache::standard(), Arc::new(below));
+    for _ in 0..2 {
+        assert_eq!(ask(&cached, on()).await.unwrap().call.cache, CacheVerdict::Miss);
+    }
 }
 
 #[tokio::test]

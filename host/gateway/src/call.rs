@@ -144,7 +144,7 @@ pub struct Completed {
     pub call: ModelCall,
 }
 
-/// What one model charges for this call: enough to price an answer that is abandoned half-way.
+/// What one model charges for this call.
 #[derive(Debug, Clone, Copy)]
 pub struct Rate {
     /// Its price.
@@ -165,21 +165,21 @@ impl Rate {
     }
 
     /// The cost by the provider's own count, if it is one that can be true; by the bound otherwise.
-    pub(crate) fn cost(&self, usage: Option<Usage>, said_something: bool) -> Money {
+    pub(crate) fn cost(&self, usage: Option<Usage>) -> Money {
         match usage {
-            Some(usage) if self.is_plausible(&usage, said_something) => self.price.cost(&usage),
+            Some(usage) if self.is_plausible(&usage) => self.price.cost(&usage),
             _ => self.bound(),
         }
     }
 
-    /// Whether a provider's count can be true: not missing, and not above what was sent and allowed.
-    pub(crate) fn is_plausible(&self, usage: &Usage, said_something: bool) -> bool {
-        let counted = usage.input.0 > 0 && (usage.output.0 > 0 || !said_something);
+    /// Whether a provider's count of an answer can be true: not missing, and not above what was sent and allowed.
+    pub(crate) fn is_plausible(&self, usage: &Usage) -> bool {
+        let counted = usage.input.0 > 0 && usage.output.0 > 0;
         counted && usage.input <= self.input && usage.output <= self.output && usage.cached <= usage.input
     }
 }
 
-/// An answer under way. Dropping it ends the call; what was produced until then is settled.
+/// An answer under way. Dropping it ends the call, which is then charged at the model's bound.
 pub struct Answer {
     /// The pieces: text, then one [`Chunk::End`]; or an error, and nothing after it.
     pub chunks: BoxStream<'static, Result<Chunk, Error>>,

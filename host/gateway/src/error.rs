@@ -38,6 +38,8 @@ pub enum Kind {
     Unavailable {
         /// The provider's error code, or what failed.
         code: String,
+        /// What it asks to wait; zero if it does not say.
+        retry_after: Duration,
     },
     /// Too slow to the first token, or silent.
     #[error("model provider was silent for {after:?}")]
@@ -60,7 +62,7 @@ pub enum Kind {
         /// The provider's error code.
         code: String,
     },
-    /// The answer does not follow the wire format.
+    /// The answer does not follow the wire format, or there is nothing in it.
     #[error("model provider's answer was not understood: {what}")]
     BadResponse {
         /// What was wrong.
@@ -134,6 +136,14 @@ impl Kind {
                 | Self::Interrupted
         )
     }
+
+    /// What the provider asks to wait before the same call is made again.
+    pub(crate) const fn retry_after(&self) -> Duration {
+        match self {
+            Self::RateLimited { retry_after } | Self::Unavailable { retry_after, .. } => *retry_after,
+            _ => Duration::ZERO,
+        }
+    }
 }
 
 /// A call without an answer.
@@ -182,12 +192,11 @@ impl Fault for Error {
     /// Never [`Retry::Elsewhere`]: elsewhere has been tried here already.
     fn retry(&self) -> Retry {
         match &self.kind {
-            Kind::RateLimited { retry_after } => Retry::Later(*retry_after),
             // The key or the address can be put right while the turn waits.
             Kind::Auth { .. } | Kind::Denied | Kind::Ledger { again: true, .. } => {
                 Retry::Later(Duration::ZERO)
             }
-            kind if kind.passes() => Retry::Later(Duration::ZERO),
+            kind if kind.passes() => Retry::Later(kind.retry_after()),
             _ => Retry::Never,
         }
     }

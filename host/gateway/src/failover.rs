@@ -1,8 +1,9 @@
 //! Walks a chain until somebody answers.
 //!
 //! Each link is asked at most once. Until the first text is there, any failure whose class allows it moves on
-//! to the next link, and *slow* is a failure too. After the first text has been shown there is no way back:
-//! a second model would say something else, so a break is told as one.
+//! to the next link, and *slow* is a failure too, as is an answer that ends well and says nothing. After the
+//! first text has been shown there is no way back: a second model would say something else, so a break is told
+//! as one.
 
 use chela_types::{Attempt, Blame, Fault, Finish, ModelCall, Money, Usage};
 use futures::StreamExt;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-use crate::plan::{Link, Plan, SharedClock};
+use crate::plan::{Link, Plan};
 use crate::provider::{Ask, Piece, Pieces, Sent, Trouble};
 use crate::{Answer, Call, Chunk, Completed, Error, Kind, Model, Rate};
 
@@ -22,7 +23,6 @@ const TEXT_BYTES_MAX: usize = 1 << 20;
 /// A tier's chain.
 pub(crate) struct Failover {
     pub(crate) plan: Arc<Plan>,
-    pub(crate) clock: SharedClock,
     pub(crate) cooldown_max: Duration,
 }
 
@@ -54,61 +54,87 @@ impl Failover {
                 break;
             }
         }
-        let error = failed.unwrap_or_else(|| Error::new(Kind::Unavailable { code: "chain is empty".into() }));
+        let error = failed.unwrap_or_else(|| Error::new(Kind::Config("chain is empty".into())));
         Err(error.with_call(tally.record(None, Usage::default(), Money::ZERO)))
     }
 
     /// A provider that asked for rest is not asked before it is over.
     fn resting(&self, link: &Link) -> Option<Trouble> {
-        let retry_after = link.rest.remaining(self.clock.now());
+        let retry_after = link.rest.remaining();
         (!retry_after.is_zero()).then(|| Trouble::new(Kind::RateLimited { retry_after }, false))
     }
 
     fn note_rest(&self, link: &Link, kind: &Kind) {
-        if let Kind::RateLimited { retry_after } = kind {
-            link.rest.until(self.clock.now().plus((*retry_after).min(self.cooldown_max)));
-        }
+        link.rest.for_another(kind.retry_after().min(self.cooldown_max));
     }
 }
 
-/// Of two failures the one that tells best what to do: one that passes before one that stays, and of two rate
-/// limits the shorter wait.
+/// Of two failures the one that tells best what to do: one that passes before one that stays, and of two that
+/// pass the shorter wait.
 fn worse(before: Option<Error>, trouble: Trouble) -> Error {
-    let new = Error::new(trouble.kind);
-    let new = match trouble.cause {
-        Some(cause) => new.because(cause),
-        None => new,
-    };
+    let new = told(trouble);
     match before {
         None => new,
         Some(before) => match (&before.kind, &new.kind) {
-            (Kind::RateLimited { retry_after: old }, Kind::RateLimited { retry_after })
-                if old <= retry_after =>
-            {
-                before
-            }
-            (Kind::RateLimited { .. }, kind) if kind.passes() => new,
+            (old, kind) if kind.passes() && kind.retry_after() < old.retry_after() => new,
             (old, kind) if old.passes() && !matches!(kind, Kind::Refused | Kind::Invalid { .. }) => before,
             _ => new,
         },
     }
 }
 
-/// An attempt that has said its first word, or has ended well without any.
+/// A failed attempt as an error.
+fn told(trouble: Trouble) -> Error {
+    let error = Error::new(trouble.kind);
+    match trouble.cause {
+        Some(cause) => error.because(cause),
+        None => error,
+    }
+}
+
+/// An attempt under way.
 struct Opened {
-    text: Option<String>,
+    /// What it has said, from its first word that is not blank on.
+    text: String,
     rest: Pieces,
     usage: Option<Usage>,
     finish: Option<Finish>,
     started: Instant,
     first_token: Instant,
+    /// When it must have come to its end.
     until: Instant,
 }
 
-/// Asks one link and waits for its first text.
+/// Asks one link and waits for its first text. Blank text is none: an answer may begin with it, and one that is
+/// nothing else is a failure.
 async fn first(link: &Link, call: &Arc<Call>, rate: Rate) -> Result<Opened, Trouble> {
-    let started = Instant::now();
-    let (sent, total) = (Sent::default(), link.limits.total);
+    let mut opened = open(link, call, rate).await?;
+    let mut silence = Silence::first(link, opened.started);
+    while let Some(piece) = next(&mut opened, silence).await? {
+        match piece {
+            Piece::Text(text) => {
+                opened.say(&text)?;
+                if !text.trim().is_empty() {
+                    opened.first_token = Instant::now();
+                    return Ok(opened);
+                }
+                silence = Silence::between(link);
+            }
+            Piece::Alive => silence = Silence::between(link),
+            piece => opened.note(&piece),
+        }
+    }
+    Err(match opened.finish {
+        Some(Finish::Filtered) => Trouble::new(Kind::Refused, true),
+        Some(Finish::Length) => Trouble::bad("it came to its limit before its first word"),
+        Some(Finish::Stop) => Trouble::bad("it is empty"),
+        None => Trouble::bad("it ended before it began"),
+    })
+}
+
+/// Asks one link.
+async fn open(link: &Link, call: &Arc<Call>, rate: Rate) -> Result<Opened, Trouble> {
+    let (started, sent, total) = (Instant::now(), Sent::default(), link.limits.total);
     let ask = Ask {
         call: call.clone(),
         model: link.model.clone(),
@@ -116,29 +142,57 @@ async fn first(link: &Link, call: &Arc<Call>, rate: Rate) -> Result<Opened, Trou
         total,
         sent: sent.clone(),
     };
-    let opening = async {
-        let mut rest = link.backend.start(ask).await?;
-        let (mut usage, mut finish) = (None, None);
-        while let Some(piece) = rest.next().await {
-            match piece? {
-                Piece::Text(text) => return Ok((Some(text), rest, usage, finish)),
-                Piece::Usage(counted) => usage = Some(counted),
-                Piece::Finish(reason) => finish = Some(reason),
-            }
+    let Silence { until, after } = Silence::first(link, started);
+    let late = |_| Trouble::new(Kind::TooSlow { after }, sent.is_marked());
+    let rest = timeout_at(until, link.backend.start(ask)).await.map_err(late)??;
+    let until = started + total;
+    Ok(Opened { text: String::new(), rest, usage: None, finish: None, started, first_token: started, until })
+}
+
+/// How long an attempt may be silent.
+#[derive(Clone, Copy)]
+struct Silence {
+    until: Instant,
+    after: Duration,
+}
+
+impl Silence {
+    /// Until the first sign of life.
+    fn first(link: &Link, started: Instant) -> Self {
+        let after = link.limits.first_token.min(link.limits.total);
+        Self { until: started + after, after }
+    }
+
+    /// From now to the next piece.
+    fn between(link: &Link) -> Self {
+        let after = link.limits.idle;
+        Self { until: Instant::now() + after, after }
+    }
+}
+
+/// The next piece, if there is one.
+async fn next(opened: &mut Opened, silence: Silence) -> Result<Option<Piece>, Trouble> {
+    match timeout_at(opened.until.min(silence.until), opened.rest.next()).await {
+        Err(_) => Err(Trouble::new(Kind::TooSlow { after: silence.after }, true)),
+        Ok(None | Some(Ok(Piece::End))) => Ok(None),
+        Ok(Some(piece)) => piece.map(Some),
+    }
+}
+
+impl Opened {
+    fn say(&mut self, text: &str) -> Result<(), Trouble> {
+        self.text.push_str(text);
+        if self.text.len() > TEXT_BYTES_MAX {
+            return Err(Trouble::bad("it is longer than any answer may be"));
         }
-        match finish {
-            Some(Finish::Filtered) => Err(Trouble::new(Kind::Refused, true)),
-            Some(_) => Ok((None, rest, usage, finish)),
-            None => Err(Trouble::bad("it ended before it began")),
-        }
-    };
-    let after = link.limits.first_token.min(total);
-    match timeout_at(started + after, opening).await {
-        Err(_) => Err(Trouble::new(Kind::TooSlow { after }, sent.is_marked())),
-        Ok(Err(trouble)) => Err(trouble),
-        Ok(Ok((text, rest, usage, finish))) => {
-            let until = started + total;
-            Ok(Opened { text, rest, usage, finish, started, first_token: Instant::now(), until })
+        Ok(())
+    }
+
+    fn note(&mut self, piece: &Piece) {
+        match piece {
+            Piece::Usage(usage) => self.usage = Some(*usage),
+            Piece::Finish(finish) => self.finish = Some(*finish),
+            Piece::Text(_) | Piece::Alive | Piece::End => {}
         }
     }
 }
@@ -155,25 +209,17 @@ fn relay(
     mut opened: Opened,
     link: Arc<Link>,
     rate: Rate,
-    mut tally: Tally,
+    tally: Tally,
 ) -> BoxStream<'static, Result<Chunk, Error>> {
     async_stream::stream! {
-        let mut whole = String::new();
-        if let Some(text) = opened.text.take() {
-            whole.push_str(&text);
-            yield Ok(Chunk::Text(text));
-        }
+        yield Ok(Chunk::Text(opened.text.clone()));
         let trouble = loop {
-            match next(&mut opened, link.limits.idle).await {
-                Ok(Some(Piece::Text(text))) => {
-                    whole.push_str(&text);
-                    if whole.len() > TEXT_BYTES_MAX {
-                        break Some(Trouble::bad("it is longer than any answer may be"));
-                    }
-                    yield Ok(Chunk::Text(text));
-                }
-                Ok(Some(Piece::Usage(usage))) => opened.usage = Some(usage),
-                Ok(Some(Piece::Finish(finish))) => opened.finish = Some(finish),
+            match next(&mut opened, Silence::between(&link)).await {
+                Ok(Some(Piece::Text(text))) => match opened.say(&text) {
+                    Ok(()) => yield Ok(Chunk::Text(text)),
+                    Err(trouble) => break Some(trouble),
+                },
+                Ok(Some(piece)) => opened.note(&piece),
                 Ok(None) => break None,
                 Err(trouble) => break Some(trouble),
             }
@@ -181,37 +227,40 @@ fn relay(
         match (trouble, opened.finish) {
             // What was said is whole; how the connection ended after it does not matter.
             (_, Some(finish)) => {
-                if opened.usage.is_none_or(|usage| !rate.is_plausible(&usage, !whole.is_empty())) {
-                    metrics::counter!("gateway_usage_implausible_total", "model" => link.name.clone()).increment(1);
-                }
-                let (cost, usage) = (rate.cost(opened.usage, !whole.is_empty()), opened.usage.unwrap_or_default());
-                tally.answered(&link, &opened);
-                let call = tally.record(Some(&link), usage, cost);
-                yield Ok(Chunk::End(Box::new(Completed { text: whole, finish, call })));
+                yield Ok(Chunk::End(Box::new(completed(opened, finish, (&link, rate), tally))));
             }
             (trouble, None) => {
                 let trouble = trouble.unwrap_or(Trouble::bad("it ended without an end"));
-                tally.failed(&link, rate, &trouble, opened.started);
-                let record = tally.record(None, opened.usage.unwrap_or_default(), Money::ZERO);
-                let error = Error::new(Kind::Interrupted).with_call(record);
-                let cause = Error::new(trouble.kind);
-                yield Err(error.because(match trouble.cause {
-                    Some(egress) => cause.because(egress),
-                    None => cause,
-                }));
+                yield Err(interrupted(&opened, trouble, (&link, rate), tally));
             }
         }
     }
     .boxed()
 }
 
-async fn next(opened: &mut Opened, idle: Duration) -> Result<Option<Piece>, Trouble> {
-    let until = opened.until.min(Instant::now() + idle);
-    match timeout_at(until, opened.rest.next()).await {
-        Err(_) => Err(Trouble::new(Kind::TooSlow { after: idle }, true)),
-        Ok(None) => Ok(None),
-        Ok(Some(piece)) => piece.map(Some),
+fn completed(
+    opened: Opened,
+    finish: Finish,
+    (link, rate): (&Arc<Link>, Rate),
+    mut tally: Tally,
+) -> Completed {
+    if opened.usage.is_none_or(|usage| !rate.is_plausible(&usage)) {
+        metrics::counter!("gateway_usage_implausible_total", "model" => link.name.clone()).increment(1);
     }
+    tally.answered(link, &opened);
+    let call = tally.record(Some(link), opened.usage.unwrap_or_default(), rate.cost(opened.usage));
+    Completed { text: opened.text, finish, call }
+}
+
+fn interrupted(
+    opened: &Opened,
+    trouble: Trouble,
+    (link, rate): (&Arc<Link>, Rate),
+    mut tally: Tally,
+) -> Error {
+    tally.failed(link, rate, &trouble, opened.started);
+    let record = tally.record(None, opened.usage.unwrap_or_default(), Money::ZERO);
+    Error::new(Kind::Interrupted).with_call(record).because(told(trouble))
 }
 
 /// What the attempts of one call amount to.

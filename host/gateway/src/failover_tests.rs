@@ -4,7 +4,7 @@ use super::*;
 use crate::plan::Rest;
 use crate::provider::Backend;
 use crate::{CachePolicy, Prompt, ProviderLimits, Role};
-use chela_types::{AgentId, ManualClock, Millis, Price, Retry, TenantId, TierId, Tokens};
+use chela_types::{AgentId, Price, Rates, Retry, TenantId, TierId, Tokens};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A call with one prompt.
@@ -65,11 +65,11 @@ impl Backend for Fake {
     }
 }
 
-pub(crate) const PRICE: Price = Price {
+pub(crate) const PRICE: Price = Price::flat(Rates {
     input: Money::from_nanos(1_000_000_000),
     cached: Money::ZERO,
     output: Money::from_nanos(2_000_000_000),
-};
+});
 
 pub(crate) fn chain(acts: Vec<Act>) -> (Failover, Vec<Arc<AtomicU32>>) {
     let limits = ProviderLimits {
@@ -87,8 +87,7 @@ pub(crate) fn chain(acts: Vec<Act>) -> (Failover, Vec<Arc<AtomicU32>>) {
         links.push(Arc::new(Link { name, model, price: PRICE, limits, backend, rest }));
     }
     let plan = Arc::new(Plan { links, max_output: Tokens(100) });
-    let clock = Arc::new(ManualClock::at(Millis(1_000_000)));
-    (Failover { plan, clock, cooldown_max: Duration::from_secs(600) }, counts)
+    (Failover { plan, cooldown_max: Duration::from_secs(600) }, counts)
 }
 
 pub(crate) fn usage(input: u64, output: u64) -> Piece {
@@ -100,7 +99,7 @@ pub(crate) fn whole(text: &str) -> Act {
 }
 
 fn down() -> Kind {
-    Kind::Unavailable { code: "x".into() }
+    Kind::Unavailable { code: "x".into(), retry_after: Duration::ZERO }
 }
 
 async fn run(failover: &Failover) -> Result<Completed, Error> {
@@ -187,16 +186,7 @@ async fn a_break_after_text_is_told_and_nobody_else_is_asked() {
 
 #[tokio::test(start_paused = true)]
 async fn silence_in_the_middle_ends_the_answer() {
-    struct Stalls;
-    impl Backend for Stalls {
-        fn start(&self, _: Ask) -> BoxFuture<'_, Result<Pieces, Trouble>> {
-            let text = futures::stream::iter([Ok(Piece::Text("half".into()))]);
-            Box::pin(async move { Ok(text.chain(futures::stream::pending()).boxed()) })
-        }
-    }
-    let (mut failover, _) = chain(vec![whole("never")]);
-    let plan = Arc::get_mut(&mut failover.plan).unwrap();
-    Arc::get_mut(&mut plan.links[0]).unwrap().backend = Arc::new(Stalls);
+    let failover = slow(vec![(0, Piece::Text("half".into()))]);
     assert_eq!(run(&failover).await.unwrap_err().kind, Kind::Interrupted);
 }
 
@@ -233,16 +223,103 @@ async fn a_count_that_cannot_be_true_is_charged_at_the_bound() {
 #[tokio::test(start_paused = true)]
 async fn retry_after_is_a_minimum_and_the_provider_rests() {
     let limited = |seconds| Act::Fail(Kind::RateLimited { retry_after: Duration::from_secs(seconds) }, false);
-    let (mut failover, asked) = chain(vec![limited(30), limited(20)]);
-    let clock = ManualClock::at(Millis(1_000_000));
-    failover.clock = Arc::new(clock.clone());
+    let (failover, asked) = chain(vec![limited(30), limited(20)]);
     let error = run(&failover).await.unwrap_err();
     assert_eq!(error.retry(), Retry::Later(Duration::from_secs(20)));
-    clock.advance(Duration::from_secs(21));
+    tokio::time::advance(Duration::from_secs(21)).await;
     let error = run(&failover).await.unwrap_err();
     // The first still rests (9 s) and was not asked; the second was.
     assert_eq!(error.retry(), Retry::Later(Duration::from_secs(9)));
     assert_eq!((asked[0].load(Ordering::SeqCst), asked[1].load(Ordering::SeqCst)), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_is_down_rests_as_it_asks() {
+    let wait = Duration::from_secs(30);
+    let resting = Act::Fail(Kind::Unavailable { code: "x".into(), retry_after: wait }, false);
+    let (failover, asked) = chain(vec![resting]);
+    assert_eq!(run(&failover).await.unwrap_err().retry(), Retry::Later(wait));
+    assert_eq!(run(&failover).await.unwrap_err().retry(), Retry::Later(wait));
+    assert_eq!(asked[0].load(Ordering::SeqCst), 1);
+    tokio::time::advance(wait).await;
+    run(&failover).await.unwrap_err();
+    assert_eq!(asked[0].load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_says_nothing_is_a_failure() {
+    for said in [vec![], vec![Piece::Text("\n".into()), Piece::Text("  ".into())]] {
+        for finish in [Finish::Stop, Finish::Length] {
+            let mut pieces = said.clone();
+            pieces.extend([usage(10, 3), Piece::Finish(finish)]);
+            let (failover, _) = chain(vec![Act::Say(pieces.clone()), whole("two")]);
+            let completed = run(&failover).await.unwrap();
+            assert_eq!(
+                (completed.text.as_str(), classes(&completed.call)),
+                ("two", vec!["bad_response", "ok"])
+            );
+            let (failover, _) = chain(vec![Act::Say(pieces)]);
+            let error = run(&failover).await.unwrap_err();
+            assert_eq!(error.retry(), Retry::Later(Duration::ZERO));
+            assert!(error.call.unwrap().cost > Money::ZERO, "the provider worked for it");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_may_begin_with_blank_text() {
+    let said = [Piece::Text("\n\n".into()), Piece::Alive, Piece::Text("Hi".into()), usage(10, 3)];
+    let (failover, _) = chain(vec![Act::Say([&said[..], &[Piece::Finish(Finish::Stop)]].concat())]);
+    assert_eq!(run(&failover).await.unwrap().text, "\n\nHi");
+}
+
+/// Says these pieces, each after some seconds, and then nothing more on a connection that stays open.
+struct Slow(Vec<(u64, Piece)>);
+
+impl Backend for Slow {
+    fn start(&self, _: Ask) -> BoxFuture<'_, Result<Pieces, Trouble>> {
+        let pieces = futures::stream::iter(self.0.clone()).then(async |(seconds, piece)| {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            Ok(piece)
+        });
+        Box::pin(async move { Ok(pieces.chain(futures::stream::pending()).boxed()) })
+    }
+}
+
+fn slow(pieces: Vec<(u64, Piece)>) -> Failover {
+    let (mut failover, _) = chain(vec![whole("never")]);
+    let plan = Arc::get_mut(&mut failover.plan).unwrap();
+    Arc::get_mut(&mut plan.links[0]).unwrap().backend = Arc::new(Slow(pieces));
+    failover
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_thinks_aloud_is_not_slow() {
+    let text = || Piece::Text("text".into());
+    let end = || [(0, usage(10, 3)), (0, Piece::Finish(Finish::Stop)), (0, Piece::End)];
+    let said = |first: Vec<(u64, Piece)>| slow(first.into_iter().chain(end()).collect());
+    assert_eq!(
+        run(&said(vec![(4, Piece::Alive), (4, Piece::Alive), (4, text())])).await.unwrap().text,
+        "text"
+    );
+    for silent in
+        [vec![(6, text())], vec![(4, usage(10, 1)), (4, text())], vec![(4, Piece::Alive), (6, text())]]
+    {
+        let error = run(&said(silent.clone())).await.unwrap_err();
+        assert!(matches!(error.kind, Kind::TooSlow { .. }), "{silent:?}: {error}");
+    }
+    let thoughts = vec![(4, Piece::Alive); 20];
+    assert!(matches!(run(&said(thoughts)).await.unwrap_err().kind, Kind::TooSlow { .. }), "all has an end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_ends_where_it_says_so() {
+    let pieces = [Piece::Text("text".into()), usage(10, 3), Piece::Finish(Finish::Stop), Piece::End];
+    let failover = slow(pieces.map(|piece| (0, piece)).to_vec());
+    let before = Instant::now();
+    let completed = run(&failover).await.unwrap();
+    assert_eq!(completed.call.cost, Money::from_nanos(10 * 1000 + 3 * 2000));
+    assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

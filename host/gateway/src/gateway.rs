@@ -37,11 +37,7 @@ impl Gateway {
         let providers = provider::backends(&config, egress, &clock);
         let plans = Arc::new(plans(&config, &providers)?);
         let failover = |plan: &Arc<_>| -> Arc<dyn Model> {
-            Arc::new(Failover {
-                plan: Arc::clone(plan),
-                clock: clock.clone(),
-                cooldown_max: config.cooldown_max,
-            })
+            Arc::new(Failover { plan: Arc::clone(plan), cooldown_max: config.cooldown_max })
         };
         let chains = plans.iter().map(|(tier, plan)| (tier.clone(), failover(plan))).collect();
         let tier: Arc<dyn Model> = Arc::new(Tiers { chains });
@@ -51,7 +47,8 @@ impl Gateway {
         Ok(Self { model, plans })
     }
 
-    /// Answers a call; ready when the first text is there. Dropping the answer ends the call, and settles it.
+    /// Answers a call; ready when the first text is there. Dropping the answer ends the call, which is then
+    /// charged at the model's bound.
     ///
     /// # Errors
     /// [`Error`], with the record of what was tried.

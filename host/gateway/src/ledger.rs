@@ -1,8 +1,8 @@
 //! A reservation as a value: it cannot be forgotten.
 //!
 //! Whatever happens to a call (an answer, an error, a caller that stops listening, a panic), dropping the
-//! value settles it. Settling is queued, not awaited: the store writes in order, so it is on the disk no later
-//! than the answer that was paid for.
+//! value settles it. Settling is not awaited: the store writes settlements first of all, so it is on the disk no
+//! later than the answer that was paid for.
 
 use chela_store::{Reserve, ScopeLimit, SettledAs, Settlement, Store};
 use chela_types::{Fault, Millis, ModelCall, Money, ReservationId, Retry};
@@ -41,9 +41,9 @@ impl Reservation {
         self.close(SettledAs::Settled, cost, Some(call));
     }
 
-    /// Something may have been spent, nobody says how much: charged in full.
-    pub(crate) fn unknown(&mut self, call: Option<ModelCall>) {
-        self.close(SettledAs::Unknown, self.amount, call);
+    /// Nobody says what was spent; it is `cost` at most.
+    pub(crate) fn unknown(&mut self, cost: Money, call: Option<ModelCall>) {
+        self.close(SettledAs::Unknown, cost.min(self.amount), call);
     }
 
     /// Nothing was spent.
@@ -57,15 +57,16 @@ impl Reservation {
 
     fn close(&mut self, state: SettledAs, cost: Money, call: Option<ModelCall>) {
         if let Some(id) = self.id.take() {
-            // If the queue is full, the reservation stays open and is charged at the next start.
+            // If the store is closed, the reservation stays open and is charged in full at the next start.
             let _queued = self.store.settle_behind(id, Settlement { cost, call, state });
         }
     }
 }
 
 impl Drop for Reservation {
+    /// Nobody says what was done: all of it may have been.
     fn drop(&mut self) {
-        self.unknown(None);
+        self.unknown(self.amount, None);
     }
 }
 

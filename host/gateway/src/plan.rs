@@ -3,11 +3,12 @@
 //! Both the budget (what can this cost?) and the failover (whom to ask?) read the same plan, so that they
 //! cannot disagree.
 
-use chela_types::{Clock, Millis, Money, Price, TierId, Tokens};
+use chela_types::{Clock, Money, Price, TierId, Tokens};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::time::Instant;
 
 use crate::config::{Config, Provider, ProviderKind, ProviderLimits, Tier, UnknownPrice};
 use crate::provider::Backend;
@@ -35,19 +36,30 @@ pub(crate) struct Link {
     pub(crate) rest: Arc<Rest>,
 }
 
-/// A provider's rest, as asked by `Retry-After`.
-#[derive(Debug, Default)]
-pub(crate) struct Rest(AtomicI64);
+/// A provider's rest, as asked by `Retry-After`. Not by the wall clock, which may be set back.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    begun: Instant,
+    /// Milliseconds after `begun`.
+    until: AtomicU64,
+}
+
+impl Default for Rest {
+    fn default() -> Self {
+        Self { begun: Instant::now(), until: AtomicU64::new(0) }
+    }
+}
 
 impl Rest {
     /// How long it still lasts.
-    pub(crate) fn remaining(&self, now: Millis) -> Duration {
-        Millis(self.0.load(Ordering::Relaxed)).since(now)
+    pub(crate) fn remaining(&self) -> Duration {
+        Duration::from_millis(self.until.load(Ordering::Relaxed)).saturating_sub(self.begun.elapsed())
     }
 
     /// Begins or extends it.
-    pub(crate) fn until(&self, at: Millis) {
-        self.0.fetch_max(at.0, Ordering::Relaxed);
+    pub(crate) fn for_another(&self, time: Duration) {
+        let until = self.begun.elapsed().saturating_add(time).as_millis();
+        self.until.fetch_max(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }
 

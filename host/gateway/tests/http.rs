@@ -14,7 +14,7 @@ use chela_gateway::{
 };
 use chela_store::Store;
 use chela_types::{
-    AgentId, Fault, Finish, Money, Price, Retry, SystemClock, TenantId, TierId, Tokens, Usage,
+    AgentId, Fault, Finish, Money, Price, Rates, Retry, SystemClock, TenantId, TierId, Tokens, Usage,
 };
 use futures::StreamExt;
 use serde_json::Value;
@@ -26,11 +26,11 @@ use url::Url;
 const OPENAI: &str = include_str!("wire/openai-text.sse");
 const ANTHROPIC: &str = include_str!("wire/anthropic-basic.sse");
 const REFUSAL: &str = include_str!("wire/anthropic-refusal.sse");
-const PRICE: Price = Price {
+const PRICE: Price = Price::flat(Rates {
     input: Money::from_nanos(1_000_000_000),
     cached: Money::ZERO,
     output: Money::from_nanos(2_000_000_000),
-};
+});
 
 type Seen = Arc<Mutex<Vec<(HeaderMap, Value)>>>;
 
@@ -134,6 +134,11 @@ fn call() -> Call {
     }
 }
 
+/// What one model can cost at most for [`call`].
+fn bound() -> Money {
+    PRICE.worst_case(call().input_bound(), Tokens(200))
+}
+
 impl House {
     async fn ask(&self) -> Result<Completed, Error> {
         self.gateway.complete(call()).await?.whole().await
@@ -193,6 +198,7 @@ async fn the_next_provider_takes_over_until_the_first_text() {
         (Box::new(move || sse(overloaded)), "unavailable"),
         (Box::new(move || cut(OPENAI, before_text)), "unavailable"),
         (Box::new(move || sse(&OPENAI[..before_text])), "bad_response"),
+        (Box::new(|| sse("data: {\"choices\":[{\"finish_reason\":\"stop\"}]}\n\n")), "bad_response"),
         (Box::new(|| sse("<html>not a model</html>\n\ndata: <html>\n\n")), "bad_response"),
         (Box::new(never), "too_slow"),
     ];
@@ -226,7 +232,7 @@ async fn after_the_first_text_a_break_is_told() {
     assert_eq!(text, "The capital of the UK is");
     let error = last.as_ref().unwrap_err();
     assert_eq!((&error.kind, error.retry()), (&Kind::Interrupted, Retry::Later(Duration::ZERO)));
-    assert_eq!(error.call.as_ref().unwrap().cost, error.call.as_ref().unwrap().reserved);
+    assert_eq!(error.call.as_ref().unwrap().cost, bound(), "the second was not asked");
     assert!(seen.lock().unwrap().is_empty());
 }
 
@@ -241,6 +247,50 @@ async fn a_rate_limit_says_when_to_come_back_and_is_obeyed() {
         assert!(Duration::from_secs(20) < wait && wait <= Duration::from_secs(30), "{wait:?}");
     }
     assert_eq!(seen.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_provider_that_is_down_says_when_to_come_back_and_is_obeyed() {
+    let down = || (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "30")], "{}").into_response();
+    let (url, seen) = provider(down).await;
+    let house = house(vec![openai(url)]).await;
+    for _ in 0..3 {
+        let Retry::Later(wait) = house.ask().await.unwrap_err().retry() else { panic!("never") };
+        assert!(Duration::from_secs(20) < wait && wait <= Duration::from_secs(30), "{wait:?}");
+    }
+    assert_eq!(seen.lock().unwrap().len(), 1);
+}
+
+/// A server that keeps the connection once held the answer back until the idle time was over.
+#[tokio::test]
+async fn an_answer_ends_at_its_mark_though_the_connection_stays() {
+    for (kind, text) in [(openai as fn(Url) -> ProviderKind, OPENAI), (anthropic, ANTHROPIC)] {
+        let whole =
+            move || futures::stream::iter([text, "\n\n"].map(|part| Ok::<_, std::io::Error>(part.into())));
+        let open = move || Body::from_stream(whole().chain(futures::stream::pending::<Result<Bytes, _>>()));
+        let (url, _) = provider(move || sse(open())).await;
+        let house = house(vec![kind(url)]).await;
+        let completed = tokio::time::timeout(Duration::from_secs(10), house.ask()).await.unwrap().unwrap();
+        assert!(completed.call.cost < bound(), "its count came before the mark");
+    }
+}
+
+#[tokio::test]
+async fn a_count_that_is_none_is_charged_at_the_bound() {
+    let body = OPENAI.replace("\"completion_tokens\":9", "\"completion_tokens\":-1");
+    assert_ne!(body, OPENAI);
+    let (url, _) = provider(move || sse(body.clone())).await;
+    assert_eq!(house(vec![openai(url)]).await.ask().await.unwrap().call.cost, bound());
+}
+
+#[tokio::test]
+async fn a_refusal_by_somebody_who_may_bill_it_is_charged() {
+    for (code, class) in [("content_filter", "refused"), ("context_length_exceeded", "too_long")] {
+        let body = format!(r#"{{"error":{{"code":"{code}","message":"m"}}}}"#);
+        let (url, _) = provider(move || (StatusCode::BAD_REQUEST, body.clone()).into_response()).await;
+        let error = house(vec![openai(url)]).await.ask().await.unwrap_err();
+        assert_eq!((error.kind.class(), error.call.unwrap().cost), (class, bound()));
+    }
 }
 
 #[tokio::test]
@@ -259,7 +309,7 @@ async fn a_provider_that_is_not_there_costs_nothing() {
     drop(listener);
     let house = house(vec![openai(url)]).await;
     let error = house.ask().await.unwrap_err();
-    assert_eq!(error.kind, Kind::Unavailable { code: "connect".into() });
+    assert_eq!(error.kind, Kind::Unavailable { code: "connect".into(), retry_after: Duration::ZERO });
     assert_eq!(error.call.as_ref().unwrap().cost, Money::ZERO);
     assert!(!format!("{error:?}").contains("hunter2"));
     let ledger = house.store.ledger(10).await.unwrap();

@@ -27,7 +27,7 @@ CREATE TABLE turns (
     received_at   INTEGER NOT NULL,
     claimed_at    INTEGER,                   -- first claim
     closed_at     INTEGER,
-    tries         INTEGER NOT NULL DEFAULT 0,
+    tries         INTEGER NOT NULL DEFAULT 0, -- these four until the answer is kept; then those of the outbox
     crashes       INTEGER NOT NULL DEFAULT 0,
     waits         INTEGER NOT NULL DEFAULT 0,
     first_wait_at INTEGER,
@@ -75,18 +75,23 @@ CREATE TABLE journal (
 
 -- One answer for each turn.
 CREATE TABLE outbox (
-    turn        INTEGER PRIMARY KEY REFERENCES turns (seq),
-    id          BLOB    NOT NULL,
-    agent       TEXT    NOT NULL,
-    notice      INTEGER NOT NULL,
-    status      TEXT    NOT NULL DEFAULT 'kept', -- kept, sending, sent, delivered, undelivered
-    step        TEXT,                            -- the adapter's state between requests
-    ambiguous   INTEGER NOT NULL DEFAULT 0,      -- sends of which nobody knows whether they arrived
-    tries       INTEGER NOT NULL DEFAULT 0,
-    kept_at     INTEGER NOT NULL,
-    sending_at  INTEGER,
-    platform_id TEXT
+    turn          INTEGER PRIMARY KEY REFERENCES turns (seq),
+    id            BLOB    NOT NULL,
+    agent         TEXT    NOT NULL,
+    notice        INTEGER NOT NULL,
+    status        TEXT    NOT NULL DEFAULT 'kept', -- kept, sending, sent, delivered, undelivered
+    step          TEXT,                            -- the adapter's state between requests
+    ambiguous     INTEGER NOT NULL DEFAULT 0,      -- sends of which nobody knows whether they arrived
+    requests      INTEGER NOT NULL DEFAULT 0,      -- that were begun
+    tries         INTEGER NOT NULL DEFAULT 0,      -- these four as those of the turn, for its delivery
+    crashes       INTEGER NOT NULL DEFAULT 0,
+    waits         INTEGER NOT NULL DEFAULT 0,
+    first_wait_at INTEGER,
+    kept_at       INTEGER NOT NULL,
+    sending_at    INTEGER,
+    platform_id   TEXT
 ) STRICT;
+CREATE INDEX outbox_ambiguous ON outbox (ambiguous) WHERE ambiguous > 0;
 
 CREATE TABLE budgets (
     tenant       TEXT    NOT NULL,
@@ -146,3 +151,10 @@ CREATE TABLE stream_events (
     event   TEXT    NOT NULL,
     PRIMARY KEY (tenant, session, seq)
 ) STRICT, WITHOUT ROWID;
+
+-- What is written to see whether anything can be.
+CREATE TABLE health (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    at INTEGER NOT NULL
+) STRICT;
+INSERT INTO health VALUES (1, 0);

@@ -16,7 +16,7 @@ use crate::{Error, Result};
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// A database up to this size is checked page by page at each start (some tens of milliseconds); a larger one
-/// only where SQLite itself stumbles, because a start has to be quick.
+/// only where SQLite itself stumbles, at the start or later, because a start has to be quick.
 const QUICK_CHECK_BYTES_MAX: u64 = 64 << 20;
 
 /// How many pages may stand in the write-ahead log before they are copied to the database: 16 MiB.

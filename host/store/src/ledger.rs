@@ -5,6 +5,9 @@
 //! a reservation looks at all its scopes and writes in one step. What is never settled (the process died) is
 //! charged in full at the next start: the ledger is never below the provider's bill.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use chela_types::{Millis, ModelCall, Money, ReservationId, TenantId, TurnId};
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -45,7 +48,7 @@ pub struct ScopeLimit {
 /// How a reservation ends.
 #[derive(Debug, Clone)]
 pub struct Settlement {
-    /// What it cost. Ignored if released; at least the reservation is charged if unknown.
+    /// What it cost, or may have cost at most if that is unknown. Ignored if released.
     pub cost: Money,
     /// The call, for the record.
     pub call: Option<ModelCall>,
@@ -61,7 +64,7 @@ pub enum SettledAs {
     Open,
     /// The provider said what it used.
     Settled,
-    /// Nobody knows; charged in full.
+    /// Nobody knows; charged is what it may have been.
     Unknown,
     /// Nothing was spent.
     Released,
@@ -141,8 +144,10 @@ impl Store {
             |scope: &ScopeLimit| (scope.scope.clone(), scope.window_start.0, scope.limit.map(Money::nanos));
         let scopes = to_json("scopes", &reserve.scopes.iter().map(scope).collect::<Vec<_>>())?;
         let id = ReservationId::new();
-        let mut abandoned = Abandoned { store: self, id: Some(id) };
-        let outcome = self.commit(Reserving { id, reserve, scopes }).await;
+        let gone = Arc::new(AtomicBool::new(false));
+        let answer = self.send(Reserving { id, reserve, scopes, gone: gone.clone() }).await?;
+        let mut abandoned = Abandoned { store: self, id: Some(id), gone };
+        let outcome = answer.await.map_err(|_| Error::Closed)?;
         abandoned.id = None;
         outcome.map(|()| id)
     }
@@ -155,10 +160,11 @@ impl Store {
         self.commit(Settle { id, settlement }).await
     }
 
-    /// The same without waiting, from anywhere, also from a `Drop`. False if the queue was full or closed: the
-    /// reservation stays open then, and is charged in full at the next start.
+    /// The same without waiting, from anywhere, also from a `Drop`. It is on the disk no later than whatever is
+    /// awaited next and succeeds. False if the store is closed: the reservation stays open then, and is charged in
+    /// full at the next start.
     pub fn settle_behind(&self, id: ReservationId, settlement: Settlement) -> bool {
-        let sent = self.try_behind(Settle { id, settlement });
+        let sent = self.settling(Settle { id, settlement });
         if !sent {
             metrics::counter!("settlements_not_queued_total").increment(1);
         }
@@ -228,18 +234,31 @@ pub(crate) fn ledger_row(row: &SqliteRow) -> Result<LedgerRow> {
     })
 }
 
-/// Gives back what was set aside for a caller that is gone: the queue's order puts this after the reservation.
+/// Gives back what was set aside for a caller that is gone. That may overtake the reservation, which is not made
+/// then.
 struct Abandoned<'a> {
     store: &'a Store,
     id: Option<ReservationId>,
+    gone: Arc<AtomicBool>,
 }
 
 impl Drop for Abandoned<'_> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            let nothing = Settlement { cost: Money::ZERO, call: None, state: SettledAs::Released };
-            self.store.settle_behind(id, nothing);
+            self.gone.store(true, Ordering::SeqCst);
+            self.store.settling(GiveBack(id));
         }
+    }
+}
+
+struct GiveBack(ReservationId);
+
+impl Operation for GiveBack {
+    type Output = ();
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
+        let (state, cost, at) = (SettledAs::Released, Money::ZERO, tx.now);
+        close(tx.connection, Closing { id: self.0, state, cost, call: None, at }).await.map(drop)
     }
 }
 
@@ -248,6 +267,8 @@ struct Reserving {
     reserve: Reserve,
     /// `[[scope, window_start, limit], …]`
     scopes: String,
+    /// Its caller is.
+    gone: Arc<AtomicBool>,
 }
 
 /// What `$9` more would be in each of the scopes `$10`, if that is over a limit.
@@ -291,6 +312,9 @@ impl Operation for Reserving {
     type Output = ();
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
+        if self.gone.load(Ordering::SeqCst) {
+            return Err(Error::Invalid("nobody waits for this reservation"));
+        }
         let query = match &self.reserve.lease {
             Some(lease) => tx.under(lease, RESERVE_HELD),
             None => sqlx::query(RESERVE).bind(None::<i64>).bind(None::<i64>).bind(tx.now.0).bind(None::<i64>),
@@ -354,10 +378,11 @@ impl Operation for Settle {
     type Output = ();
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
+        let cost = self.settlement.cost.max(Money::ZERO);
         let (state, cost) = match self.settlement.state {
-            SettledAs::Settled => (SettledAs::Settled, self.settlement.cost.max(Money::ZERO)),
+            SettledAs::Settled => (SettledAs::Settled, cost),
             SettledAs::Released => (SettledAs::Released, Money::ZERO),
-            SettledAs::Open | SettledAs::Unknown => (SettledAs::Unknown, self.settlement.cost),
+            SettledAs::Open | SettledAs::Unknown => (SettledAs::Unknown, cost),
         };
         let call = self.settlement.call.as_ref().map(|call| to_json("model call", call)).transpose()?;
         let closing = Closing { id: self.id, state, cost, call, at: tx.now };
@@ -376,7 +401,6 @@ impl Operation for Settle {
 pub(crate) struct Closing {
     pub(crate) id: ReservationId,
     pub(crate) state: SettledAs,
-    /// At least the reservation is charged if the state is unknown.
     pub(crate) cost: Money,
     pub(crate) call: Option<String>,
     pub(crate) at: Millis,
@@ -384,13 +408,12 @@ pub(crate) struct Closing {
 
 pub(crate) const CLOSE: &str = "
     UPDATE budgets SET reserved = reserved - (SELECT amount FROM reservations WHERE id = $1),
-        settled = settled + (SELECT CASE $2 WHEN 'unknown' THEN max(amount, $3) ELSE $3 END
-            FROM reservations WHERE id = $1)
+        settled = settled + $3
         WHERE (tenant, scope, window_start) IN (
             SELECT r.tenant, given.value ->> 0, given.value ->> 1
             FROM reservations AS r CROSS JOIN json_each(r.scopes) AS given WHERE r.id = $1 AND r.state = 'open');
-    UPDATE reservations SET state = $2, cost = CASE $2 WHEN 'unknown' THEN max(amount, $3) ELSE $3 END,
-        call = $4, settled_at = $5 WHERE id = $1 AND state = 'open' RETURNING amount, cost";
+    UPDATE reservations SET state = $2, cost = $3, call = $4, settled_at = $5
+        WHERE id = $1 AND state = 'open' RETURNING amount, cost";
 
 /// Moves an open reservation's money from reserved to settled. False if there is no open one.
 pub(crate) async fn close(connection: &mut SqliteConnection, closing: Closing) -> Result<bool> {

@@ -7,6 +7,7 @@
 
 mod connect;
 mod error;
+mod health;
 mod inbox;
 mod journal;
 mod knowledge;
@@ -31,7 +32,7 @@ pub use ledger::{Budget, Ledger, LedgerRow, Reserve, ScopeLimit, SettledAs, Sett
 pub use mailbox::{Claimed, Lease, Stage, Turn};
 pub use memory::{MemoryEntry, MemoryOutcome, MemoryScope, MemoryWrite};
 pub use outbox::{Answer, Outgoing};
-pub use record::{Counts, OutboxRecord, Phase, TurnRecord, TurnState};
+pub use record::{Counts, OutboxRecord, Phase, Standing, TurnRecord, TurnState};
 pub use store::{Config, Store};
 pub use stream::StreamEvent;
 pub use trouble::{CountsAs, DeadLetter, Trouble};

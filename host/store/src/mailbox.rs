@@ -7,8 +7,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use chela_types::{AgentId, ConversationId, Decision, Message, Millis, OutboxId, Target, TenantId, TurnId};
+use chela_types::{
+    AgentId, ConversationId, Decision, Fault, Message, Millis, OutboxId, Target, TenantId, TurnId,
+};
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteRow};
 
 use crate::inbox::Kept;
@@ -87,13 +90,13 @@ pub struct Turn {
     pub stage: Stage,
     /// The agent that answered last in this conversation.
     pub sticky: Option<AgentId>,
-    /// Times it failed by a plugin's fault.
+    /// Times it failed by a plugin's fault, in this stage: before its answer was kept, or since.
     pub tries: u32,
-    /// Times the host stopped, or let the lease lapse, in the middle.
+    /// Times the host stopped, or let the lease lapse, in the middle of this stage.
     pub crashes: u32,
-    /// Times it waited for something outside.
+    /// Times it waited for something outside, in this stage.
     pub waits: u32,
-    /// When it first did.
+    /// When it first did, in this stage.
     pub first_wait: Option<Millis>,
 }
 
@@ -111,7 +114,8 @@ pub enum Stage {
 impl Store {
     /// Claims conversations that are due, those that are longest due, at most `limit`; the oldest message is
     /// the first of them. Await it to its end: a claim whose caller is gone holds until its lease lapses.
-    /// Costs nothing if nothing is due.
+    /// Costs nothing if nothing is due. A conversation whose turn cannot be read back is parked for some minutes,
+    /// and harms no other.
     ///
     /// # Errors
     /// Those of the disk.
@@ -235,35 +239,76 @@ impl Operation for Claim {
             .await?;
         let next = rows.pop().ok_or(Error::Unreadable("next"))?;
         tx.agenda.replace(row::time(&next, "next")?);
-        rows.iter().map(|row| claimed(row, until)).collect()
+        let mut all = Vec::with_capacity(rows.len());
+        for row in &rows {
+            match claimed(row, until) {
+                Ok(one) => all.push(one),
+                Err(error) => park(tx, row, &error).await?,
+            }
+        }
+        Ok(all)
     }
+}
+
+/// How long a conversation rests whose turn cannot be read back.
+const PARKED: Duration = Duration::from_mins(5);
+
+/// Puts a conversation off that nobody can work on until somebody has looked at it.
+async fn park(tx: &mut Transaction<'_>, row: &SqliteRow, error: &Error) -> Result<()> {
+    let conversation: i64 = row::get(row, "conversation")?;
+    metrics::counter!("turns_unreadable_total").increment(1);
+    tracing::error!(conversation, %error, "a turn cannot be read back; its conversation is parked");
+    sqlx::query(
+        "UPDATE turns SET last_error = $3, last_blame = $4 WHERE seq = $2;
+         UPDATE conversations SET holder = NULL, claimable_at = $5 WHERE id = $1",
+    )
+    .bind(conversation)
+    .bind(row::get::<i64>(row, "seq")?)
+    .bind(error.to_string())
+    .bind(error.blame().to_string())
+    .bind(tx.now.plus(PARKED).0)
+    .execute(&mut *tx.connection)
+    .await?;
+    Ok(())
+}
+
+/// Turns whose lease lapsed, of those that are claimed now.
+macro_rules! lapsed {
+    () => {
+        "SELECT head FROM (SELECT head, holder FROM conversations WHERE claimable_at <= $1
+            ORDER BY claimable_at, id LIMIT $2 + 0) WHERE holder IS NOT NULL"
+    };
 }
 
 /// A lease that lapsed counts as a crash, and what it was sending is ambiguous. A conversation without an open
 /// turn has nothing to claim. `head` is the turn that a claim got; the rest finds this claim's conversations by
 /// its holder. The last row says when the next one is due.
-pub(crate) const CLAIM: &str = "
-    UPDATE turns SET crashes = crashes + 1 WHERE seq IN (
-        SELECT head FROM (SELECT head, holder FROM conversations WHERE claimable_at <= $1
-            ORDER BY claimable_at, id LIMIT $2 + 0) WHERE holder IS NOT NULL);
+pub(crate) const CLAIM: &str = concat!(
+    "UPDATE outbox SET crashes = crashes + 1 WHERE turn IN (",
+    lapsed!(),
+    "); UPDATE turns SET crashes = crashes + 1 WHERE seq IN (",
+    lapsed!(),
+    ") AND NOT EXISTS (SELECT 1 FROM outbox WHERE turn = seq);
     UPDATE conversations SET token = token + 1, holder = $3, claimable_at = $4,
         head = (SELECT min(seq) FROM turns INDEXED BY turns_open
             WHERE conversation = conversations.id AND state = 'open')
         WHERE id IN (SELECT id FROM conversations WHERE claimable_at <= $1 ORDER BY claimable_at, id LIMIT $2 + 0);
     UPDATE outbox SET status = 'kept', ambiguous = ambiguous + 1 WHERE status = 'sending' AND turn IN (
         SELECT head FROM conversations WHERE claimable_at = $4 AND holder = $3);
-    SELECT c.token, c.sticky, t.seq, t.id, t.conversation, t.tenant, t.tries, t.crashes, t.waits, t.first_wait_at,
-        t.claimed_at IS NULL AS untouched,
+    SELECT c.token, c.sticky, t.seq, t.id, t.conversation, t.tenant, coalesce(o.tries, t.tries) AS tries,
+        coalesce(o.crashes, t.crashes) AS crashes, coalesce(o.waits, t.waits) AS waits,
+        iif(o.turn IS NULL, t.first_wait_at, o.first_wait_at) AS first_wait_at, t.claimed_at IS NULL AS untouched,
         NOT EXISTS (SELECT 1 FROM turns INDEXED BY turns_all WHERE conversation = c.id AND seq < t.seq) AS first,
         (SELECT body FROM contents WHERE turn = t.seq AND part = 0) AS message,
         (SELECT body FROM contents WHERE turn = t.seq AND part = 1) AS reply,
         (SELECT body FROM decisions WHERE turn = t.seq ORDER BY n DESC LIMIT 1) AS decision,
-        o.id AS outgoing, o.agent, o.notice, o.step, o.ambiguous, o.tries AS sends
+        o.id AS outgoing, o.agent, o.notice, o.step, o.ambiguous, o.requests, o.kept_at
     FROM conversations AS c CROSS JOIN turns AS t ON t.seq = c.head LEFT JOIN outbox AS o ON o.turn = t.seq
     WHERE c.claimable_at = $4 AND c.holder = $3 ORDER BY t.seq;
     UPDATE turns SET claimed_at = $1 WHERE claimed_at IS NULL AND seq IN (
         SELECT head FROM conversations WHERE claimable_at = $4 AND holder = $3);
-    SELECT min(claimable_at) AS next FROM conversations WHERE claimable_at IS NOT NULL";
+    SELECT min(claimable_at) AS next FROM conversations WHERE claimable_at IS NOT NULL",
+);
 
 fn claimed(row: &SqliteRow, until: Millis) -> Result<Claimed> {
     let kept: Kept = row::json(row, "message")?.ok_or(Error::Unreadable("message"))?;
@@ -302,8 +347,9 @@ fn stage(row: &SqliteRow) -> Result<Stage> {
             reply: row::json(row, "reply")?.ok_or(Error::Unreadable("reply"))?,
             notice: row::get(row, "notice")?,
             state: row::get(row, "step")?,
-            ambiguous: row::get::<i64>(row, "ambiguous")? > 0,
-            tries: row::count(row, "sends")?,
+            ambiguous: row::count(row, "ambiguous")?,
+            requests: row::count(row, "requests")?,
+            kept: Millis(row::get(row, "kept_at")?),
         }));
     }
     Ok(row::json(row, "decision")?.map_or(Stage::Received, Stage::Decided))

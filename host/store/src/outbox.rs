@@ -1,9 +1,10 @@
 //! The outbox: an answer is kept before a byte of it is sent, and each send says so first.
 //!
 //! One answer for each turn: the first that was kept stands. Between `sending` and what follows it nobody can
-//! know whether the platform has the message; a crash in that window is counted as *ambiguous*.
+//! know whether the platform has the message; whatever leaves that window without an outcome (a crash, a lost
+//! lease, a failure) is counted as *ambiguous*.
 
-use chela_types::{AgentId, OutboxId, Reply};
+use chela_types::{AgentId, Millis, OutboxId, Reply};
 use sqlx::sqlite::SqliteRow;
 
 use crate::mailbox::{Lease, held};
@@ -38,10 +39,12 @@ pub struct Outgoing {
     pub notice: bool,
     /// The adapter's state after the last request that was answered.
     pub state: Option<String>,
-    /// An earlier send may have arrived.
-    pub ambiguous: bool,
+    /// Earlier sends that may have arrived.
+    pub ambiguous: u32,
     /// Requests that were begun.
-    pub tries: u32,
+    pub requests: u32,
+    /// When it was kept.
+    pub kept: Millis,
 }
 
 impl Store {
@@ -91,7 +94,7 @@ impl Store {
         self.commit(operation).await?.ok_or(Error::Unreadable("stream event"))
     }
 
-    /// Closes the turn: its answer will never be delivered.
+    /// Closes the turn: its answer will never be delivered. One that is still marked as being sent is ambiguous.
     ///
     /// # Errors
     /// [`Error::Fenced`], or those of the disk.
@@ -147,8 +150,9 @@ impl Operation for Answered {
             reply: self.answer.reply.clone(),
             notice: self.answer.notice,
             state: None,
-            ambiguous: false,
-            tries: 0,
+            ambiguous: 0,
+            requests: 0,
+            kept: tx.now,
         })
     }
 }
@@ -181,8 +185,9 @@ async fn standing(tx: &mut Transaction<'_>, lease: &Lease) -> Result<Option<Outg
         reply: row::json(&row, "reply")?.ok_or(Error::Unreadable("reply"))?,
         notice: row::get(&row, "notice")?,
         state: row::get(&row, "step")?,
-        ambiguous: row::get::<i64>(&row, "ambiguous")? > 0,
-        tries: row::count(&row, "tries")?,
+        ambiguous: row::count(&row, "ambiguous")?,
+        requests: row::count(&row, "requests")?,
+        kept: Millis(row::get(&row, "kept_at")?),
     }))
 }
 
@@ -210,7 +215,7 @@ impl Operation for Step {
 
 pub(crate) const STEP: &str = concat!(
     "UPDATE outbox SET status = $6, step = $7, sending_at = coalesce(sending_at, $3),
-         tries = tries + ($6 = 'sending')
+         requests = requests + ($6 = 'sending')
      WHERE turn = $4 AND id = $5 AND EXISTS (SELECT 1 FROM conversations WHERE ",
     held!(),
     ")",
@@ -269,7 +274,8 @@ impl Operation for GiveUp {
         let written = sqlx::query(
             "UPDATE turns SET last_error = $3
                  WHERE seq = $1 AND EXISTS (SELECT 1 FROM outbox WHERE turn = $1 AND id = $2);
-             UPDATE outbox SET status = 'undelivered', step = NULL WHERE turn = $1 AND id = $2",
+             UPDATE outbox SET status = 'undelivered', step = NULL, ambiguous = ambiguous + (status = 'sending')
+                 WHERE turn = $1 AND id = $2",
         )
         .bind(self.lease.seq)
         .bind(self.id.as_bytes().as_slice())

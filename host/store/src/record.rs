@@ -53,11 +53,11 @@ pub struct TurnRecord {
     pub journal: Vec<(u32, String, Millis)>,
     /// The answer's way out.
     pub outbox: Option<OutboxRecord>,
-    /// Failures by a plugin's fault.
+    /// Failures by a plugin's fault, before and after its answer was kept.
     pub tries: u32,
-    /// Failures by the host's.
+    /// The same by the host's.
     pub crashes: u32,
-    /// Waits for something outside.
+    /// The same of waits for something outside.
     pub waits: u32,
     /// When it first waited.
     pub first_wait: Option<Millis>,
@@ -83,13 +83,30 @@ pub struct OutboxRecord {
     /// Sends that may or may not have arrived.
     pub ambiguous: u32,
     /// Requests that were begun.
-    pub tries: u32,
+    pub requests: u32,
     /// When the answer was kept.
     pub kept: Millis,
     /// When the first request was begun.
     pub sending: Option<Millis>,
     /// The platform's id of the message.
     pub platform_id: Option<String>,
+}
+
+/// What is being worked on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Open turns that nobody holds, also those behind another of their conversation.
+    pub waiting: u64,
+    /// Conversations that are held.
+    pub leased: u64,
+    /// Open turns with an answer on its way.
+    pub answered: u64,
+    /// Sends that may or may not have arrived, of all turns.
+    pub ambiguous: u64,
+    /// Reservations that are open.
+    pub open_reservations: u64,
+    /// When the oldest open turn came in.
+    pub oldest_waiting: Option<Millis>,
 }
 
 /// How things stand.
@@ -147,8 +164,11 @@ impl Store {
         self.read(async |connection| {
             let row = sqlx::query(
                 "SELECT t.*, (SELECT body FROM contents WHERE turn = t.seq AND part = 0) AS message,
-                     (SELECT body FROM contents WHERE turn = t.seq AND part = 1) AS reply
-                 FROM turns AS t WHERE id = $1",
+                     (SELECT body FROM contents WHERE turn = t.seq AND part = 1) AS reply,
+                     t.tries + coalesce(o.tries, 0) AS all_tries, t.waits + coalesce(o.waits, 0) AS all_waits,
+                     t.crashes + coalesce(o.crashes, 0) AS all_crashes,
+                     coalesce(t.first_wait_at, o.first_wait_at) AS waited_at
+                 FROM turns AS t LEFT JOIN outbox AS o ON o.turn = t.seq WHERE t.id = $1",
             )
             .bind(turn.as_bytes().as_slice())
             .fetch_optional(&mut *connection)
@@ -190,35 +210,35 @@ impl Store {
     /// Those of the disk.
     pub async fn counts(&self) -> Result<Counts> {
         self.read(async |connection| {
+            let Standing { waiting, leased, answered, ambiguous, open_reservations, oldest_waiting } =
+                standing(&mut *connection).await?;
             let row = sqlx::query(
-                "SELECT
-                 (SELECT count(*) FROM turns WHERE state = 'open') AS open,
-                 (SELECT count(*) FROM conversations WHERE claimable_at IS NOT NULL AND holder IS NOT NULL) AS leased,
-                 (SELECT count(*) FROM outbox JOIN turns ON seq = turn WHERE state = 'open') AS answered,
-                 (SELECT count(*) FROM turns WHERE state = 'delivered') AS delivered,
-                 (SELECT count(*) FROM turns WHERE state = 'dead') AS dead,
-                 (SELECT count(*) FROM turns WHERE state = 'undelivered') AS undelivered,
-                 (SELECT coalesce(sum(ambiguous), 0) FROM outbox) AS ambiguous,
-                 (SELECT count(*) FROM reservations WHERE state = 'open') AS reservations,
-                 (SELECT min(received_at) FROM turns WHERE state = 'open') AS oldest",
+                "SELECT coalesce(sum(state = 'delivered'), 0) AS delivered, coalesce(sum(state = 'dead'), 0) AS dead,
+                     coalesce(sum(state = 'undelivered'), 0) AS undelivered FROM turns",
             )
             .fetch_one(connection)
             .await?;
-            let number = |column| row::get::<i64>(&row, column).map(i64::unsigned_abs);
-            let leased = number("leased")?;
             Ok(Counts {
-                waiting: number("open")?.saturating_sub(leased),
+                waiting,
                 leased,
-                answered: number("answered")?,
-                delivered: number("delivered")?,
-                dead: number("dead")?,
-                undelivered: number("undelivered")?,
-                ambiguous: number("ambiguous")?,
-                open_reservations: number("reservations")?,
-                oldest_waiting: row::time(&row, "oldest")?,
+                answered,
+                delivered: number(&row, "delivered")?,
+                dead: number(&row, "dead")?,
+                undelivered: number(&row, "undelivered")?,
+                ambiguous,
+                open_reservations,
+                oldest_waiting,
             })
         })
         .await
+    }
+
+    /// What is being worked on. Reads open turns alone, however many are closed.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub async fn standing(&self) -> Result<Standing> {
+        self.read(async |connection| standing(connection).await).await
     }
 
     /// How many turns are in each phase. In a store that was opened for reading after a crash: where the
@@ -238,6 +258,33 @@ impl Store {
         })
         .await
     }
+}
+
+/// Each count is over an index that holds no closed turn.
+pub(crate) const STANDING: &str = "
+    SELECT
+    (SELECT count(*) FROM turns WHERE state = 'open') AS open,
+    (SELECT count(*) FROM conversations WHERE claimable_at IS NOT NULL AND holder IS NOT NULL) AS leased,
+    (SELECT count(*) FROM turns CROSS JOIN outbox ON turn = seq WHERE state = 'open') AS answered,
+    (SELECT coalesce(sum(ambiguous), 0) FROM outbox WHERE ambiguous > 0) AS ambiguous,
+    (SELECT count(*) FROM reservations WHERE state = 'open') AS reservations,
+    (SELECT min(received_at) FROM turns WHERE state = 'open') AS oldest";
+
+async fn standing(connection: &mut SqliteConnection) -> Result<Standing> {
+    let row = sqlx::query(STANDING).fetch_one(connection).await?;
+    let leased = number(&row, "leased")?;
+    Ok(Standing {
+        waiting: number(&row, "open")?.saturating_sub(leased),
+        leased,
+        answered: number(&row, "answered")?,
+        ambiguous: number(&row, "ambiguous")?,
+        open_reservations: number(&row, "reservations")?,
+        oldest_waiting: row::time(&row, "oldest")?,
+    })
+}
+
+fn number(row: &SqliteRow, column: &'static str) -> Result<u64> {
+    row::get::<i64>(row, column).map(i64::unsigned_abs)
 }
 
 const PHASES: &str = "
@@ -298,10 +345,10 @@ fn bare(row: &SqliteRow) -> Result<TurnRecord> {
         calls: Vec::new(),
         journal: Vec::new(),
         outbox: None,
-        tries: row::count(row, "tries")?,
-        crashes: row::count(row, "crashes")?,
-        waits: row::count(row, "waits")?,
-        first_wait: row::time(row, "first_wait_at")?,
+        tries: row::count(row, "all_tries")?,
+        crashes: row::count(row, "all_crashes")?,
+        waits: row::count(row, "all_waits")?,
+        first_wait: row::time(row, "waited_at")?,
         last_error: error.map(|error| (error, blame)),
         message: row::json::<Kept>(row, "message")?.map(|kept| kept.message),
         reply: row::json(row, "reply")?,
@@ -341,7 +388,7 @@ async fn outbox(connection: &mut SqliteConnection, turn: i64) -> Result<Option<O
             notice: row::get(&row, "notice")?,
             status: row::get(&row, "status")?,
             ambiguous: row::count(&row, "ambiguous")?,
-            tries: row::count(&row, "tries")?,
+            requests: row::count(&row, "requests")?,
             kept: Millis(row::get(&row, "kept_at")?),
             sending: row::time(&row, "sending_at")?,
             platform_id: row::get(&row, "platform_id")?,

@@ -14,9 +14,11 @@ use crate::row;
 pub(crate) async fn after_crash(connection: &mut SqliteConnection, now: Millis) -> Result<()> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let changed = sqlx::query(
-        "UPDATE turns SET crashes = crashes + 1 WHERE seq IN (
-             SELECT (SELECT min(seq) FROM turns WHERE conversation = c.id AND state = 'open')
-             FROM conversations AS c WHERE c.claimable_at IS NOT NULL AND c.holder IS NOT NULL);
+        "UPDATE outbox SET crashes = crashes + 1 WHERE turn IN (
+             SELECT head FROM conversations WHERE claimable_at IS NOT NULL AND holder IS NOT NULL);
+         UPDATE turns SET crashes = crashes + 1 WHERE seq IN (
+             SELECT head FROM conversations WHERE claimable_at IS NOT NULL AND holder IS NOT NULL)
+             AND NOT EXISTS (SELECT 1 FROM outbox WHERE turn = seq);
          UPDATE conversations SET holder = NULL, token = token + 1, claimable_at = $1
              WHERE claimable_at IS NOT NULL AND holder IS NOT NULL;
          UPDATE outbox SET status = 'kept', ambiguous = ambiguous + 1

@@ -10,10 +10,11 @@ use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::connect::{self, Readers};
+use crate::health::Health;
 use crate::mailbox::GiveBackAll;
 use crate::owner::{self, DATABASE, Owner};
 use crate::recover;
-use crate::writer::{Command, Due, Operation, Pending, Writer};
+use crate::writer::{Caller, Command, Due, Job, Operation, Pending, Writer};
 use crate::{Error, Result};
 
 /// How the store is run.
@@ -77,6 +78,8 @@ pub struct Store {
 pub(crate) struct Inner {
     pub(crate) config: Config,
     queue: Option<mpsc::Sender<Command>>,
+    health: Arc<Health>,
+    settlements: mpsc::UnboundedSender<Box<dyn Job>>,
     readers: Readers,
     work: Arc<Notify>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -109,18 +112,24 @@ impl Store {
         let readers = Readers::open(&file, config.readers).await?;
         let (work, due) = (Arc::new(Notify::new()), Arc::new(Due::unknown()));
         let (queue, waiting) = mpsc::channel(config.commit_queue_max.max(1));
+        let health = Arc::new(Health::default());
+        let (settlements, to_settle) = mpsc::unbounded_channel();
         let writer = Writer {
             connection,
             options: connect::writing(&file),
             clock: clock.clone(),
             batch_max: config.commit_batch_max.max(1),
+            left: Vec::new(),
+            left_max: config.commit_queue_max,
             work: work.clone(),
             due: due.clone(),
+            health: health.clone(),
             owner: Arc::new(owner),
         };
-        tokio::spawn(writer.serve(waiting));
+        tokio::spawn(writer.serve(waiting, to_settle));
         let claims = AtomicU64::new(0);
-        let inner = Inner { config, queue: Some(queue), readers, work, clock, due, claims };
+        let inner =
+            Inner { config, queue: Some(queue), health, settlements, readers, work, clock, due, claims };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -138,7 +147,9 @@ impl Store {
         connect::check_schema(readers.get().await?.connection()?, &file).await?;
         let (work, due) = (Arc::new(Notify::new()), Arc::new(Due::unknown()));
         let (clock, claims) = (Arc::new(SystemClock), AtomicU64::new(0));
-        Ok(Self { inner: Arc::new(Inner { config, queue: None, readers, work, clock, due, claims }) })
+        let (health, (settlements, _)) = (Arc::default(), mpsc::unbounded_channel());
+        let inner = Inner { config, queue: None, health, settlements, readers, work, clock, due, claims };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Commits everything that was sent, gives all conversations back and lets go of the folder.
@@ -167,30 +178,49 @@ impl Store {
 
     /// Sends an operation and waits until it is on the disk.
     pub(crate) async fn commit<O: Operation>(&self, operation: O) -> Result<O::Output> {
-        let (caller, answer) = oneshot::channel();
-        self.enqueue(Pending { operation, outcome: None, caller: Some(caller) }).await?;
+        let answer = self.send(operation).await?;
         answer.await.map_err(|_| Error::Closed)?
     }
 
-    /// Sends an operation; it is durable no later than the next one that is awaited.
+    /// Sends an operation; its outcome comes once it is on the disk.
+    pub(crate) async fn send<O: Operation>(
+        &self,
+        operation: O,
+    ) -> Result<oneshot::Receiver<Result<O::Output>>> {
+        let (caller, answer) = oneshot::channel();
+        self.enqueue(Pending::new(operation, Caller::Waits(caller))).await?;
+        Ok(answer)
+    }
+
+    /// Sends an operation; it is durable no later than the next one that is awaited and succeeds.
     pub(crate) async fn behind<O: Operation>(&self, operation: O) -> Result<()> {
-        self.enqueue(Pending { operation, outcome: None, caller: None }).await
+        self.enqueue(Pending::new(operation, Caller::Nobody)).await
     }
 
-    /// The same without waiting for a place in the queue. False if there is none.
-    pub(crate) fn try_behind<O: Operation>(&self, operation: O) -> bool {
-        let job = Box::new(Pending { operation, outcome: None, caller: None });
-        self.inner.queue.as_ref().is_some_and(|queue| queue.try_send(Command::Run(job)).is_ok())
+    /// The same for the end of a reservation, from anywhere and without waiting for a place: it overtakes what
+    /// stands in the queue. False if the store is closed.
+    pub(crate) fn settling<O: Operation>(&self, operation: O) -> bool {
+        self.inner.settlements.send(Pending::new(operation, Caller::Settles)).is_ok()
     }
 
-    async fn enqueue<O: Operation>(&self, pending: Pending<O>) -> Result<()> {
+    /// What the writer says of itself.
+    pub(crate) fn health(&self) -> Result<&Health> {
+        self.inner.queue.as_ref().map(|_| &*self.inner.health).ok_or(Error::ReadOnly)
+    }
+
+    async fn enqueue(&self, job: Box<dyn Job>) -> Result<()> {
         let queue = self.inner.queue.as_ref().ok_or(Error::ReadOnly)?;
-        let command = Command::Run(Box::new(pending));
+        let command = Command::Run(job);
         let wait = self.inner.config.commit_wait;
         queue.send_timeout(command, wait).await.map_err(|error| match error {
             mpsc::error::SendTimeoutError::Timeout(_) => Error::Busy(wait),
             mpsc::error::SendTimeoutError::Closed(_) => Error::Closed,
         })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn free_places(&self) -> usize {
+        self.inner.queue.as_ref().map_or(0, mpsc::Sender::capacity)
     }
 
     /// Reads on a connection of its own.

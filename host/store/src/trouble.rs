@@ -1,6 +1,7 @@
 //! When a turn does not get on: it is tried again later, or it becomes a dead letter, with or without a word to
 //! the person. A plugin's faults count as tries, outages as waits; the host's crashes are counted by
-//! `recover.rs` and by the claim of a lapsed lease.
+//! `recover.rs` and by the claim of a lapsed lease. Each is counted for the stage that the turn is in: an answer that
+//! is kept has counters of its own.
 
 use std::time::Duration;
 
@@ -21,8 +22,6 @@ pub struct Trouble {
     pub error: String,
     /// Which counter it raises.
     pub counts_as: CountsAs,
-    /// Bytes of the answer may have reached the platform, and no response came.
-    pub ambiguous: bool,
 }
 
 /// Which counter a trouble raises.
@@ -37,7 +36,8 @@ pub enum CountsAs {
 }
 
 impl Store {
-    /// Frees the conversation; its head turn is due again at `until`.
+    /// Frees the conversation; its head turn is due again at `until`. An answer that is still marked as being sent
+    /// is ambiguous from now on.
     ///
     /// # Errors
     /// [`crate::Error::Fenced`], or those of the disk.
@@ -90,10 +90,12 @@ impl Operation for Defer {
         // Never in the past of the queue's order: a turn that is put off waits at least a millisecond.
         let until = self.until.max(tx.now.plus(Duration::from_millis(1)));
         sqlx::query(
-            "UPDATE turns SET tries = tries + $3, waits = waits + $4, last_error = $5, last_blame = $6,
-                 first_wait_at = CASE WHEN $4 THEN coalesce(first_wait_at, $7) ELSE first_wait_at END
-                 WHERE seq = $2;
-             UPDATE outbox SET status = 'kept', ambiguous = ambiguous + $9 WHERE turn = $2 AND status = 'sending';
+            "UPDATE outbox SET status = 'kept', ambiguous = ambiguous + 1 WHERE turn = $2 AND status = 'sending';
+             UPDATE outbox SET tries = tries + $3, waits = waits + $4,
+                 first_wait_at = iif($4, coalesce(first_wait_at, $7), first_wait_at) WHERE turn = $2;
+             UPDATE turns SET tries = tries + $3, waits = waits + $4,
+                 first_wait_at = iif($4, coalesce(first_wait_at, $7), first_wait_at) WHERE seq = $2 AND changes() = 0;
+             UPDATE turns SET last_error = $5, last_blame = $6 WHERE seq = $2;
              UPDATE conversations SET holder = NULL, claimable_at = $8 WHERE id = $1",
         )
         .bind(self.lease.conversation.0)
@@ -104,7 +106,6 @@ impl Operation for Defer {
         .bind(self.trouble.blame.to_string())
         .bind(tx.now.0)
         .bind(until.0)
-        .bind(self.trouble.ambiguous)
         .execute(&mut *tx.connection)
         .await?;
         tx.agenda.add(until);
@@ -123,7 +124,9 @@ impl Operation for Dead {
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
         tx.fence(&self.lease).await?;
         sqlx::query(
-            "UPDATE turns SET dying = $2, last_error = $2, last_blame = $3, outcome = 'dead' WHERE seq = $1",
+            "UPDATE turns SET dying = $2, last_error = $2, last_blame = $3, outcome = 'dead' WHERE seq = $1;
+             UPDATE outbox SET status = 'undelivered', step = NULL, ambiguous = ambiguous + (status = 'sending')
+                 WHERE turn = $1",
         )
         .bind(self.lease.seq)
         .bind(&self.dying.0)

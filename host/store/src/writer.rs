@@ -9,9 +9,11 @@
 //! key, or the writer gets slower with all that it keeps; `tests/plans.rs` sees to both.
 //!
 //! Operations run in the order in which they were sent, so one that nobody awaits is durable no later than the
-//! next one that somebody does. If a statement of the batch fails, the batch is rolled back and each operation
-//! is run alone, so that one bad operation harms nobody; that is why operations can be run again. If the commit
-//! itself fails, everybody is told so.
+//! next one that somebody does. Settlements have a lane of their own, which goes first in each batch; it needs no
+//! limit, because there are never more of them than open reservations. If a statement of the batch fails, the
+//! batch is rolled back and each operation is run alone, so that one bad operation harms nobody; that is why
+//! operations can be run again. If the commit itself fails, everybody who waits is told so, and what nobody waits
+//! for goes first in the next batch.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -24,6 +26,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::health::Health;
 use crate::owner::Owner;
 use crate::{Error, Result};
 
@@ -102,15 +105,32 @@ type Running<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
 pub(crate) trait Job: Send {
     /// False if the batch can't be committed with it.
     fn run<'a>(&'a mut self, tx: &'a mut Transaction<'_>) -> Running<'a>;
-    /// Answers whoever waits.
-    fn finish(self: Box<Self>, committed: &Result<()>);
+    /// Answers whoever waits. If nobody does and the commit failed, it comes back to be run again: while there is
+    /// room, and a settlement always.
+    fn finish(self: Box<Self>, committed: &Result<()>, room: bool) -> Option<Box<dyn Job>>;
 }
 
-/// An operation, its outcome and its caller; no caller if it is written behind.
+/// An operation, its outcome and its caller.
 pub(crate) struct Pending<O: Operation> {
-    pub(crate) operation: O,
-    pub(crate) outcome: Option<Result<O::Output>>,
-    pub(crate) caller: Option<oneshot::Sender<Result<O::Output>>>,
+    operation: O,
+    outcome: Option<Result<O::Output>>,
+    caller: Caller<O::Output>,
+}
+
+/// Who waits for an operation.
+pub(crate) enum Caller<T> {
+    /// This one.
+    Waits(oneshot::Sender<Result<T>>),
+    /// Nobody: it is written behind.
+    Nobody,
+    /// Nobody, and money is counted wrong until it is done.
+    Settles,
+}
+
+impl<O: Operation> Pending<O> {
+    pub(crate) fn new(operation: O, caller: Caller<O::Output>) -> Box<Self> {
+        Box::new(Self { operation, outcome: None, caller })
+    }
 }
 
 impl<O: Operation> Job for Pending<O> {
@@ -123,7 +143,12 @@ impl<O: Operation> Job for Pending<O> {
         })
     }
 
-    fn finish(self: Box<Self>, committed: &Result<()>) {
+    fn finish(self: Box<Self>, committed: &Result<()>, room: bool) -> Option<Box<dyn Job>> {
+        match self.caller {
+            Caller::Settles if committed.is_err() => return Some(self),
+            Caller::Nobody if committed.is_err() && room => return Some(self),
+            _ => {}
+        }
         let outcome = match committed {
             Ok(()) => self.outcome.unwrap_or(Err(Error::Closed)),
             Err(error) => Err(error.clone()),
@@ -133,14 +158,15 @@ impl<O: Operation> Job for Pending<O> {
         }
         match self.caller {
             // A caller that is gone has its answer in the store.
-            Some(caller) => drop(caller.send(outcome)),
-            None => {
+            Caller::Waits(caller) => drop(caller.send(outcome)),
+            Caller::Nobody | Caller::Settles => {
                 if let Err(error) = outcome {
                     metrics::counter!("store_behind_failures_total").increment(1);
                     tracing::warn!(%error, "a write that nobody waits for was refused");
                 }
             }
         }
+        None
     }
 }
 
@@ -150,20 +176,35 @@ pub(crate) struct Writer {
     pub(crate) options: SqliteConnectOptions,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) batch_max: usize,
+    /// Of failed commits, what nobody waits for.
+    pub(crate) left: Vec<Box<dyn Job>>,
+    pub(crate) left_max: usize,
     pub(crate) work: Arc<Notify>,
     pub(crate) due: Arc<Due>,
+    pub(crate) health: Arc<Health>,
     /// Held until the last write is done.
     pub(crate) owner: Arc<Owner>,
 }
 
 impl Writer {
-    /// Serves the queue until it is closed.
-    pub(crate) async fn serve(mut self, mut queue: mpsc::Receiver<Command>) {
+    /// Serves the queue, and the lane of settlements, until the queue is closed.
+    pub(crate) async fn serve(
+        mut self,
+        mut queue: mpsc::Receiver<Command>,
+        mut settlements: mpsc::UnboundedReceiver<Box<dyn Job>>,
+    ) {
         let mut closing = Vec::new();
-        while let Some(first) = queue.recv().await {
+        loop {
+            let (mut first, mut next) = (Vec::new(), None);
+            tokio::select! {
+                command = queue.recv() => match command {
+                    Some(command) => next = Some(command),
+                    None => break,
+                },
+                Some(job) = settlements.recv() => first.push(job),
+            }
             let mut batch = Vec::new();
-            let mut next = Some(first);
-            while let Some(command) = next {
+            while let Some(command) = next.take().or_else(|| queue.try_recv().ok()) {
                 match command {
                     Command::Run(job) => batch.push(job),
                     Command::Close(done) => {
@@ -171,10 +212,15 @@ impl Writer {
                         closing.push(done);
                     }
                 }
-                next = if batch.len() < self.batch_max { queue.try_recv().ok() } else { None };
+                if batch.len() >= self.batch_max {
+                    break;
+                }
             }
-            self.commit(batch).await;
+            first.extend(sent(&mut settlements));
+            self.commit(first.into_iter().chain(batch)).await;
         }
+        settlements.close();
+        self.commit(sent(&mut settlements)).await;
         if let Err(cause) = self.connection.close().await {
             tracing::warn!(%cause, "the database did not close well");
         }
@@ -184,30 +230,41 @@ impl Writer {
         }
     }
 
-    async fn commit(&mut self, mut batch: Vec<Box<dyn Job>>) {
+    /// Commits what failed commits left, and these.
+    async fn commit(&mut self, jobs: impl Iterator<Item = Box<dyn Job>>) {
+        let mut batch = std::mem::take(&mut self.left);
+        batch.extend(jobs);
         if batch.is_empty() {
             return;
         }
         let begun = Instant::now();
         metrics::histogram!("store_batch_operations").record(batch.len() as f64);
         match self.transact(&mut batch).await {
-            Some(committed) => answer(batch, &committed),
+            Some(committed) => self.answer(batch, &committed),
             None => {
                 metrics::counter!("store_batches_split_total").increment(1);
                 for job in batch {
                     let mut alone = vec![job];
                     // Alone, a failed operation was rolled back and its own error is the answer.
                     let committed = self.transact(&mut alone).await.unwrap_or(Ok(()));
-                    answer(alone, &committed);
+                    self.answer(alone, &committed);
                 }
             }
         }
         metrics::histogram!("store_commit_seconds").record(begun.elapsed().as_secs_f64());
     }
 
+    fn answer(&mut self, batch: Vec<Box<dyn Job>>, committed: &Result<()>) {
+        for job in batch {
+            let room = self.left.len() < self.left_max;
+            self.left.extend(job.finish(committed, room));
+        }
+    }
+
     /// Runs all in one transaction. `None`: an operation failed and all of it was rolled back.
     async fn transact(&mut self, batch: &mut [Box<dyn Job>]) -> Option<Result<()>> {
         if let Err(cause) = execute(&mut self.connection, "BEGIN IMMEDIATE").await {
+            self.health.doubt();
             self.roll_back().await;
             return Some(Err(Error::Commit(Arc::new(cause))));
         }
@@ -215,6 +272,8 @@ impl Writer {
         let mut tx = Transaction { connection: &mut self.connection, now: self.clock.now(), agenda };
         for job in batch.iter_mut() {
             if !job.run(&mut tx).await {
+                // A bad statement or a bad disk: a try tells them apart.
+                self.health.doubt();
                 self.roll_back().await;
                 return None;
             }
@@ -232,6 +291,7 @@ impl Writer {
                 metrics::counter!("store_commit_failures_total").increment(1);
                 // Whether the disk has it after all, only the next look can say.
                 self.due.set(Due::UNKNOWN);
+                self.health.doubt();
                 tracing::error!(%cause, "a commit failed");
                 self.roll_back().await;
                 Some(Err(Error::Commit(Arc::new(cause))))
@@ -250,10 +310,9 @@ impl Writer {
     }
 }
 
-fn answer(batch: Vec<Box<dyn Job>>, committed: &Result<()>) {
-    for job in batch {
-        job.finish(committed);
-    }
+/// What has been sent by now.
+fn sent(settlements: &mut mpsc::UnboundedReceiver<Box<dyn Job>>) -> impl Iterator<Item = Box<dyn Job>> {
+    std::iter::from_fn(|| settlements.try_recv().ok())
 }
 
 async fn execute(connection: &mut SqliteConnection, sql: &'static str) -> Result<(), sqlx::Error> {

@@ -1,4 +1,5 @@
-//! The decision record: why a turn went the way it went. Never holds what people said.
+//! The decision record: why a turn went the way it went. Holds nothing that people said, unless a router says it
+//! in its reason.
 
 use serde::{Deserialize, Serialize};
 
@@ -55,8 +56,6 @@ pub enum CacheVerdict {
     Miss,
     /// It was not asked: switched off, or the agent is confidential.
     Off,
-    /// The call was journaled before a restart and was not made again.
-    Journaled,
 }
 
 /// One try at one provider.

@@ -70,9 +70,9 @@ impl fmt::Display for Money {
     }
 }
 
-/// What a model costs: nano-dollars for a million tokens of each class.
+/// Nano-dollars for a million tokens of each class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Price {
+pub struct Rates {
     /// Input tokens that were not read from the provider's cache.
     pub input: Money,
     /// Input tokens that were.
@@ -81,20 +81,51 @@ pub struct Price {
     pub output: Money,
 }
 
-impl Price {
-    /// A model that costs nothing (one's own machine, the scripted provider).
-    pub const FREE: Self = Self { input: Money::ZERO, cached: Money::ZERO, output: Money::ZERO };
-
-    /// The cost of `usage`, rounded up to the next nano-dollar for each class.
-    pub fn cost(&self, usage: &Usage) -> Money {
+impl Rates {
+    fn cost(&self, usage: &Usage) -> Money {
         let fresh = Tokens(usage.input.0.saturating_sub(usage.cached.0));
         class(self.input, fresh).plus(class(self.cached, usage.cached)).plus(class(self.output, usage.output))
     }
 
-    /// The most that a call can cost: every input token fresh, every allowed output token used.
-    pub fn worst_case(&self, input: Tokens, output: Tokens) -> Money {
+    fn worst_case(&self, input: Tokens, output: Tokens) -> Money {
         let dearest = Money(self.input.0.max(self.cached.0));
         class(dearest, input).plus(class(self.output, output))
+    }
+}
+
+/// What a model costs. Some vendors have a second card for long prompts; it holds for every token of such a call,
+/// the output's too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Price {
+    /// The usual card.
+    pub rates: Rates,
+    /// The card of calls with more input tokens than this, cached ones counted.
+    pub long: Option<(Tokens, Rates)>,
+}
+
+impl Price {
+    /// A model that costs nothing (one's own machine, the scripted provider).
+    pub const FREE: Self = Self::flat(Rates { input: Money::ZERO, cached: Money::ZERO, output: Money::ZERO });
+
+    /// One card, however long the prompt is.
+    pub const fn flat(rates: Rates) -> Self {
+        Self { rates, long: None }
+    }
+
+    /// The cost of `usage`, rounded up to the next nano-dollar for each class.
+    pub fn cost(&self, usage: &Usage) -> Money {
+        self.long_card(usage.input).unwrap_or(self.rates).cost(usage)
+    }
+
+    /// The most that a call can cost: every input token fresh, every allowed output token used, on the dearest
+    /// card that so much input can come to.
+    pub fn worst_case(&self, input: Tokens, output: Tokens) -> Money {
+        let long = self.long_card(input).map_or(Money::ZERO, |rates| rates.worst_case(input, output));
+        self.rates.worst_case(input, output).max(long)
+    }
+
+    fn long_card(&self, input: Tokens) -> Option<Rates> {
+        self.long.filter(|(above, _)| input > *above).map(|(_, rates)| rates)
     }
 }
 
@@ -127,14 +158,32 @@ mod tests {
 
     #[test]
     fn a_cached_token_is_counted_once_and_cost_is_rounded_up() {
-        let price = Price {
+        let price = Price::flat(Rates {
             input: Money::from_nanos(150_000_000),
             cached: Money::from_nanos(75_000_000),
             output: Money::from_nanos(600_000_000),
-        };
+        });
         let usage = Usage { input: Tokens(100), cached: Tokens(40), output: Tokens(10) };
         assert_eq!(price.cost(&usage), Money(60 * 150 + 40 * 75 + 10 * 600));
-        let one = Price { input: Money(1), ..Price::FREE };
+        let one = Price::flat(Rates { input: Money(1), ..Price::FREE.rates });
         assert_eq!(one.cost(&Usage { input: Tokens(1), ..Usage::default() }), Money(1));
+    }
+
+    #[test]
+    fn a_long_prompt_has_a_card_of_its_own() {
+        let per_token = |nanos: i64| Money(nanos * 1_000_000);
+        let card = |scale| Rates {
+            input: per_token(10 * scale),
+            cached: per_token(scale),
+            output: per_token(50 * scale),
+        };
+        let price = Price { rates: card(1), long: Some((Tokens(100), card(5))) };
+        let usage = |input, cached| Usage { input: Tokens(input), cached: Tokens(cached), output: Tokens(2) };
+        assert_eq!(price.cost(&usage(100, 40)), Money(60 * 10 + 40 + 2 * 50));
+        assert_eq!(price.cost(&usage(101, 40)), Money(5 * (61 * 10 + 40 + 2 * 50)), "the output too");
+        assert_eq!(price.worst_case(Tokens(100), Tokens(2)), Money(100 * 10 + 2 * 50));
+        assert_eq!(price.worst_case(Tokens(101), Tokens(2)), Money(5 * (101 * 10 + 2 * 50)));
+        let odd = Price { rates: card(5), long: Some((Tokens(100), card(1))) };
+        assert_eq!(odd.worst_case(Tokens(101), Tokens(2)), Money(5 * (101 * 10 + 2 * 50)), "it may be less");
     }
 }

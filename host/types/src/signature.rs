@@ -31,6 +31,20 @@ pub enum SecretEncoding {
     Whsec,
 }
 
+impl SecretEncoding {
+    /// Whether `secret` is written so.
+    pub fn can_read(self, secret: &str) -> bool {
+        self.read(secret).is_some()
+    }
+
+    fn read(self, secret: &str) -> Option<Vec<u8>> {
+        match self {
+            Self::Text => Some(secret.as_bytes().to_vec()),
+            Self::Whsec => BASE64.decode(secret.strip_prefix("whsec_").unwrap_or(secret)).ok(),
+        }
+    }
+}
+
 /// A recipe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -116,12 +130,7 @@ impl Recipe {
         body: &[u8],
         header: impl Fn(&str) -> Option<&'a str>,
     ) -> Result<Hmac<Sha256>, Error> {
-        let key = match self.secret_encoding {
-            SecretEncoding::Text => secret.as_bytes().to_vec(),
-            SecretEncoding::Whsec => {
-                BASE64.decode(secret.strip_prefix("whsec_").unwrap_or(secret)).map_err(|_| Error::Secret)?
-            }
-        };
+        let key = self.secret_encoding.read(secret).ok_or(Error::Secret)?;
         let mut mac = Hmac::<Sha256>::new_from_slice(&key).map_err(|_| Error::Secret)?;
         let mut rest = self.signed.as_str();
         while let Some((before, after)) = rest.split_once('{') {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::http::{WireError, sort};
 use super::sse::Event;
-use super::{Ask, Piece, Trouble};
+use super::{Ask, Piece, Trouble, count};
 use crate::Role;
 
 /// The API version that this wire format has.
@@ -50,6 +50,7 @@ struct Message {
     #[serde(default, rename = "type")]
     kind: String,
     message: Option<Start>,
+    content_block: Option<Block>,
     delta: Option<Delta>,
     usage: Option<Counted>,
     error: Option<WireError>,
@@ -61,6 +62,12 @@ struct Start {
 }
 
 #[derive(Deserialize)]
+struct Block {
+    #[serde(default, rename = "type")]
+    kind: String,
+}
+
+#[derive(Deserialize)]
 struct Delta {
     text: Option<String>,
     stop_reason: Option<String>,
@@ -68,9 +75,13 @@ struct Delta {
 
 #[derive(Deserialize, Default, Clone, Copy)]
 struct Counted {
+    #[serde(default, deserialize_with = "count")]
     input_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "count")]
     cache_creation_input_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "count")]
     cache_read_input_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "count")]
     output_tokens: Option<u64>,
 }
 
@@ -78,6 +89,8 @@ struct Counted {
 #[derive(Default)]
 pub(crate) struct Reader {
     counted: Counted,
+    /// Inside a block of thoughts. These may be left out of the stream, which then has only pings.
+    thinks: bool,
 }
 
 impl Reader {
@@ -86,16 +99,29 @@ impl Reader {
         let message: Message = serde_json::from_str(&event.data)
             .map_err(|_| Trouble::bad("an event is not the json expected"))?;
         let text = |delta: Option<Delta>| delta.and_then(|delta| delta.text).filter(|text| !text.is_empty());
+        let alive = |thinks: bool| thinks.then_some(Piece::Alive).into_iter().collect();
         Ok(match message.kind.as_str() {
             "message_start" => {
                 self.count(message.message.and_then(|start| start.usage)).into_iter().collect()
             }
-            "content_block_delta" => text(message.delta).map(Piece::Text).into_iter().collect(),
+            "content_block_start" => {
+                self.thinks = message.content_block.is_some_and(|block| block.kind.contains("thinking"));
+                alive(self.thinks)
+            }
+            "content_block_delta" if !self.thinks => {
+                text(message.delta).map(Piece::Text).into_iter().collect()
+            }
+            "content_block_delta" | "ping" => alive(self.thinks),
+            "content_block_stop" => {
+                self.thinks = false;
+                Vec::new()
+            }
             "message_delta" => {
                 let reason = message.delta.and_then(|delta| delta.stop_reason);
-                let ended = reason.map(|reason| Piece::Finish(finish(&reason)));
+                let ended = reason.map(|reason| finish(&reason)).transpose()?.map(Piece::Finish);
                 self.count(message.usage).into_iter().chain(ended).collect()
             }
+            "message_stop" => vec![Piece::End],
             "error" => {
                 let error = message.error.unwrap_or_default();
                 return Err(Trouble { billed: true, ..sort(200, &error, None) });
@@ -124,10 +150,11 @@ impl Reader {
     }
 }
 
-fn finish(reason: &str) -> Finish {
+fn finish(reason: &str) -> Result<Finish, Trouble> {
     match reason {
-        "max_tokens" | "model_context_window_exceeded" => Finish::Length,
-        "refusal" => Finish::Filtered,
-        _ => Finish::Stop,
+        "end_turn" | "stop_sequence" => Ok(Finish::Stop),
+        "max_tokens" | "model_context_window_exceeded" => Ok(Finish::Length),
+        "refusal" => Ok(Finish::Filtered),
+        _ => Err(Trouble::UNKNOWN_END),
     }
 }

@@ -57,9 +57,7 @@ impl Remote {
 
     fn request(&self, ask: &Ask) -> Request {
         let body = match self.wire {
-            Wire::OpenAi => {
-                openai::body(ask, self.url.host_str().is_some_and(|host| host.ends_with("openai.com")))
-            }
+            Wire::OpenAi => openai::body(ask, is_of(&self.url, OPENAI)),
             Wire::Anthropic => anthropic::body(ask),
         };
         let mut request = Request::new(Method::POST, self.url.clone(), body.to_string()).json();
@@ -103,9 +101,29 @@ impl Remote {
         let wait = retry_after(&answer.headers, self.clock.now());
         let body = answer.whole().await.map(|answer| answer.body).unwrap_or_default();
         let error = serde_json::from_slice::<Body>(&body).map(|body| body.error).unwrap_or_default();
-        sort(status, &error, wait)
+        let trouble = sort(status, &error, wait);
+        let billed = trouble.billed || may_bill_refusals(&self.url, &trouble.kind);
+        Trouble { billed, ..trouble }
     }
 }
+
+/// Whether a refusal may be on the bill: both vendors charge nothing for one, but others who sell their models do
+/// (Azure: prompts that its filter stops, and those beyond the input limit).
+fn may_bill_refusals(url: &Url, kind: &Kind) -> bool {
+    matches!(kind, Kind::Refused | Kind::TooLong { .. }) && !is_vendor(url)
+}
+
+fn is_vendor(url: &Url) -> bool {
+    is_of(url, OPENAI) || is_of(url, ANTHROPIC)
+}
+
+fn is_of(url: &Url, domain: &str) -> bool {
+    let under = url.host_str().and_then(|host| host.strip_suffix(domain));
+    under.is_some_and(|under| under.is_empty() || under.ends_with('.'))
+}
+
+const OPENAI: &str = "openai.com";
+const ANTHROPIC: &str = "anthropic.com";
 
 impl Backend for Remote {
     fn start(&self, ask: Ask) -> BoxFuture<'_, Result<Pieces, Trouble>> {
@@ -141,8 +159,10 @@ fn pieces(answer: StreamResponse, reader: Reader, place: OwnedSemaphorePermit) -
     stream::unfold(Some(state), |state| async move {
         let mut state = state?;
         loop {
-            if let Some(piece) = state.ready.pop_front() {
-                return Some((Ok(piece), Some(state)));
+            match state.ready.pop_front() {
+                Some(Piece::End) => return None,
+                Some(piece) => return Some((Ok(piece), Some(state))),
+                None => {}
             }
             let bytes = match state.answer.body.next().await? {
                 Ok(bytes) => bytes,
@@ -192,11 +212,12 @@ impl WireError {
 const CODE_CHARS_MAX: usize = 96;
 
 /// The class of an error answer. The words decide first (an error inside a stream has status 200), then the
-/// status.
+/// status. `wait` is what the provider asks to wait.
 pub(crate) fn sort(status: u16, error: &WireError, wait: Option<Duration>) -> Trouble {
     let words = error.words();
     let code = if words.is_empty() { format!("status {status}") } else { words.clone() };
     let says = |word: &str| words.contains(word);
+    let retry_after = wait.unwrap_or_default();
     let kind = if says("insufficient_quota") || says("billing") {
         Kind::Auth { code }
     } else if says("content_filter") || says("content_policy") {
@@ -204,25 +225,25 @@ pub(crate) fn sort(status: u16, error: &WireError, wait: Option<Duration>) -> Tr
     } else if says("context_length") || says("request_too_large") || status == 413 {
         Kind::TooLong { code }
     } else if says("rate_limit") || status == 429 {
-        Kind::RateLimited { retry_after: wait.unwrap_or_default() }
+        Kind::RateLimited { retry_after }
     } else if says("authentication") || says("permission") || says("invalid_api_key") || says("not_found") {
         Kind::Auth { code }
     } else if says("overloaded") || says("server_error") || says("api_error") || says("timeout") {
-        Kind::Unavailable { code }
+        Kind::Unavailable { code, retry_after }
     } else {
         match status {
             401..=404 => Kind::Auth { code },
-            200 | 408 | 409 | 425 | 500.. => Kind::Unavailable { code },
+            200 | 408 | 409 | 425 | 500.. => Kind::Unavailable { code, retry_after },
             400..=499 => Kind::Invalid { code },
             _ => Kind::BadResponse { what: "its status is none that is known" },
         }
     };
-    // Neither vendor bills a refused request; behind a gateway that timed out the model may have worked.
+    // Behind a gateway that timed out the model may have worked.
     Trouble::new(kind, matches!(status, 408 | 504 | 524))
 }
 
 fn unavailable(code: &str) -> Kind {
-    Kind::Unavailable { code: code.to_owned() }
+    Kind::Unavailable { code: code.to_owned(), retry_after: Duration::ZERO }
 }
 
 /// A transport error. `sent` is false only where nothing can have left.
@@ -285,6 +306,35 @@ mod tests {
         {
             assert_eq!(sort(status, &WireError::default(), None).billed, billed, "{status}");
         }
+    }
+
+    /// learn.microsoft.com/azure/ai-foundry/openai/how-to/manage-costs: a 400 by the filter or the input limit may
+    /// be billed.
+    #[test]
+    fn only_the_vendors_themselves_refuse_for_nothing() {
+        let long = Kind::TooLong { code: "x".into() };
+        for (url, billed) in [
+            ("https://api.openai.com/v1", false),
+            ("https://eu.api.openai.com/v1", false),
+            ("https://api.anthropic.com/v1", false),
+            ("https://house.openai.azure.com/openai/v1", true),
+            ("https://notopenai.com/v1", true),
+            ("http://127.0.0.1:8000/v1", true),
+        ] {
+            let url = Url::parse(url).unwrap();
+            assert_eq!(may_bill_refusals(&url, &Kind::Refused), billed, "{url}");
+            assert_eq!(may_bill_refusals(&url, &long), billed, "{url}");
+            assert!(!may_bill_refusals(&url, &Kind::Invalid { code: "x".into() }), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_provider_that_is_down_may_say_for_how_long() {
+        let wait = Duration::from_secs(7);
+        for status in [429, 503, 529] {
+            assert_eq!(sort(status, &WireError::default(), Some(wait)).kind.retry_after(), wait, "{status}");
+        }
+        assert_eq!(sort(503, &WireError::default(), None).kind.retry_after(), Duration::ZERO);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use chela_egress::Egress;
 use chela_types::{Finish, Usage};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,10 +58,14 @@ impl Sent {
 pub(crate) enum Piece {
     /// Text.
     Text(String),
+    /// It is at work (it thinks aloud), and has said nothing yet that is part of the answer.
+    Alive,
     /// Its own count so far; the last one holds.
     Usage(Usage),
     /// Why it stopped. Without this an answer is not whole.
     Finish(Finish),
+    /// The wire format's own mark that nothing follows, whether or not the connection ends with it.
+    End,
 }
 
 /// Why an attempt failed.
@@ -73,6 +78,9 @@ pub(crate) struct Trouble {
 }
 
 impl Trouble {
+    /// An answer may be cut for reasons that have yet to be invented; it is not taken for a whole one.
+    pub(crate) const UNKNOWN_END: Self = Self::bad("why it ended is not known");
+
     pub(crate) const fn new(kind: Kind, billed: bool) -> Self {
         Self { kind, billed, cause: None }
     }
@@ -81,6 +89,13 @@ impl Trouble {
     pub(crate) const fn bad(what: &'static str) -> Self {
         Self::new(Kind::BadResponse { what }, true)
     }
+}
+
+/// A count of tokens. One that is no whole number (`-1`, `"many"`) is the largest there is, which no bound allows:
+/// so it is charged at the bound, and the event that it stands in is still read.
+pub(crate) fn count<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    let given = serde_json::Value::deserialize(from)?;
+    Ok((!given.is_null()).then(|| given.as_u64().unwrap_or(u64::MAX)))
 }
 
 /// The pieces of one attempt.

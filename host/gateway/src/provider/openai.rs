@@ -2,7 +2,7 @@
 //!
 //! Spoken by many (Azure, vLLM, Ollama, OpenRouter …), each with a little of its own: chunks without
 //! choices, usage on any chunk, errors inside a stream that began with 200. So fields are read where they
-//! stand and what is unknown is passed over.
+//! stand and what is unknown is passed over; but not why an answer ended, which says whether it is whole.
 
 use chela_types::{Finish, Tokens, Usage};
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::http::{WireError, sort};
 use super::sse::Event;
-use super::{Ask, Piece, Trouble};
+use super::{Ask, Piece, Trouble, count};
 
 /// The request's body. `strict` is OpenAI itself, which renamed the output limit; others know the old name.
 pub(crate) fn body(ask: &Ask, strict: bool) -> Value {
@@ -44,30 +44,44 @@ struct Choice {
     finish_reason: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct Delta {
     content: Option<String>,
     refusal: Option<String>,
+    /// Thoughts, as vLLM and DeepSeek call them.
+    reasoning_content: Option<Value>,
+    /// The same at OpenRouter and Ollama.
+    reasoning: Option<Value>,
+}
+
+impl Delta {
+    fn pieces(self) -> impl Iterator<Item = Piece> {
+        let thinks = [self.reasoning_content, self.reasoning].into_iter().flatten();
+        let thinks = thinks.filter(|thought| thought.as_str() != Some("")).map(|_| Piece::Alive);
+        let texts = [self.content, self.refusal].into_iter().flatten();
+        thinks.chain(texts.filter(|text| !text.is_empty()).map(Piece::Text))
+    }
 }
 
 #[derive(Deserialize)]
 struct Counted {
-    #[serde(default)]
-    prompt_tokens: u64,
-    #[serde(default)]
-    completion_tokens: u64,
+    #[serde(default, deserialize_with = "count")]
+    prompt_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "count")]
+    completion_tokens: Option<u64>,
     prompt_tokens_details: Option<Details>,
 }
 
 #[derive(Deserialize)]
 struct Details {
+    #[serde(default, deserialize_with = "count")]
     cached_tokens: Option<u64>,
 }
 
 /// Reads one event.
 pub(crate) fn read(event: &Event) -> Result<Vec<Piece>, Trouble> {
     if event.data.trim() == "[DONE]" {
-        return Ok(Vec::new());
+        return Ok(vec![Piece::End]);
     }
     let chunk: Chunk =
         serde_json::from_str(&event.data).map_err(|_| Trouble::bad("an event is not the json expected"))?;
@@ -77,27 +91,28 @@ pub(crate) fn read(event: &Event) -> Result<Vec<Piece>, Trouble> {
     let mut pieces = Vec::new();
     // One choice was asked for: others would be somebody's mistake.
     if let Some(choice) = chunk.choices.into_iter().next() {
-        let delta = choice.delta.unwrap_or(Delta { content: None, refusal: None });
-        pieces.extend(
-            [delta.content, delta.refusal].into_iter().flatten().filter(|t| !t.is_empty()).map(Piece::Text),
-        );
-        pieces.extend(choice.finish_reason.map(|reason| Piece::Finish(finish(&reason))));
+        pieces.extend(choice.delta.unwrap_or_default().pieces());
+        // Some send an empty reason with each piece.
+        let reason = choice.finish_reason.filter(|reason| !reason.is_empty());
+        pieces.extend(reason.map(|reason| finish(&reason)).transpose()?.map(Piece::Finish));
     }
     pieces.extend(chunk.usage.map(|counted| {
         let cached = counted.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0);
         Piece::Usage(Usage {
-            input: Tokens(counted.prompt_tokens),
+            input: Tokens(counted.prompt_tokens.unwrap_or(0)),
             cached: Tokens(cached),
-            output: Tokens(counted.completion_tokens),
+            output: Tokens(counted.completion_tokens.unwrap_or(0)),
         })
     }));
     Ok(pieces)
 }
 
-fn finish(reason: &str) -> Finish {
+/// OpenAI's own words and those of servers that speak its format.
+fn finish(reason: &str) -> Result<Finish, Trouble> {
     match reason {
-        "length" => Finish::Length,
-        "content_filter" => Finish::Filtered,
-        _ => Finish::Stop,
+        "stop" | "end_turn" | "eos" | "eos_token" | "stop_sequence" => Ok(Finish::Stop),
+        "length" | "max_tokens" | "model_length" => Ok(Finish::Length),
+        "content_filter" => Ok(Finish::Filtered),
+        _ => Err(Trouble::UNKNOWN_END),
     }
 }

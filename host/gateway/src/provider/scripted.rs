@@ -116,9 +116,10 @@ impl Backend for Scripted {
             ask.sent.mark();
             wait(Duration::from_millis(rule.first_ms)).await;
             match fail {
-                Some(Fail::Unavailable) => {
-                    Err(Trouble::new(Kind::Unavailable { code: "scripted".into() }, false))
-                }
+                Some(Fail::Unavailable) => Err(Trouble::new(
+                    Kind::Unavailable { code: "scripted".into(), retry_after: Duration::ZERO },
+                    false,
+                )),
                 Some(Fail::RateLimited) => {
                     Err(Trouble::new(Kind::RateLimited { retry_after: Duration::from_secs(1) }, false))
                 }

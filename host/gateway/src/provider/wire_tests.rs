@@ -42,6 +42,7 @@ fn sum(pieces: &[Piece]) -> (String, Option<Usage>, Option<Finish>) {
             Piece::Text(text) => sum.0.push_str(text),
             Piece::Usage(usage) => sum.1 = Some(*usage),
             Piece::Finish(finish) => sum.2 = Some(*finish),
+            Piece::Alive | Piece::End => {}
         }
     }
     sum
@@ -69,6 +70,8 @@ fn recorded_streams_are_read() {
         let expected = (expected.0.to_owned(), expected.1, expected.2);
         let whole = decode(reader(), &[body.as_bytes()]).unwrap();
         assert_eq!(sum(&whole), expected);
+        let marked = ["[DONE]\n\n", "\"message_stop\"}\n\n"].iter().any(|mark| body.ends_with(mark));
+        assert_eq!(whole.last() == Some(&Piece::End), marked);
         let crlf = body.replace('\n', "\r\n");
         assert_eq!(decode(reader(), &[crlf.as_bytes()]).unwrap(), whole);
         for cut in 0..=body.len() {
@@ -110,6 +113,60 @@ fn usage_beside_choices_is_not_lost() {
     let body = r#"{"choices":[{"delta":{"content":"a"},"finish_reason":"length"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#;
     let pieces = decode(openai(), &[framed(body).as_bytes()]).unwrap();
     assert_eq!(sum(&pieces), ("a".to_owned(), usage(3, 0, 1), Some(Finish::Length)));
+}
+
+#[test]
+fn a_count_that_is_none_is_more_than_any_bound() {
+    for count in ["-1", "1.5", "99999999999999999999", "\"many\""] {
+        let delta = r#"{"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]"#;
+        let body = format!(r#"{delta},"usage":{{"prompt_tokens":3,"completion_tokens":{count}}}}}"#);
+        let pieces = decode(openai(), &[framed(&body).as_bytes()]).unwrap();
+        assert_eq!(sum(&pieces), ("a".to_owned(), usage(3, 0, u64::MAX), Some(Finish::Stop)), "{count}");
+        let start = r#"{"type":"message_start","message":{"usage":{"input_tokens":3,"output_tokens":1}}}"#;
+        let delta = r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"}"#;
+        let body = format!("{start}\n{delta},\"usage\":{{\"output_tokens\":{count}}}}}");
+        let pieces = decode(messages(), &[framed(&body).as_bytes()]).unwrap();
+        assert_eq!(sum(&pieces), (String::new(), usage(3, 0, u64::MAX), Some(Finish::Stop)), "{count}");
+    }
+}
+
+#[test]
+fn a_reason_that_is_not_known_does_not_end_an_answer_well() {
+    for reason in ["tool_calls", "error", "insufficient_system_resource", "constellation"] {
+        let body = format!(r#"{{"choices":[{{"delta":{{}},"finish_reason":"{reason}"}}]}}"#);
+        assert!(decode(openai(), &[framed(&body).as_bytes()]).is_err(), "{reason}");
+        let body = format!(r#"{{"type":"message_delta","delta":{{"stop_reason":"{reason}"}}}}"#);
+        assert!(decode(messages(), &[framed(&body).as_bytes()]).is_err(), "{reason}");
+    }
+    let none = r#"{"choices":[{"delta":{"content":"a"},"finish_reason":""}]}"#;
+    assert_eq!(decode(openai(), &[framed(none).as_bytes()]).unwrap(), [Piece::Text("a".into())]);
+}
+
+#[test]
+fn thoughts_are_a_sign_of_life_and_no_text() {
+    let alive = |reader, lines: &[&str]| {
+        let pieces = decode(reader, &[framed(&lines.join("\n")).as_bytes()]).unwrap();
+        assert!(pieces.iter().all(|piece| *piece == Piece::Alive), "{pieces:?}");
+        pieces.len()
+    };
+    let openai_like = [
+        r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#,
+        r#"{"choices":[{"delta":{"content":null,"reasoning_content":"Hm"}}]}"#,
+        r#"{"choices":[{"delta":{"content":"","reasoning":"Hm","reasoning_details":[{}]}}]}"#,
+        r#"{"choices":[{"delta":{"content":"","reasoning_content":""}}]}"#,
+    ];
+    assert_eq!(alive(openai(), &openai_like), 2);
+    let anthropic = [
+        r#"{"type":"ping"}"#,
+        r#"{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":""}}"#,
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"Hm"}}"#,
+        r#"{"type":"ping"}"#,
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"signature_delta","signature":"x"}}"#,
+        r#"{"type":"content_block_stop","index":0}"#,
+        r#"{"type":"content_block_start","index":1,"content_block":{"type":"text","text":""}}"#,
+        r#"{"type":"ping"}"#,
+    ];
+    assert_eq!(alive(messages(), &anthropic), 4);
 }
 
 #[test]

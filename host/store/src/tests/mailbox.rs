@@ -190,6 +190,35 @@ async fn a_release_gives_back_without_counting() {
     assert_eq!((again.turn.tries, again.turn.crashes), (0, 0));
 }
 
+/// One row that could not be read once failed the whole claim after it was committed, again and again: everybody
+/// who was due beside it was held by nobody.
+#[tokio::test]
+async fn a_turn_that_cannot_be_read_is_parked_and_harms_no_other() {
+    let b = bench().await;
+    let bad = b.accept("bad", "a").await.turn;
+    b.accept("good", "b").await;
+    let mut aside = b.aside().await;
+    sqlx::query("UPDATE contents SET body = x'00' WHERE turn = (SELECT seq FROM turns WHERE id = $1)")
+        .bind(bad.as_bytes().as_slice())
+        .execute(&mut aside)
+        .await
+        .unwrap();
+    let claimed = b.store.claim("test", 10).await.unwrap();
+    assert_eq!(claimed.iter().map(|one| one.turn.message.text.as_str()).collect::<Vec<_>>(), ["text of b"]);
+    let (error, crashes): (String, i64) =
+        sqlx::query_as("SELECT last_error, crashes FROM turns WHERE id = $1")
+            .bind(bad.as_bytes().as_slice())
+            .fetch_one(&mut aside)
+            .await
+            .unwrap();
+    assert_eq!((error.as_str(), crashes), ("a kept message cannot be read", 0));
+    assert_eq!(b.store.counts().await.unwrap().leased, 1, "nobody holds it");
+    b.clock.advance(Duration::from_mins(5));
+    let again = b.store.claim("test", 10).await.unwrap();
+    assert_eq!(again.len(), 1, "the other's lease lapsed");
+    assert_eq!(again[0].turn.crashes, 1);
+}
+
 #[tokio::test]
 async fn work_is_announced() {
     let b = bench().await;
@@ -209,6 +238,8 @@ async fn a_dead_letter_with_and_without_a_word() {
     let silent = b.claim_one().await;
     let letter = |notice| DeadLetter { reason: "3 tries".into(), blame: Blame::Plugin, notice };
     assert!(b.store.dead(&silent.lease, letter(None)).await.unwrap().is_none());
+    let record = b.store.turn_record(silent.lease.turn()).await.unwrap().unwrap();
+    assert_eq!((record.state, record.closed), (crate::TurnState::Dead, Some(Millis(1_000_000))));
     let told = b.claim_one().await;
     let notice = letter(Some((agent("support"), Reply::text("sorry"))));
     let out = b.store.dead(&told.lease, notice).await.unwrap().unwrap();

@@ -1,6 +1,7 @@
 //! The room's tests: each opens a real store in a folder of its own, with a clock that it moves by hand.
 
 mod folder;
+mod health;
 mod keeping;
 mod mailbox;
 mod money;
@@ -29,9 +30,15 @@ struct Bench {
 }
 
 async fn bench() -> Bench {
+    bench_with(|_| {}).await
+}
+
+async fn bench_with(change: impl FnOnce(&mut Config)) -> Bench {
     let folder = TempDir::new().unwrap();
     let clock = ManualClock::at(Millis(1_000_000));
-    let store = open(&folder, &clock).await.unwrap();
+    let mut config = Config::new(folder.path());
+    change(&mut config);
+    let store = Store::open(config, Arc::new(clock.clone())).await.unwrap();
     Bench { store, clock, folder }
 }
 
@@ -56,6 +63,12 @@ impl Bench {
         let clock = self.clock.clone();
         let store = open(&folder, &clock).await.unwrap();
         Bench { store, clock, folder }
+    }
+
+    /// Another connection to the same file.
+    async fn aside(&self) -> sqlx::sqlite::SqliteConnection {
+        let options = crate::connect::writing(&self.folder.path().join("chela.db"));
+        sqlx::ConnectOptions::connect(&options).await.unwrap()
     }
 
     async fn accept(&self, conversation: &str, key: &str) -> Accepted {
@@ -137,7 +150,7 @@ fn entry(seq: u32, value: &str) -> Entry {
 }
 
 fn trouble(counts_as: CountsAs) -> Trouble {
-    Trouble { blame: chela_types::Blame::Plugin, error: "trap".into(), counts_as, ambiguous: false }
+    Trouble { blame: chela_types::Blame::Plugin, error: "trap".into(), counts_as }
 }
 
 const LEASE: Duration = Config::LEASE;

@@ -2,7 +2,7 @@
 //! every message needs.
 
 use super::*;
-use crate::{inbox, journal, ledger, mailbox, outbox};
+use crate::{health, inbox, journal, ledger, mailbox, outbox, record};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row};
 
@@ -71,8 +71,7 @@ async fn check(connection: &mut SqliteConnection, statements: &str) -> (Vec<Stri
 #[tokio::test]
 async fn no_statement_of_a_message_reads_more_the_more_is_kept() {
     let b = bench().await;
-    let file = b.folder.path().join("chela.db");
-    let mut connection = sqlx::ConnectOptions::connect(&crate::connect::writing(&file)).await.unwrap();
+    let mut connection = b.aside().await;
     let mut steps = 0;
     for statements in EVERY_MESSAGE {
         let (much, seen) = check(&mut connection, statements).await;
@@ -89,6 +88,30 @@ async fn no_statement_of_a_message_reads_more_the_more_is_kept() {
     ] {
         assert!(!check(&mut connection, slow).await.0.is_empty(), "{slow}");
     }
+}
+
+/// What is asked at each scrape of the metrics and by load balancers: only what is open is read, and the few sends
+/// of unknown outcome.
+#[tokio::test]
+async fn how_things_stand_is_told_without_reading_closed_turns() {
+    const OPEN: [&str; 4] =
+        ["turns_open", "conversations_claimable", "outbox_ambiguous", "reservations_open"];
+    let b = bench().await;
+    let file = b.folder.path().join("chela.db");
+    let mut connection = sqlx::ConnectOptions::connect(&crate::connect::writing(&file)).await.unwrap();
+    let mut seen = 0;
+    for statement in [record::STANDING, health::TRY] {
+        let plan = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+        for row in sqlx::query(plan).fetch_all(&mut connection).await.unwrap() {
+            let step: String = row.get("detail");
+            let reads_all = step.starts_with("SCAN ")
+                && step != "SCAN CONSTANT ROW"
+                && !OPEN.iter().any(|index| step.contains(index));
+            assert!(!reads_all, "{step}");
+            seen += usize::from(OPEN.iter().any(|index| step.contains(index)));
+        }
+    }
+    assert!(seen >= OPEN.len(), "indexes are used: {seen}");
 }
 
 /// `LIMIT $n` is compiled anew at each use, because its value may change the plan; `LIMIT $n + 0` is not.

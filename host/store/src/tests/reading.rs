@@ -59,4 +59,11 @@ async fn counts_say_how_things_stand() {
     b.claim_one().await;
     let counts = b.store.counts().await.unwrap();
     assert_eq!((counts.waiting, counts.leased, counts.oldest_waiting), (1, 1, Some(Millis(999))));
+    let (claimed, out) = b.answered("d", "c").await;
+    b.store.sending(&claimed.lease, out.id, None).await.unwrap();
+    let b = b.crashed().await;
+    let (counts, standing) = (b.store.counts().await.unwrap(), b.store.standing().await.unwrap());
+    assert_eq!((standing.waiting, standing.leased, standing.answered, standing.ambiguous), (3, 0, 1, 1));
+    assert_eq!((counts.waiting, counts.leased, counts.answered, counts.ambiguous), (3, 0, 1, 1));
+    assert_eq!((counts.delivered, counts.dead, counts.undelivered), (0, 0, 0));
 }

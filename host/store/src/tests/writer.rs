@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::writer::{Operation, Transaction};
-use chela_types::{Blame, Fault, Retry};
+use crate::{Reserve, SettledAs, Settlement};
+use chela_types::{Blame, Fault, Money, Retry};
+use tokio::sync::Notify;
 
 /// Breaks the batch with a failing statement, after a write that must not stay.
 struct Bad;
@@ -86,4 +88,104 @@ async fn what_is_not_awaited_is_kept_with_what_is() {
     let b = b.crashed().await;
     let claimed = b.claim_one().await;
     assert!(matches!(claimed.turn.stage, crate::Stage::Decided(kept) if kept == decision()));
+}
+
+async fn reserved(b: &Bench) -> chela_types::ReservationId {
+    let (lease, turn, scopes, amount) = (None, None, vec![], Money::from_nanos(10));
+    b.store
+        .reserve(Reserve { lease, tenant: tenant(), turn, scopes, amount, model: "m".into() })
+        .await
+        .unwrap()
+}
+
+fn three() -> Settlement {
+    Settlement { cost: Money::from_nanos(3), call: None, state: SettledAs::Settled }
+}
+
+/// Settled and still reserved.
+async fn money(b: &Bench) -> (i64, i64) {
+    let ledger = b.store.ledger(1).await.unwrap();
+    (ledger.settled.nanos(), ledger.reserved.nanos())
+}
+
+/// Holds the writer until it is told to go on.
+struct Held(Arc<Notify>);
+
+impl Operation for Held {
+    type Output = ();
+    async fn run(&self, _: &mut Transaction<'_>) -> crate::Result<()> {
+        self.0.notified().await;
+        Ok(())
+    }
+}
+
+/// A full queue once lost settlements, and their money was gone until the next start.
+#[tokio::test]
+async fn a_settlement_needs_no_place_in_the_queue() {
+    let b = bench_with(|config| (config.commit_queue_max, config.commit_batch_max) = (1, 1)).await;
+    let id = reserved(&b).await;
+    let go = Arc::new(Notify::new());
+    let (mut running, mut waiting) = (Box::pin(b.store.commit(Held(go.clone()))), Box::pin(reserved(&b)));
+    while futures::poll!(&mut running).is_pending() && b.store.free_places() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(futures::poll!(&mut waiting).is_pending());
+    assert_eq!(b.store.free_places(), 0, "the writer is held, and the queue is full");
+    assert!(b.store.settle_behind(id, three()));
+    go.notify_one();
+    running.await.unwrap();
+    waiting.await;
+    assert_eq!(money(&b).await, (3, 10));
+}
+
+#[tokio::test]
+async fn a_settlement_wakes_the_writer() {
+    let b = bench().await;
+    let id = reserved(&b).await;
+    assert!(b.store.settle_behind(id, three()));
+    while money(&b).await.1 > 0 {
+        tokio::task::yield_now().await;
+    }
+    b.store.close().await.unwrap();
+    assert!(!b.store.settle_behind(id, three()), "closed");
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_survives_a_failed_commit_in_its_order() {
+    let b = bench().await;
+    b.accept("c", "a").await;
+    let lease = b.claim_one().await.lease;
+    let id = reserved(&b).await;
+    assert!(b.store.settle_behind(id, three()));
+    let decision = decision();
+    let (first, second, doomed) = tokio::join!(
+        b.store.decided_behind(&lease, &decision),
+        b.store.record_behind(&lease, entry(0, "v")),
+        b.store.commit(Doomed),
+    );
+    assert!(first.is_ok() && second.is_ok() && doomed.is_err());
+    assert_eq!(money(&b).await, (0, 10));
+    assert!(matches!(b.store.commit(Doomed).await, Err(Error::Commit(_))), "and another one");
+    b.store.record(&lease, entry(1, "w")).await.unwrap();
+    assert_eq!(money(&b).await, (3, 0));
+    let record = b.store.turn_record(lease.turn()).await.unwrap().unwrap();
+    assert_eq!((record.decisions.len(), record.journal.len()), (1, 2));
+}
+
+#[tokio::test]
+async fn what_failed_commits_may_leave_is_bounded_but_settlements_stay() {
+    let b = bench_with(|config| config.commit_queue_max = 3).await;
+    b.accept("c", "a").await;
+    let lease = b.claim_one().await.lease;
+    let ids = [reserved(&b).await, reserved(&b).await];
+    for (id, seq) in ids.into_iter().zip([0, 2]) {
+        assert!(b.store.settle_behind(id, three()));
+        b.store.record_behind(&lease, entry(seq, "v")).await.unwrap();
+        b.store.record_behind(&lease, entry(seq + 1, "v")).await.unwrap();
+        assert!(b.store.commit(Doomed).await.is_err());
+    }
+    b.accept("c", "b").await;
+    assert_eq!(money(&b).await, (6, 0));
+    let journal = b.store.turn_record(lease.turn()).await.unwrap().unwrap().journal;
+    assert_eq!(journal.iter().map(|(seq, ..)| *seq).collect::<Vec<_>>(), [0, 1], "the oldest are kept");
 }
