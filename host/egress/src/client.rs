@@ -16,8 +16,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::address::{Rules, host_of};
 use crate::body::{Guard, collect};
-use crate::error::sort;
+use crate::error::{sort, unsent};
 use crate::resolver::Filtered;
+use crate::sent::Begun;
 use crate::{Error, Phase, Request};
 
 /// The documented defaults of [`Config`].
@@ -96,6 +97,28 @@ pub struct Response {
     pub body: Bytes,
 }
 
+/// An answer whose head is known, whatever became of its body: a status says whether the peer took the request, also
+/// when what followed it was cut or too long.
+#[derive(Debug)]
+pub struct Heard {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The whole body, or why there is none.
+    pub body: Result<Bytes, Error>,
+}
+
+impl Heard {
+    /// The answer, if all of it came.
+    ///
+    /// # Errors
+    /// What the body ended with.
+    pub fn whole(self) -> Result<Response, Error> {
+        Ok(Response { status: self.status, headers: self.headers, body: self.body? })
+    }
+}
+
 /// An answer whose body arrives piece by piece. Dropping it ends the exchange.
 pub struct StreamResponse {
     /// The status.
@@ -112,8 +135,12 @@ impl StreamResponse {
     /// # Errors
     /// What the body ends with.
     pub async fn whole(self) -> Result<Response, Error> {
-        let body = collect(self.body).await?;
-        Ok(Response { status: self.status, headers: self.headers, body })
+        self.heard().await.whole()
+    }
+
+    /// The head, and the rest of the body or why it did not come.
+    pub async fn heard(self) -> Heard {
+        Heard { status: self.status, headers: self.headers, body: collect(self.body).await }
     }
 }
 
@@ -162,6 +189,14 @@ impl Egress {
         self.stream(request).await?.whole().await
     }
 
+    /// Sends and waits for the whole answer; keeps the head of one whose body does not come whole.
+    ///
+    /// # Errors
+    /// [`Error`] if not even the head of an answer came.
+    pub async fn ask(&self, request: Request) -> Result<Heard, Error> {
+        Ok(self.stream(request).await?.heard().await)
+    }
+
     /// Sends and returns as soon as the head of the answer is there.
     ///
     /// # Errors
@@ -180,9 +215,15 @@ impl Egress {
         let permit = timeout_at(head_until, in_flight.clone().acquire_owned()).await;
         let Ok(Ok(permit)) = permit else { return Err(late(Phase::Turn)) };
         let client = if request.url.scheme() == "https" { encrypted } else { plain };
-        let sending = client.request(request.method, request.url).headers(headers).body(request.body).send();
+        let begun = Begun::default();
+        let body = begun.watch(request.body);
+        let sending = client.request(request.method, request.url).headers(headers).body(body).send();
         let answer = match timeout_at(head_until, sending).await {
+            Err(_) if !begun.is_begun() => return Err(late(Phase::Connect)),
             Err(_) => return Err(late(Phase::FirstByte)),
+            Ok(Err(error)) if !begun.is_begun() => {
+                return Err(unsent(sort(&host, config.connect_timeout, error)));
+            }
             Ok(Err(error)) => return Err(sort(&host, config.connect_timeout, error)),
             Ok(Ok(answer)) => answer,
         };

@@ -13,7 +13,7 @@ use std::time::Duration;
 pub enum Phase {
     /// A free place among the requests in flight.
     Turn,
-    /// Name, TCP and TLS.
+    /// Name, TCP and TLS: nothing was sent.
     Connect,
     /// The first byte of the answer.
     FirstByte,
@@ -156,6 +156,14 @@ pub(crate) fn sort(host: &str, connect_timeout: Duration, error: reqwest::Error)
         (true, true) => Error::Timeout { host, phase: Phase::Connect, after: connect_timeout },
         (true, false) => Error::Connect { host, source: Box::new(error.without_url()) },
         _ => Error::Broken { host, source: Box::new(error.without_url()) },
+    }
+}
+
+/// The same failure, of a request that was never begun: what broke was the way there.
+pub(crate) fn unsent(error: Error) -> Error {
+    match error {
+        Error::Broken { host, source } => Error::Connect { host, source },
+        other => other,
     }
 }
 

@@ -13,8 +13,9 @@ mod local;
 mod request;
 mod resolver;
 mod retry_after;
+mod sent;
 
-pub use client::{Config, Egress, Response, StreamResponse, defaults};
+pub use client::{Config, Egress, Heard, Response, StreamResponse, defaults};
 pub use error::{Error, Phase};
 pub use local::Local;
 pub use request::{Credential, Request, Signing, Timeouts};

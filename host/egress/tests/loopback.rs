@@ -145,8 +145,56 @@ async fn a_silent_peer_may_have_been_reached() {
     assert!(matches!(error, Error::Timeout { phase: Phase::FirstByte, .. }) && error.reached(), "{error}");
 }
 
+/// A peer whose connection never comes to stand: it takes the line and never speaks TLS.
+async fn deaf() -> Url {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = Url::parse(&format!("https://{}/", listener.local_addr().unwrap())).unwrap();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((socket, _)) = listener.accept().await {
+            held.push(socket);
+        }
+    });
+    url
+}
+
 #[tokio::test]
-async fn a_cut_answer_may_have_been_reached() {
+async fn a_peer_without_a_connection_was_not_reached_however_short_the_wait() {
+    let url = deaf().await;
+    for (method, body) in [(Method::GET, ""), (Method::POST, "text")] {
+        let mut request = Request::new(method, url.clone(), body);
+        // Shorter than the time to connect, as a model's first token may be.
+        request.timeouts.first_byte = Some(Duration::from_millis(50));
+        let error = open().send(request).await.unwrap_err();
+        assert!(matches!(error, Error::Timeout { phase: Phase::Connect, .. }) && !error.reached(), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_silent_peer_may_have_been_reached_by_a_body_too() {
+    let never = || async { std::future::pending::<()>().await };
+    let url = serve(Router::new().route("/", post(never))).await;
+    let mut request = Request::new(Method::POST, url, "text");
+    request.timeouts.first_byte = Some(Duration::from_millis(50));
+    let error = open().send(request).await.unwrap_err();
+    assert!(matches!(error, Error::Timeout { phase: Phase::FirstByte, .. }) && error.reached(), "{error}");
+}
+
+#[tokio::test]
+async fn a_body_arrives_whole_with_its_length() {
+    let echo = |headers: HeaderMap, body: Bytes| async move {
+        let length = headers.get(header::CONTENT_LENGTH).map_or("none", |it| it.to_str().unwrap()).to_owned();
+        format!("{length} {}", body.len())
+    };
+    let url = serve(Router::new().route("/", post(echo))).await;
+    for (size, told) in [(100_000, "100000 100000"), (0, "none 0")] {
+        let request = Request::new(Method::POST, url.clone(), "x".repeat(size));
+        assert_eq!(open().send(request).await.unwrap().body, told);
+    }
+}
+
+/// A peer that promises a hundred bytes and sends four.
+async fn cutting() -> Url {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
     tokio::spawn(async move {
@@ -156,8 +204,33 @@ async fn a_cut_answer_may_have_been_reached() {
         let _read = socket.read(&mut head).await.unwrap();
         socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await.unwrap();
     });
-    let error = open().send(ask(url)).await.unwrap_err();
+    url
+}
+
+#[tokio::test]
+async fn a_cut_answer_may_have_been_reached() {
+    let error = open().send(ask(cutting().await)).await.unwrap_err();
     assert!(matches!(error, Error::Broken { .. }) && error.reached(), "{error}");
+}
+
+#[tokio::test]
+async fn the_head_of_an_answer_is_kept_whatever_its_body_does() {
+    let heard = open().ask(ask(cutting().await)).await.unwrap();
+    assert_eq!(
+        (heard.status, &heard.headers[header::CONTENT_LENGTH]),
+        (StatusCode::OK, &"100".parse().unwrap())
+    );
+    assert!(matches!(heard.body, Err(Error::Broken { .. })), "{heard:?}");
+
+    let long = || async { (StatusCode::CREATED, "x".repeat(1_000)) };
+    let url = serve(Router::new().route("/", get(long))).await;
+    let config = Config { allow_loopback: true, response_bytes_max: 999, ..Config::standard() };
+    let heard = Egress::new(config).unwrap().ask(ask(url.clone())).await.unwrap();
+    assert_eq!(heard.status, StatusCode::CREATED);
+    assert!(matches!(heard.body, Err(Error::TooLarge { limit: 999, .. })), "{heard:?}");
+
+    let heard = open().ask(ask(url)).await.unwrap();
+    assert_eq!(heard.whole().unwrap().body.len(), 1_000, "and one that comes whole is whole");
 }
 
 #[tokio::test]

@@ -144,8 +144,13 @@ fn read_or_make_key(folder: &Path) -> Result<[u8; 32], CacheError> {
                 .tempfile_in(folder)
                 .map_err(io("make the key"))?;
             file.write_all(&key).map_err(io("write the key"))?;
+            file.as_file().sync_all().map_err(io("write the key"))?;
             match file.persist_noclobber(&path) {
-                Ok(_) => Ok(key),
+                Ok(_) => {
+                    // The name too: after a crash there is the whole key or none, never an empty file of its name.
+                    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("name the key"))?;
+                    Ok(key)
+                }
                 Err(_) => read_key(
                     OpenOptions::new().read(true).mode(0o600).open(&path).map_err(io("open the key"))?,
                     &path,

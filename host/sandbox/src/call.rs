@@ -8,6 +8,7 @@ use crate::time::VirtualTime;
 use crate::wasi;
 use chela_types::Millis;
 use parking_lot::Mutex;
+use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
@@ -35,6 +36,8 @@ pub struct Call<L> {
     /// When the call must be over. A guest that spins is stopped here even if the runtime's timer cannot run.
     end: Option<Instant>,
     overdue: bool,
+    /// The capability that was lent last, until the guest is seen to run again.
+    waits_for: Option<Grant>,
 }
 
 /// What the guest is doing.
@@ -91,6 +94,7 @@ pub(crate) fn store<L: Send + 'static>(
         table,
         end: begin.end,
         overdue: false,
+        waits_for: None,
     };
     let mut store = Store::new(engine, call);
     store.limiter(|call| &mut call.meter);
@@ -103,6 +107,7 @@ pub(crate) fn store<L: Send + 'static>(
             call.overdue = true;
             return Ok(UpdateDeadline::Interrupt);
         }
+        call.waits_for = None;
         Ok(UpdateDeadline::Yield(1))
     });
     store
@@ -132,6 +137,7 @@ impl<L> Call<L> {
         if !self.grants.contains(grant) {
             return Ok(Err(NotGranted { plugin: self.plugin.name.clone(), grant }));
         }
+        self.waits_for = Some(grant);
         Ok(Ok((&mut self.lent, &mut self.table)))
     }
 
@@ -140,12 +146,16 @@ impl<L> Call<L> {
         self.grants.contains(grant)
     }
 
-    /// Counts bytes that the host is about to hand to the guest.
+    /// Counts a value that is about to go into the guest, and gives it back: every argument of a call and every result
+    /// of a host call passes here. Its size is asked of the value itself, so that a field which the contract gains is
+    /// counted without anybody thinking of it.
     ///
     /// # Errors
     /// A trap if the call has been handed more than its limit.
-    pub fn count_input(&mut self, bytes: usize) -> Result<()> {
-        Ok(self.meter.input(bytes)?)
+    pub fn hand<T: Serialize>(&mut self, value: T) -> Result<T> {
+        let bytes = postcard::serialize_with_flavor(&value, postcard::ser_flavors::Size::default())?;
+        self.meter.input(bytes)?;
+        Ok(value)
     }
 
     /// The handles of the guest's resources, bounded. For dropping them; to make one see [`Call::lend_with_table`].
@@ -171,7 +181,8 @@ impl<L> Call<L> {
 
     pub(crate) fn configuration(&mut self) -> Result<String> {
         self.meter.host_call()?;
-        Ok(self.config.as_ref().to_owned())
+        let config = self.config.as_ref().to_owned();
+        self.hand(config)
     }
 
     pub(crate) fn log(&self) -> &Mutex<GuestLog> {
@@ -207,6 +218,22 @@ impl<L> Call<L> {
 
     pub(crate) fn overdue(&self) -> bool {
         self.overdue
+    }
+
+    /// The capability that the guest waits for, as far as the host knows: it was lent, and since then the guest has
+    /// neither run for a tick nor polled.
+    pub(crate) fn waits_for(&self) -> Option<Grant> {
+        self.waits_for
+    }
+
+    /// The guest polls what is its own: a clock, a stream.
+    pub(crate) fn polls(&mut self) {
+        self.waits_for = None;
+    }
+
+    /// Whether the guest holds any handle of the host's.
+    pub(crate) fn holds_handles(&self) -> bool {
+        !self.table.is_empty()
     }
 
     pub(crate) fn output_bytes_max(&self) -> u64 {

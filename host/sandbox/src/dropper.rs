@@ -6,9 +6,12 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 /// Finished calls that may wait.
 const QUEUE: usize = 256;
+/// How long they gather. Not longer: an instance that is back soon is still in the processor's cache.
+const GATHER: Duration = Duration::from_micros(200);
 
 type Finished = Box<dyn Any + Send>;
 
@@ -26,7 +29,18 @@ impl Dropper {
     /// Starts the thread. It ends when the last clone is gone.
     pub(crate) fn start() -> std::io::Result<Self> {
         let (sender, receiver): (_, Receiver<Finished>) = sync_channel(QUEUE);
-        let run = move || receiver.into_iter().for_each(drop);
+        let run = move || {
+            while let Ok(first) = receiver.recv() {
+                drop(first);
+                // While calls keep coming it looks by itself: being woken for each of them would cost its caller
+                // more than the reset.
+                let mut more = 1;
+                while more > 0 {
+                    std::thread::sleep(GATHER);
+                    more = receiver.try_iter().map(drop).count();
+                }
+            }
+        };
         std::thread::Builder::new().name("dropper".into()).spawn(run)?;
         Ok(Self(sender))
     }

@@ -4,6 +4,7 @@
 //! what shapes only the running host, the pool, is configuration. Replay depends on two of the settings: NaNs are
 //! canonical and relaxed SIMD is deterministic.
 
+use crate::pool::{self, Pool};
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
@@ -12,42 +13,8 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 const EPOCH_TICK: Duration = Duration::from_millis(2);
 /// Bytes that stay resident in a freed memory slot: resetting them is cheaper than faulting them in again.
 const KEEP_RESIDENT_BYTES: usize = 64 << 10;
-/// Core instances, and tables, for each live component: `wit-component` makes four of one guest module.
-const CORE_INSTANCES_FOR_EACH: u32 = 8;
-/// Most core instances, memories and tables of one component.
-const PARTS_MAX: u32 = 64;
 /// Largest metadata of one instance.
 const INSTANCE_BYTES_MAX: usize = 4 << 20;
-
-/// How many guests can live at once, and how large they can be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pool {
-    /// Live instances, waiting ones included. Each reserves address space, and resident memory only as it is used.
-    pub instances: u32,
-    /// Largest memory of one instance in bytes: the ceiling of every plugin's own limit.
-    pub memory_bytes_max: usize,
-    /// Largest table of one instance.
-    pub table_elements_max: usize,
-}
-
-/// Default bounds of the pool.
-pub mod pool {
-    /// Live instances.
-    pub const INSTANCES: u32 = 1_000;
-    /// Largest memory of one instance: 256 MiB.
-    pub const MEMORY_BYTES_MAX: usize = 256 << 20;
-    /// Largest table of one instance.
-    pub const TABLE_ELEMENTS_MAX: usize = 50_000;
-}
-
-impl Pool {
-    /// 1,000 instances of at most 256 MiB and 50,000 table elements.
-    pub const STANDARD: Self = Self {
-        instances: pool::INSTANCES,
-        memory_bytes_max: pool::MEMORY_BYTES_MAX,
-        table_elements_max: pool::TABLE_ELEMENTS_MAX,
-    };
-}
 
 /// Everything that shapes compiled code.
 fn settings() -> Config {
@@ -86,19 +53,19 @@ pub(crate) fn initialising() -> wasmtime::Result<Engine> {
 
 /// The engine that runs plugins, and its ticker.
 pub(crate) fn running(pool: &Pool) -> wasmtime::Result<Engine> {
-    let parts = pool.instances.saturating_mul(CORE_INSTANCES_FOR_EACH);
+    let all = |each: u32| pool.instances.saturating_mul(each);
     let mut allocation = PoolingAllocationConfig::new();
     allocation
         .total_component_instances(pool.instances)
         .total_stacks(pool.instances)
-        .total_memories(pool.instances)
-        .total_core_instances(parts)
-        .total_tables(parts)
+        .total_memories(all(pool::MEMORIES_MAX))
+        .total_core_instances(all(pool::CORE_INSTANCES_MAX))
+        .total_tables(all(pool::TABLES_MAX))
         .total_gc_heaps(0)
-        .max_core_instances_per_component(PARTS_MAX)
-        .max_memories_per_component(PARTS_MAX)
-        .max_tables_per_component(PARTS_MAX)
-        .max_tables_per_module(PARTS_MAX)
+        .max_core_instances_per_component(pool::CORE_INSTANCES_MAX)
+        .max_memories_per_component(pool::MEMORIES_MAX)
+        .max_tables_per_component(pool::TABLES_MAX)
+        .max_tables_per_module(pool::TABLES_MAX)
         .max_component_instance_size(INSTANCE_BYTES_MAX)
         .max_core_instance_size(INSTANCE_BYTES_MAX)
         .table_elements(pool.table_elements_max)

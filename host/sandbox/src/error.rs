@@ -1,8 +1,8 @@
 //! What can go wrong with a plugin, stamped with its name and version.
 //!
-//! A refusal names the file and the key to change. Whether a call ended by the plugin's fault or by the host's is
-//! decided here, once: what a station reports through [`HostError`] is the host's, all else that ends a guest is
-//! the plugin's.
+//! A refusal names the file and the key to change. Whether a call ended by the plugin's fault or by another's is
+//! decided here, once: what a station reports through [`HostError`] is the host's, a deadline that strikes while the
+//! guest waits for a capability is whoever's that stands behind it, all else that ends a guest is the plugin's.
 
 use crate::compiler::Stage;
 use crate::grants::Grant;
@@ -58,9 +58,17 @@ pub enum Reason {
         /// With the guest's stack, bounded.
         message: String,
     },
-    /// The call, host calls included, took too long.
+    /// The call, host calls included, took too long, and the guest was at work when its time was over.
     #[error("no answer within {} ms", .0.as_millis())]
     Timeout(Duration),
+    /// The call's time was over while the guest waited for a host call.
+    #[error("it still waited for `{for_what}` after {} ms", .after.as_millis())]
+    Waiting {
+        /// The capability.
+        for_what: Grant,
+        /// The deadline.
+        after: Duration,
+    },
     /// The call reached a limit.
     #[error("{}", .limit.with_bound(*.bound))]
     Limit {
@@ -215,6 +223,12 @@ pub enum Refusal {
         /// Its value.
         bound: u64,
     },
+    /// `init` ended with handles of the host, which a snapshot cannot keep: it printed, mostly.
+    #[error(
+        "init printed, or keeps a stream or a clock of the host; none of it is there in a call, so write lines in init \
+         with the interface `log` (Rust: `chela_sdk::log`)"
+    )]
+    InitHandles,
     /// The snapshot cannot be taken.
     #[error(
         "its memory cannot be snapshotted: {message}; `snapshot = false` in plugin.toml loads it without"
@@ -266,12 +280,13 @@ impl Error {
         Self { plugin: plugin.clone(), version: version.map(str::to_owned), reason: Box::new(reason.into()) }
     }
 
-    /// One word for metrics: `refused`, `trap`, `timeout`, `limit` or `host`.
+    /// One word for metrics: `refused`, `trap`, `timeout`, `waiting`, `limit` or `host`.
     pub fn outcome(&self) -> &'static str {
         match *self.reason {
             Reason::Refused(_) => "refused",
             Reason::Trap { .. } => "trap",
             Reason::Timeout(_) => "timeout",
+            Reason::Waiting { .. } => "waiting",
             Reason::Limit { .. } => "limit",
             Reason::Host(_) => "host",
         }
@@ -282,6 +297,10 @@ impl Fault for Error {
     fn blame(&self) -> Blame {
         match &*self.reason {
             Reason::Limit { limit: Limit::Pool, .. } | Reason::Host(_) => Blame::Host,
+            Reason::Waiting { for_what, .. } => match for_what {
+                Grant::Models | Grant::Tools | Grant::Http => Blame::Provider,
+                Grant::Knowledge | Grant::Memory | Grant::History | Grant::Blobs => Blame::Host,
+            },
             Reason::Trap { .. } | Reason::Timeout(_) | Reason::Limit { .. } => Blame::Plugin,
             Reason::Refused(Refusal::NotGranted { .. } | Refusal::Folder { .. } | Refusal::Init { .. }) => {
                 Blame::Operator

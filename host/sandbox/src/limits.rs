@@ -15,17 +15,20 @@ pub struct Limits {
     pub memory_bytes: usize,
     /// Elements of all tables together.
     pub table_elements: usize,
-    /// Core instances, and as many memories and tables: a component is several of them.
+    /// Core instances: a component is several of them. How many memories and tables it may have, the pool says.
     pub instances: usize,
-    /// Wall-clock time, host calls and the wait for a free instance included.
+    /// Wall-clock time, host calls included. The wait for a free instance before it may take as long again.
     pub deadline: Duration,
+    /// Processor time that the threads of this host spend on the call: the guest's own work, and the host's for it
+    /// between two waits. Waiting costs nothing, and neither does a machine that is busy with others.
+    pub cpu: Duration,
     /// Calls from the guest into the host, WASI not counted.
     pub host_calls: u32,
     /// Lines in the plugin's log; further lines are dropped and counted.
     pub log_lines: u32,
     /// Bytes of all log lines together.
     pub log_bytes: usize,
-    /// Bytes that the host hands to the guest, as the stations count them.
+    /// Bytes that the host hands to the guest: the arguments of the call, and what its host calls return.
     pub input_bytes: usize,
     /// Bytes that the guest hands to the host in one crossing.
     pub output_bytes: usize,
@@ -35,12 +38,13 @@ pub struct Limits {
 
 impl Limits {
     /// What is right for most plugins, written down once: 64 MiB, 10,000 table elements, 48 core instances, 30 s,
-    /// 1,000 host calls, 200 lines of together 64 KiB, 4 MiB in, 4 MiB out, 256 handles.
+    /// 5 s of processor time, 1,000 host calls, 200 lines of together 64 KiB, 4 MiB in, 4 MiB out, 256 handles.
     pub const STANDARD: Self = Self {
         memory_bytes: 64 << 20,
         table_elements: 10_000,
         instances: 48,
         deadline: Duration::from_secs(30),
+        cpu: Duration::from_secs(5),
         host_calls: 1_000,
         log_lines: 200,
         log_bytes: 64 << 10,
@@ -59,6 +63,7 @@ impl Limits {
             memory_bytes: lower(self.memory_bytes, asked.memory_bytes),
             table_elements: lower(self.table_elements, asked.table_elements),
             deadline: lower(self.deadline, asked.deadline_ms.map(Duration::from_millis)),
+            cpu: lower(self.cpu, asked.cpu_ms.map(Duration::from_millis)),
             host_calls: lower(self.host_calls, asked.host_calls),
             log_lines: lower(self.log_lines, asked.log_lines),
             input_bytes: lower(self.input_bytes, asked.input_bytes),
@@ -78,6 +83,8 @@ pub struct Requested {
     pub table_elements: Option<usize>,
     /// Milliseconds for one call, host calls included.
     pub deadline_ms: Option<u64>,
+    /// Milliseconds of processor time.
+    pub cpu_ms: Option<u64>,
     /// Calls into the host.
     pub host_calls: Option<u32>,
     /// Lines in the log.
@@ -98,6 +105,8 @@ pub enum Limit {
     TableElements,
     /// [`Limits::instances`].
     Instances,
+    /// [`Limits::cpu`].
+    Cpu,
     /// [`Limits::host_calls`].
     HostCalls,
     /// [`Limits::input_bytes`].
@@ -117,6 +126,8 @@ pub enum Unit {
     Bytes,
     /// Things.
     Count,
+    /// Milliseconds.
+    Millis,
 }
 
 impl Limit {
@@ -124,6 +135,7 @@ impl Limit {
     pub fn unit(self) -> Unit {
         match self {
             Self::Memory | Self::InputBytes | Self::OutputBytes => Unit::Bytes,
+            Self::Cpu => Unit::Millis,
             Self::TableElements | Self::Instances | Self::HostCalls | Self::Resources | Self::Pool => {
                 Unit::Count
             }
@@ -135,6 +147,7 @@ impl Limit {
         match self.unit() {
             Unit::Bytes => format!("{self} limit of {}", bytes(bound)),
             Unit::Count => format!("{self} limit of {bound}"),
+            Unit::Millis => format!("{self} limit of {bound} ms"),
         }
     }
 }
@@ -145,6 +158,7 @@ impl fmt::Display for Limit {
             Self::Memory => "memory",
             Self::TableElements => "table element",
             Self::Instances => "core instance",
+            Self::Cpu => "processor time",
             Self::HostCalls => "host call",
             Self::InputBytes => "input",
             Self::OutputBytes => "output",
@@ -302,11 +316,16 @@ mod tests {
 
     #[test]
     fn a_manifest_can_only_lower() {
-        let asked =
-            Requested { memory_bytes: Some(1 << 20), deadline_ms: Some(3_600_000), ..Requested::default() };
+        let asked = Requested {
+            memory_bytes: Some(1 << 20),
+            deadline_ms: Some(3_600_000),
+            cpu_ms: Some(7),
+            ..Requested::default()
+        };
         let limits = Limits::STANDARD.lowered_by(&asked);
         assert_eq!(limits.memory_bytes, 1 << 20);
         assert_eq!(limits.deadline, Limits::STANDARD.deadline);
+        assert_eq!(limits.cpu, Duration::from_millis(7));
     }
 
     #[test]
@@ -325,5 +344,6 @@ mod tests {
     fn a_bound_reads_well() {
         assert_eq!(Limit::Memory.with_bound(64 << 20), "memory limit of 64 MiB");
         assert_eq!(Limit::HostCalls.with_bound(5), "host call limit of 5");
+        assert_eq!(Limit::Cpu.with_bound(250), "processor time limit of 250 ms");
     }
 }

@@ -1,9 +1,11 @@
 //! A loaded plugin, and how it is called: a store and an instance of its own for each call.
 //!
-//! The deadline stands outside the guest's future, so that it covers host calls, waits and the guest's own loops.
-//! A call that ends, however it ends, gives its store to the dropper; nothing of it is used again.
+//! The deadline stands outside the guest's future, so that it covers host calls, waits and the guest's own loops. So
+//! does the measure of processor time. A call that ends, however it ends, gives its store to the dropper; nothing of
+//! it is used again.
 
 use crate::call::{self, Beginning, Call, Phase};
+use crate::cpu;
 use crate::dropper::Dropper;
 use crate::error::{Error, HostError, Reason};
 use crate::grants::Grants;
@@ -108,6 +110,7 @@ struct Meters {
     ok: Counter,
     trap: Counter,
     timeout: Counter,
+    waiting: Counter,
     limit: Counter,
     host: Counter,
     seconds: Histogram,
@@ -152,8 +155,8 @@ impl<K: Kind> Plugin<K> {
     /// Calls the plugin: a fresh instance, the limits, the deadline, then `run`.
     ///
     /// # Errors
-    /// Trap, timeout, limit or a failure of the host, stamped with the plugin's name and version. It ends this call
-    /// only.
+    /// Trap, timeout, limit, or a failure or slowness of the host, stamped with the plugin's name and version. It ends
+    /// this call only.
     pub async fn call<R, F>(&self, lent: K::Lent, options: CallOptions, run: F) -> Result<R, Error>
     where
         R: Send,
@@ -161,18 +164,12 @@ impl<K: Kind> Plugin<K> {
             + Send,
     {
         let began = Instant::now();
-        let result = self.attempt(began, lent, options, run).await.map_err(|reason| self.failed(reason));
+        let result = self.attempt(lent, options, run).await.map_err(|reason| self.failed(reason));
         self.0.meters.record(began, result.as_ref().err());
         result
     }
 
-    async fn attempt<R, F>(
-        &self,
-        began: Instant,
-        lent: K::Lent,
-        options: CallOptions,
-        run: F,
-    ) -> Result<R, Reason>
+    async fn attempt<R, F>(&self, lent: K::Lent, options: CallOptions, run: F) -> Result<R, Reason>
     where
         R: Send,
         F: for<'a> FnOnce(&'a mut Store<Call<K::Lent>>, &'a K::Exports) -> BoxFuture<'a, wasmtime::Result<R>>
@@ -186,7 +183,7 @@ impl<K: Kind> Plugin<K> {
             return Err(Reason::Limit { limit: Limit::Pool, bound: u64::from(shared.instances_max) });
         };
         let permit = permit.map_err(HostError::new)?;
-        let store = self.store_until(began.checked_add(deadline), lent, &options);
+        let store = self.store_until(Instant::now().checked_add(deadline), lent, &options);
         let mut held = Held { store: Some((store, permit)), dropper: shared.dropper.clone() };
         let Some((store, _)) = held.store.as_mut() else {
             return Err(HostError::new("a store was gone before its call").into()); // unreachable by construction
@@ -195,13 +192,12 @@ impl<K: Kind> Plugin<K> {
             let exports = K::instantiate(pre, store).await?;
             run(store, &exports).await
         };
-        let left = deadline.saturating_sub(began.elapsed());
-        let ended = tokio::time::timeout(left, work).await;
+        let ended = tokio::time::timeout(deadline, cpu::bounded(work, known.limits.cpu)).await;
         let call = store.data();
         match ended {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(reason(error, call, deadline)),
-            Err(_) => Err(Reason::Timeout(deadline)),
+            Err(_) => Err(late(call, deadline)),
         }
     }
 
@@ -318,10 +314,23 @@ impl<K: Kind> Plugin<K> {
     }
 }
 
-/// Why the guest ended. What a limit or the host did comes before what the guest made of it.
+/// Whose time it was that ran out: who waits for the host is not at fault, who works or sleeps is.
+fn late<L>(call: &Call<L>, deadline: Duration) -> Reason {
+    match call.waits_for() {
+        Some(for_what) => Reason::Waiting { for_what, after: deadline },
+        None => Reason::Timeout(deadline),
+    }
+}
+
+/// Why the guest ended. What the host said comes first: a guest cannot make a host's error. Then what a limit did, then
+/// what the guest made of it.
 fn reason<L>(error: wasmtime::Error, call: &Call<L>, deadline: Duration) -> Reason {
+    let error = match error.downcast::<HostError>() {
+        Ok(host) => return Reason::Host(host),
+        Err(error) => error,
+    };
     if call.overdue() {
-        return Reason::Timeout(deadline);
+        return late(call, deadline);
     }
     if let Some((limit, bound)) = call.hit() {
         return Reason::Limit { limit, bound };
@@ -332,10 +341,7 @@ fn reason<L>(error: wasmtime::Error, call: &Call<L>, deadline: Duration) -> Reas
     if let Some(reason) = engine_limit(&error, call) {
         return reason;
     }
-    match error.downcast::<HostError>() {
-        Ok(host) => Reason::Host(host),
-        Err(error) => trap(&error),
-    }
+    trap(&error)
 }
 
 /// Limits that the engine itself enforces.
@@ -360,14 +366,15 @@ fn trap(error: &wasmtime::Error) -> Reason {
 
 impl Meters {
     fn of(plugin: &str) -> Self {
-        let count = |outcome: &'static str| metrics::counter!("chela_plugin_calls_total", "plugin" => plugin.to_owned(), "outcome" => outcome);
+        let count = |outcome: &'static str| metrics::counter!("plugin_calls_total", "plugin" => plugin.to_owned(), "outcome" => outcome);
         Self {
             ok: count("ok"),
             trap: count("trap"),
             timeout: count("timeout"),
+            waiting: count("waiting"),
             limit: count("limit"),
             host: count("host"),
-            seconds: metrics::histogram!("chela_plugin_call_seconds", "plugin" => plugin.to_owned()),
+            seconds: metrics::histogram!("plugin_call_seconds", "plugin" => plugin.to_owned()),
         }
     }
 
@@ -376,6 +383,7 @@ impl Meters {
             None => &self.ok,
             Some(Reason::Trap { .. } | Reason::Refused(_)) => &self.trap,
             Some(Reason::Timeout(_)) => &self.timeout,
+            Some(Reason::Waiting { .. }) => &self.waiting,
             Some(Reason::Limit { .. }) => &self.limit,
             Some(Reason::Host(_)) => &self.host,
         };

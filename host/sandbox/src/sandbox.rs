@@ -6,7 +6,7 @@ use crate::cache::{Cache, Origin};
 use crate::call::Call;
 use crate::compiler::{self, Compiler, Job, Stage};
 use crate::dropper::Dropper;
-use crate::engine::{self, Pool};
+use crate::engine;
 use crate::error::{Error, HostError, Reason, Refusal};
 use crate::grants::Grants;
 use crate::inspect::{self, Interfaces};
@@ -14,6 +14,7 @@ use crate::limits::Limits;
 use crate::link;
 use crate::manifest::Manifest;
 use crate::plugin::{Kind, Known, Plugin, Shared};
+use crate::pool::{Pool, PoolError};
 use crate::source::{Parts, Source};
 use bytes::Bytes;
 use chela_types::{Digest, PluginId};
@@ -118,10 +119,13 @@ impl Sandbox {
     /// Makes the engine with its pool and its ticker, opens the cache, starts the dropper.
     ///
     /// # Errors
-    /// [`HostError`] if the pool's address space cannot be reserved, or the cache folder or its key cannot be used.
+    /// [`HostError`] if this machine has no room for the pool, or the cache folder or its key cannot be used.
     pub fn new(config: Config) -> Result<Self, HostError> {
-        let engine =
-            engine::running(&config.pool).map_err(|error| HostError::new(error.into_boxed_dyn_error()))?;
+        config.pool.check().map_err(HostError::new)?;
+        let engine = engine::running(&config.pool).map_err(|error| {
+            let source = error.into_boxed_dyn_error();
+            HostError::new(PoolError::Addresses { instances: config.pool.instances, source })
+        })?;
         let artefact_bytes_max = config.compiler.artefact_bytes_max;
         let cache =
             Cache::open(&config.cache, config.cache_bytes_max, artefact_bytes_max).map_err(HostError::new)?;
@@ -220,7 +224,8 @@ impl Sandbox {
         blocking(check).await.map_err(|reason| Error::new(&id, Some(&version), reason))
     }
 
-    /// The machine code: from the cache, or made in a child process and filed.
+    /// The machine code: from the cache, or made in a child process and filed. A disk that does not take it stops no
+    /// start: the code is in hand.
     async fn code(
         &self,
         id: &PluginId,
@@ -243,7 +248,13 @@ impl Sandbox {
         let code = compiler::run(&self.0.config.compiler, &job, &checked.component, &stage).await?;
         let inner = self.0.clone();
         let put = move || {
-            inner.cache.put(inner.origin(&component, &config), &code).map_err(HostError::new)?;
+            if let Err(error) = inner.cache.put(inner.origin(&component, &config), &code) {
+                metrics::counter!("plugin_cache_failures_total").increment(1);
+                tracing::warn!(
+                    error = with_causes(&error),
+                    "a compiled plugin is not filed; the next start compiles it again"
+                );
+            }
             Ok(code)
         };
         Ok((blocking(put).await?, false))
@@ -328,6 +339,11 @@ fn overlay(under: &mut Value, over: Value) {
         (_, Value::Null) => {}
         (under, over) => *under = over,
     }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Runs what blocks or computes for long away from the runtime's threads.

@@ -58,6 +58,7 @@ pub(crate) fn context(log: &Arc<Mutex<GuestLog>>) -> WasiCtx {
 
 impl<L: Send> IoView for Call<L> {
     fn table(&mut self) -> &mut ResourceTable {
+        self.polls();
         Call::table(self)
     }
 }

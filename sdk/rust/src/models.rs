@@ -87,7 +87,7 @@ impl Request {
 }
 
 /// Pieces of text, as an iterator. It ends after the last piece or the first error; dropping it early
-/// cancels the call, and what was produced is paid.
+/// cancels the call, and what the provider may have produced is paid.
 #[derive(Debug)]
 pub struct StreamReader {
     reader: host::StreamReader,

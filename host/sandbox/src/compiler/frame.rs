@@ -49,6 +49,7 @@ pub(super) enum Verdict {
     Init(String),
     InitTrap(String),
     InitLimit(Limit, u64),
+    InitHandles,
     Snapshot(String),
     Compile(String),
 }
@@ -59,6 +60,7 @@ impl From<Verdict> for Refusal {
             Verdict::Init(message) => Self::Init { message },
             Verdict::InitTrap(message) => Self::InitTrap { message },
             Verdict::InitLimit(limit, bound) => Self::InitLimit { limit, bound },
+            Verdict::InitHandles => Self::InitHandles,
             Verdict::Snapshot(message) => Self::Snapshot { message },
             Verdict::Compile(message) => Self::Compile { message },
         }

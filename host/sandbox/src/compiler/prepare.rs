@@ -90,6 +90,8 @@ async fn init(
     let instance = instance.map_err(|error| failed(store, &error))?;
     let init = instance.get_typed_func::<(), (Result<(), String>,)>(&mut *store, "init").map_err(broken)?;
     match init.call_async(&mut *store, ()).await {
+        // A handle lies in the guest's memory, and so in the snapshot; what it stands for does not.
+        Ok((Ok(()),)) if store.data().holds_handles() => Err(Verdict::InitHandles),
         Ok((Ok(()),)) => Ok(instance),
         Ok((Err(message),)) => Err(Verdict::Init(cut(&message, MESSAGE_BYTES_MAX).to_owned())),
         Err(error) => Err(failed(store, &error)),

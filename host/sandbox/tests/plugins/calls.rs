@@ -18,7 +18,15 @@ tests!(
     host_calls_obeyed,
     host_calls_violated,
     a_spinning_guest_is_stopped_and_others_run,
-    a_guest_that_waits_for_the_host_is_stopped,
+    a_guest_that_waits_for_the_host_is_stopped_and_not_blamed,
+    a_guest_that_came_back_from_the_host_is_blamed,
+    a_failure_of_the_host_comes_before_a_limit,
+    cpu_obeyed,
+    cpu_violated,
+    input_bytes_obeyed,
+    input_bytes_violated,
+    memories_obeyed,
+    memories_violated,
     a_dropped_call_gives_its_instance_back,
     too_many_live_instances_is_the_hosts_fault,
     an_optional_capability_is_denied_as_a_result,
@@ -115,14 +123,104 @@ async fn a_spinning_guest_is_stopped_and_others_run() {
     }
 }
 
-async fn a_guest_that_waits_for_the_host_is_stopped() {
+async fn a_guest_that_waits_for_the_host_is_stopped_and_not_blamed() {
     let plugin = rig().load(doing(0)).await.unwrap();
     let deadline = Some(Duration::from_millis(50));
     let error = call_with(&plugin, ASK_FOREVER, Lent::default(), CallOptions { deadline, ..options(0) })
         .await
         .unwrap_err();
+    assert_eq!(error.to_string(), "plugin `helper` 1.2.3: it still waited for `models` after 50 ms");
+    assert_eq!((error.blame(), error.retry()), (Blame::Provider, Retry::Later(Duration::ZERO)));
+}
+
+/// The host answered in time, and then the guest span.
+async fn a_guest_that_came_back_from_the_host_is_blamed() {
+    let text = include_str!("guest.wat");
+    let spins = "(drop (call $ask (local.get $do))) (call $spin)";
+    let text = text.replace("(return (call $ask (local.get $do)))", spins);
+    let source = Source::Embedded {
+        manifest: format!("{MANIFEST}snapshot = false"),
+        component: wat::parse_str(text).unwrap().into(),
+    };
+    let plugin = rig().sandbox.load::<Router>(source, doing(0), |_| {}).await.unwrap();
+    let deadline = Some(Duration::from_millis(50));
+    let error =
+        call_with(&plugin, 1_000, Lent::default(), CallOptions { deadline, ..options(0) }).await.unwrap_err();
     assert_eq!(error.to_string(), "plugin `helper` 1.2.3: no answer within 50 ms");
     assert_eq!(error.blame(), Blame::Plugin);
+}
+
+/// A guest that was refused memory, and met a broken host afterwards.
+async fn a_failure_of_the_host_comes_before_a_limit() {
+    let text = include_str!("guest.wat");
+    let fills = "(if (i32.ge_u (local.get $do) (i32.const 1000)) (then (call $fill)";
+    let text = text.replace("(if (i32.ge_u (local.get $do) (i32.const 1000)) (then", fills);
+    let source = Source::Embedded {
+        manifest: format!("{MANIFEST}snapshot = false"),
+        component: wat::parse_str(text).unwrap().into(),
+    };
+    let plugin = rig().sandbox.load::<Router>(source, doing(0), |_| {}).await.unwrap();
+    let error = call(&plugin, ASK_BROKEN).await.unwrap_err();
+    assert!(matches!(*error.reason, Reason::Host(_)), "{error}");
+    assert_eq!(error.blame(), Blame::Host);
+}
+
+async fn cpu_obeyed() {
+    let plugin = rig().limited(Limits { cpu: SLOW / 3, ..Limits::STANDARD }).await;
+    assert_eq!(call(&plugin, ASK_SLOWLY).await.unwrap(), ASK_SLOWLY, "waiting costs nothing");
+}
+
+async fn cpu_violated() {
+    let plugin = rig().limited(Limits { cpu: Duration::from_millis(50), ..Limits::STANDARD }).await;
+    let error = call(&plugin, 2).await.unwrap_err();
+    assert_eq!(error.to_string(), "plugin `helper` 1.2.3: processor time limit of 50 ms");
+    assert_eq!(error.blame(), Blame::Plugin);
+}
+
+/// 1,500 bytes and the two of their number.
+async fn input_bytes_obeyed() {
+    let plugin = rig().limited(Limits { input_bytes: 1_502, ..Limits::STANDARD }).await;
+    assert_eq!(call(&plugin, 1_500).await.unwrap(), 1_500);
+}
+
+async fn input_bytes_violated() {
+    let plugin = rig().limited(Limits { input_bytes: 1_501, ..Limits::STANDARD }).await;
+    assert_eq!(limit(call(&plugin, 1_500).await), (Limit::InputBytes, 1_501));
+}
+
+/// A guest with so many memories beside its own; such a one cannot be snapshotted.
+async fn with_memories(more: usize) -> Result<u32, Error> {
+    let modules: String = (0..more)
+        .map(|n| format!("(core module $m{n} (memory 1)) (core instance (instantiate $m{n}))"))
+        .collect();
+    let text =
+        include_str!("guest.wat").replace("(core module $libc", &format!("{modules} (core module $libc"));
+    let source = Source::Embedded {
+        manifest: format!("{MANIFEST}snapshot = false"),
+        component: wat::parse_str(text).unwrap().into(),
+    };
+    let rig = rig_with(child(), 2);
+    let plugin = rig.sandbox.load::<Router>(source, doing(0), |_| {}).await?;
+    // As many as there are places: none takes a slot of another.
+    let lent = Lent::default();
+    let waiting = tokio::spawn({
+        let (plugin, lent) = (plugin.clone(), lent.clone());
+        async move { call_with(&plugin, ASK_FOREVER, lent, options(0)).await }
+    });
+    lent.waits.notified().await;
+    let answer = call(&plugin, 0).await;
+    waiting.abort();
+    answer
+}
+
+async fn memories_obeyed() {
+    assert_eq!(with_memories(1).await.unwrap(), 1, "as if `init` had not run");
+}
+
+async fn memories_violated() {
+    let error = with_memories(2).await.unwrap_err();
+    let Reason::Refused(Refusal::Compile { message }) = &*error.reason else { panic!("{error}") };
+    assert!(message.contains("3 Wasm linear memories"), "{message}");
 }
 
 async fn a_dropped_call_gives_its_instance_back() {

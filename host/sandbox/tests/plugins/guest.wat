@@ -4,6 +4,12 @@
   (import "chela:plugin/models@0.1.0" (instance $models (export "ask" (func (param "n" u32) (result u32)))))
   (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock (export "now" (func (result u64)))))
   (import "wasi:random/random@0.2.0" (instance $random (export "get-random-u64" (func (result u64)))))
+  (import "wasi:io/streams@0.2.0" (instance $streams (export "output-stream" (type (sub resource)))))
+  (alias export $streams "output-stream" (type $stream))
+  (import "wasi:cli/stdout@0.2.0" (instance $stdout
+    (alias outer 1 $stream (type $out))
+    (export "output-stream" (type $own (eq $out)))
+    (export "get-stdout" (func (result (own $own))))))
   (core module $libc
     (memory (export "memory") 1)
     (global $top (mut i32) (i32.const 4096))
@@ -17,12 +23,14 @@
   (core func $ask (canon lower (func $models "ask")))
   (core func $now (canon lower (func $clock "now")))
   (core func $draw (canon lower (func $random "get-random-u64")))
+  (core func $print (canon lower (func $stdout "get-stdout")))
   (core module $main
     (import "libc" "memory" (memory 1))
     (import "host" "json" (func $json (param i32)))
     (import "host" "ask" (func $ask (param i32) (result i32)))
     (import "host" "now" (func $now (result i64)))
     (import "host" "draw" (func $draw (result i64)))
+    (import "host" "print" (func $print (result i32)))
     (global $count (mut i32) (i32.const 0))
     (table $table 1 funcref)
     (data (i32.const 64) "no such agent")
@@ -46,6 +54,7 @@
       (if (i32.eq (local.get $do) (i32.const 54)) (then (call $fill)))
       (if (i32.eq (local.get $do) (i32.const 55)) (then (drop (call $ask (i32.const 1)))))
       (if (i32.eq (local.get $do) (i32.const 56)) (then (drop (call $draw))))
+      (if (i32.eq (local.get $do) (i32.const 34)) (then (drop (call $print)))) ;; a text: keeps stdout, as printing does
       (i32.const 32))
     (func (export "route") (param $do i32) (result i32)
       (if (i32.eq (local.get $do) (i32.const 1)) (then unreachable))
@@ -70,7 +79,8 @@
   (core instance $main (instantiate $main
     (with "libc" (instance $libc))
     (with "host" (instance
-      (export "json" (func $json)) (export "ask" (func $ask)) (export "now" (func $now)) (export "draw" (func $draw))))))
+      (export "json" (func $json)) (export "ask" (func $ask)) (export "now" (func $now)) (export "draw" (func $draw))
+      (export "print" (func $print))))))
   (func $init (result (result (error string))) (canon lift (core func $main "init") (memory (core memory $libc "memory"))))
   (export "init" (func $init))
   (func $route (param "do" u32) (result u32) (canon lift (core func $main "route")))

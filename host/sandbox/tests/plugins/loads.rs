@@ -13,6 +13,7 @@ tests!(
     init_that_takes_all_memory_is_refused,
     init_that_fills_its_memory_and_is_content_is_loaded,
     init_has_no_clock_no_randomness_and_no_capability,
+    init_that_prints_is_refused,
     init_that_loops_is_killed,
     init_that_loops_uses_up_its_processor_time,
     a_child_without_memory_is_a_refusal,
@@ -22,6 +23,7 @@ tests!(
     a_program_that_is_not_there_is_the_hosts_fault,
     compiled_once_and_loaded_from_the_cache,
     a_tampered_artefact_is_compiled_again,
+    a_cache_that_takes_nothing_stops_no_start,
     a_folder_is_loaded_and_its_defaults_merged,
     refusals_name_the_plugin,
 );
@@ -61,6 +63,13 @@ async fn init_has_no_clock_no_randomness_and_no_capability() {
         let refusal = init_refusal(n).await;
         assert!(matches!(&refusal, Refusal::InitTrap { message } if message.contains(part)), "{refusal}");
     }
+}
+
+async fn init_that_prints_is_refused() {
+    let prints = settings(json!({ "do": "print" }), Limits::STANDARD);
+    let refusal = refusal(rig().load(prints).await);
+    assert!(matches!(refusal, Refusal::InitHandles), "{refusal}");
+    assert!(refusal.to_string().contains("interface `log`"), "{refusal}");
 }
 
 fn ending(refusal: Refusal) -> (Stage, Ending) {
@@ -156,6 +165,14 @@ async fn a_tampered_artefact_is_compiled_again() {
     assert!(rig.load(doing(0)).await.unwrap().from_cache());
 }
 
+async fn a_cache_that_takes_nothing_stops_no_start() {
+    let rig = rig();
+    std::fs::remove_dir_all(rig.folder.path()).unwrap();
+    let plugin = rig.load(doing(0)).await.unwrap();
+    assert!(!plugin.from_cache());
+    assert_eq!(call(&plugin, 0).await.unwrap(), 1_001);
+}
+
 async fn a_folder_is_loaded_and_its_defaults_merged() {
     let folder = tempfile::tempdir().unwrap();
     let manifest =
@@ -174,7 +191,7 @@ async fn a_folder_is_loaded_and_its_defaults_merged() {
         json!({"do":0,"other":{"a":1,"b":3}})
     );
     assert_eq!(plugin.limits().host_calls, 7);
-    assert_eq!(plugin.imports().len(), 4);
+    assert_eq!(plugin.imports().len(), 6);
 }
 
 async fn refusals_name_the_plugin() {

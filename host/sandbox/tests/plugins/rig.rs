@@ -10,6 +10,7 @@ use chela_types::{Millis, PluginId};
 use serde_json::{Value, json};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Notify;
 
 pub(crate) const CHILD: &str = "prepare-plugin";
@@ -27,10 +28,13 @@ macro_rules! tests {
 }
 pub(crate) use tests;
 
-/// What the guest's `ask` does beside answering its argument.
+/// What the guest's `ask` does beside answering its argument, after it was handed so many bytes.
 pub(crate) const ASK_FOREVER: u32 = 2_000;
 pub(crate) const ASK_BROKEN: u32 = 2_001;
+pub(crate) const ASK_SLOWLY: u32 = 2_002;
 pub(crate) const DENIED: u32 = 9_999;
+/// How long a slow answer takes.
+pub(crate) const SLOW: Duration = Duration::from_millis(150);
 
 /// Handles that are lent to a call: says when a guest waits.
 #[derive(Debug, Clone, Default)]
@@ -57,13 +61,20 @@ impl Kind for Router {
                     Err(_) => return Ok((DENIED,)),
                 };
                 match n {
+                    ASK_SLOWLY => {
+                        tokio::time::sleep(SLOW).await;
+                        Ok((n,))
+                    }
                     ASK_FOREVER => {
                         lent.waits.notify_one();
                         std::future::pending::<()>().await;
                         Ok((0,))
                     }
                     ASK_BROKEN => Err(HostError::new(std::io::Error::other("disk full")).into()),
-                    n => Ok((n,)),
+                    n => {
+                        store.data_mut().hand(vec![0_u8; n as usize])?;
+                        Ok((n,))
+                    }
                 }
             })
         })
