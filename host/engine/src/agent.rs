@@ -2,27 +2,29 @@
 
 use chela_sandbox::wasmtime::Store as Sandboxed;
 use chela_sandbox::{Call, CallOptions, Kind, Plugin, PluginKind};
-use chela_types::{AgentId, Reply, Utterance};
+use chela_types::{AgentId, Reply, TurnId, Utterance};
 use futures::future::BoxFuture;
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use wasmtime::component::{HasSelf, InstancePre, Linker};
 
 use crate::capability::Lent;
 use crate::config::{AgentConfig, Config};
 use crate::contract::{self, answering};
+use crate::desk::{Desk, Seat};
 use crate::error::Error;
 use crate::policy::Policy;
+use crate::words;
 
-/// Longest reply in bytes; channels cut further as their platforms demand.
+/// Longest reply in bytes, with its blocks, as it is kept; channels cut further as their platforms demand.
 const REPLY_BYTES_MAX: usize = 128 * 1024;
 /// Shortest and longest time an agent may ask to be run again after.
 const ASK_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3_600));
-/// How long a turn waits for its agent's share before it gives its place to another.
-const BUSY_WAIT: Duration = Duration::from_secs(2);
+/// Of all places for turns, the share in which turns may wait so, as a divisor: waiting is no work, and turns of
+/// other agents need the places.
+const WAITING_SHARE: usize = 8;
 
 /// Plugins of the agent world.
 #[derive(Debug)]
@@ -59,33 +61,18 @@ impl Kind for Agent {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// Something to say; the word says what it means.
-    Say { reply: Reply, word: &'static str },
+    Say { reply: Reply, word: String },
     /// Another agent shall answer.
     HandOver { agent: AgentId, reason: String },
     /// Later.
     AskAgain { after: Duration },
 }
 
-/// An agent's and its department's share of concurrency, held while the agent works.
-#[derive(Debug)]
-pub(crate) struct Seat {
-    _own: OwnedSemaphorePermit,
-    _department: Option<OwnedSemaphorePermit>,
-}
-
-/// One configured agent with its limits.
-struct Desk {
-    plugin: Plugin<Agent>,
-    /// The agent's own share of concurrency.
-    share: Arc<Semaphore>,
-    /// Its department's, shared with the colleagues.
-    department: Option<Arc<Semaphore>>,
-    rate: governor::DefaultDirectRateLimiter,
-}
-
 /// All configured agents.
 pub(crate) struct AgentStation {
     desks: BTreeMap<AgentId, Desk>,
+    /// Turns that may wait for a seat at once.
+    waiting: Semaphore,
 }
 
 impl std::fmt::Debug for AgentStation {
@@ -105,17 +92,12 @@ impl AgentStation {
             .into_iter()
             .filter_map(|(name, plugin)| {
                 let agent = config.agents.get(&name)?;
-                let per_minute = NonZeroU32::new(agent.rate_per_minute).unwrap_or(NonZeroU32::MIN);
-                let desk = Desk {
-                    plugin,
-                    share: Arc::new(Semaphore::new(agent.concurrency.max(1))),
-                    department: agent.department.as_ref().and_then(|name| departments.get(name).cloned()),
-                    rate: governor::RateLimiter::direct(governor::Quota::per_minute(per_minute)),
-                };
+                let department = agent.department.as_ref().and_then(|name| departments.get(name).cloned());
+                let desk = Desk::new(plugin, agent, department);
                 Some((name, desk))
             })
             .collect();
-        Self { desks }
+        Self { desks, waiting: Semaphore::new((config.turns_max / WAITING_SHARE).max(1)) }
     }
 
     pub(crate) fn plugin(&self, agent: &AgentId) -> Result<&Plugin<Agent>, Error> {
@@ -130,19 +112,9 @@ impl AgentStation {
     ///
     /// # Errors
     /// [`Error::Busy`]: the turn goes back and another conversation gets its place.
-    pub(crate) async fn seat(&self, agent: &AgentId) -> Result<Seat, Error> {
+    pub(crate) async fn seat(&self, agent: &AgentId, turn: TurnId) -> Result<Seat, Error> {
         let desk = self.desk(agent)?;
-        let seat = async {
-            // The agent's own first: who waits for it must not hold the department's.
-            let own = Arc::clone(&desk.share).acquire_owned().await.ok()?;
-            let department = match &desk.department {
-                Some(share) => Some(Arc::clone(share).acquire_owned().await.ok()?),
-                None => None,
-            };
-            desk.rate.until_ready().await;
-            Some(Seat { _own: own, _department: department })
-        };
-        tokio::time::timeout(BUSY_WAIT, seat).await.ok().flatten().ok_or_else(|| Error::Busy(agent.clone()))
+        desk.seat(turn, &self.waiting).await.map_err(|after| Error::Busy { agent: agent.clone(), after })
     }
 
     /// Lets the agent handle the turn.
@@ -158,16 +130,19 @@ impl AgentStation {
             .desk(agent)?
             .plugin
             .call(lent, options, move |store, exports| {
-                Box::pin(async move { exports.chela_plugin_answering().call_handle(store, &turn).await })
+                Box::pin(async move {
+                    let turn = store.data_mut().hand(&turn)?;
+                    exports.chela_plugin_answering().call_handle(store, turn).await
+                })
             })
             .await;
         match said? {
             Ok(outcome) => accept(agent, config, message, outcome),
             Err(answering::AnsweringError::Unavailable(reason)) => {
-                Err(Error::Reported { who: format!("agent `{agent}`"), reason, outside: true })
+                Err(Error::reported(format!("agent `{agent}`"), &reason, true))
             }
             Err(answering::AnsweringError::Unsuitable(reason) | answering::AnsweringError::Other(reason)) => {
-                Err(Error::Reported { who: format!("agent `{agent}`"), reason, outside: false })
+                Err(Error::reported(format!("agent `{agent}`"), &reason, false))
             }
         }
     }
@@ -223,18 +198,18 @@ fn accept(
         if reply.text.trim().is_empty() {
             return Err(misbehaved("returned an empty reply".to_owned()));
         }
-        if reply.text.len() > REPLY_BYTES_MAX {
+        if serde_json::to_vec(&reply).map_or(true, |whole| whole.len() > REPLY_BYTES_MAX) {
             return Err(misbehaved(format!("returned a reply over {REPLY_BYTES_MAX} bytes")));
         }
         Ok(Outcome::Say { reply, word })
     };
     match outcome {
-        answering::Outcome::Reply(reply) => say(reply, "reply"),
-        answering::Outcome::Resolved(reply) => say(reply, "resolved"),
+        answering::Outcome::Reply(reply) => say(reply, "reply".to_owned()),
+        answering::Outcome::Resolved(reply) => say(reply, "resolved".to_owned()),
         answering::Outcome::Escalate(escalation) => {
             tracing::info!(%agent, turn = %message.id, "escalated to a human");
             metrics::counter!("escalations_total", "agent" => agent.to_string()).increment(1);
-            say(escalation.reply, "escalated")
+            say(escalation.reply, format!("escalated: {}", words::reason(&escalation.reason)))
         }
         answering::Outcome::HandOver(to) => {
             let colleague = Policy::new(config)
@@ -243,10 +218,10 @@ fn accept(
                 .find(|(name, _)| name.as_str() == to.agent && *name != agent)
                 .map(|(name, _)| name.clone());
             match colleague {
-                Some(agent) => Ok(Outcome::HandOver { agent, reason: to.reason }),
+                Some(agent) => Ok(Outcome::HandOver { agent, reason: words::reason(&to.reason) }),
                 None => Err(misbehaved(format!(
                     "handed over to `{}`, which may not be reached from here",
-                    to.agent.chars().take(64).collect::<String>()
+                    words::short(&to.agent, 64)
                 ))),
             }
         }

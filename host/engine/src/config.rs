@@ -141,6 +141,8 @@ pub struct DeliveryConfig {
     pub crashes_max: u32,
     /// How long a turn waits for something outside.
     pub wait_max: Duration,
+    /// Sends of one answer whose outcome nobody knows before it is given up.
+    pub unknown_max: u32,
     /// First pause between tries.
     pub backoff_min: Duration,
     /// Longest pause between tries.

@@ -2,33 +2,99 @@
 //! did not reach its end.
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use chela_store::{Claimed, CountsAs, DeadLetter, Lease, Stage, Trouble, Turn};
+use chela_store::{Claimed, CountsAs, DeadLetter, Lease, Outgoing, Stage, Trouble, Turn};
 use chela_types::{Blame, Fault, Millis, Reply, Retry, TurnId};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::DeliveryConfig;
 use crate::error::Error;
-use crate::journey::{Advanced, Journey};
+use crate::journey::Journey;
 
 /// Conversations claimed in one go.
 const CLAIM_MAX: usize = 64;
 /// Polling is the truth, waking up only makes it quicker.
 const POLL: Duration = Duration::from_millis(500);
-/// How soon a turn whose agent was busy is due again.
-const BUSY_PAUSE: Duration = Duration::from_millis(250);
+/// Stops of the host in one turn before it may be the turn that stops it.
+const SUSPECT_CRASHES_MIN: u32 = 2;
+/// Sends of unknown outcome that are repeated as soon as any other failure.
+const SOON_REPEATED: u32 = 2;
+
+/// The turns that run, each under its lease: a turn whose lease has lapsed may be claimed again while its first
+/// run is still on its way, and the two must not be taken for each other.
+#[derive(Debug, Clone, Default)]
+struct Running(Arc<Mutex<Table>>);
+
+type Key = (TurnId, u64);
+
+#[derive(Debug, Default)]
+struct Table(HashMap<Key, (Lease, AbortHandle)>);
+
+impl Running {
+    fn key(lease: &Lease) -> Key {
+        (lease.turn(), lease.token())
+    }
+}
+
+impl Table {
+    /// Enters a run, and ends earlier ones of the same turn: their leases are lost.
+    fn enter(&mut self, lease: Lease, task: AbortHandle) {
+        let key = Running::key(&lease);
+        for (_, (_, earlier)) in self.0.extract_if(|(turn, _), _| *turn == key.0) {
+            earlier.abort();
+        }
+        self.0.insert(key, (lease, task));
+    }
+
+    fn leave(&mut self, key: Key) -> Option<AbortHandle> {
+        self.0.remove(&key).map(|(_, task)| task)
+    }
+
+    fn leases(&self) -> Vec<Lease> {
+        self.0.values().map(|(lease, _)| lease.clone()).collect()
+    }
+
+    fn take_all(&mut self) -> Vec<(Lease, AbortHandle)> {
+        self.0.drain().map(|(_, entry)| entry).collect()
+    }
+}
+
+/// A run's place among those that run. It is left however the run ends: after a panic nobody renews the lease any
+/// more, and the turn is claimed again.
+struct Place {
+    running: Running,
+    key: Key,
+    slots: Arc<Semaphore>,
+    slot: Option<OwnedSemaphorePermit>,
+    freed: Arc<Notify>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            metrics::counter!("turn_panics_total").increment(1);
+            tracing::error!(turn = %self.key.0, "a turn panicked; it is run again when its lease has run out");
+        }
+        self.running.0.lock().leave(self.key);
+        let were_full = self.slots.available_permits() == 0;
+        drop(self.slot.take());
+        if were_full {
+            self.freed.notify_one();
+        }
+    }
+}
 
 /// Runs turns until it is told to stop.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     journey: Arc<Journey>,
-    active: Arc<Mutex<HashMap<TurnId, (Lease, AbortHandle)>>>,
+    running: Running,
     slots: Arc<Semaphore>,
     freed: Arc<Notify>,
     tasks: TaskTracker,
@@ -41,7 +107,7 @@ impl Dispatcher {
         let slots = Arc::new(Semaphore::new(journey.config.turns_max.max(1)));
         Self {
             journey,
-            active: Arc::default(),
+            running: Running::default(),
             slots,
             freed: Arc::default(),
             tasks: TaskTracker::new(),
@@ -51,7 +117,7 @@ impl Dispatcher {
 
     /// Claims and runs until `stop`, then lets what runs come to its end, at most `drain` long.
     pub(crate) async fn run(&self, stop: CancellationToken, drain: Duration) {
-        let heartbeat = tokio::spawn(heartbeat(Arc::clone(&self.journey), Arc::clone(&self.active)));
+        let heartbeat = tokio::spawn(heartbeat(Arc::clone(&self.journey), self.running.clone()));
         let work = self.journey.store.work();
         while !stop.is_cancelled() {
             if self.claim().await == CLAIM_MAX {
@@ -95,21 +161,22 @@ impl Dispatcher {
 
     fn spawn(&self, claimed: Claimed) {
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else { return };
-        let (journey, active) = (Arc::clone(&self.journey), Arc::clone(&self.active));
-        let (slots, freed) = (Arc::clone(&self.slots), Arc::clone(&self.freed));
-        let (turn, lease) = (claimed.turn.message.id, claimed.lease.clone());
+        let journey = Arc::clone(&self.journey);
+        let lease = claimed.lease.clone();
+        let place = Place {
+            running: self.running.clone(),
+            key: Running::key(&lease),
+            slots: Arc::clone(&self.slots),
+            slot: Some(slot),
+            freed: Arc::clone(&self.freed),
+        };
         // Held while the task is entered into the table, so that it cannot leave it before it is in.
-        let mut table = self.active.lock();
+        let mut running = self.running.0.lock();
         let task = self.tasks.spawn(async move {
+            let _place = place;
             journey.run_turn(claimed).await;
-            active.lock().remove(&turn);
-            let were_full = slots.available_permits() == 0;
-            drop(slot);
-            if were_full {
-                freed.notify_one();
-            }
         });
-        table.insert(turn, (lease, task.abort_handle()));
+        running.enter(lease, task.abort_handle());
     }
 
     async fn pause(&self) -> Duration {
@@ -123,7 +190,7 @@ impl Dispatcher {
 
     /// What has not ended in time goes back as it is; whoever comes next goes on with it.
     async fn hand_back(&self) {
-        let left: Vec<_> = self.active.lock().drain().map(|(_, entry)| entry).collect();
+        let left = self.running.0.lock().take_all();
         tracing::warn!(turns = left.len(), "stopped before these turns came to their end");
         for (lease, task) in left {
             task.abort();
@@ -135,11 +202,11 @@ impl Dispatcher {
 }
 
 /// Renews the leases of all running turns, and stops those whose lease somebody else has.
-async fn heartbeat(journey: Arc<Journey>, active: Arc<Mutex<HashMap<TurnId, (Lease, AbortHandle)>>>) {
+async fn heartbeat(journey: Arc<Journey>, running: Running) {
     let mut tick = tokio::time::interval(journey.config.lease / 3);
     loop {
         tick.tick().await;
-        let leases: Vec<Lease> = active.lock().values().map(|(lease, _)| lease.clone()).collect();
+        let leases = running.0.lock().leases();
         if leases.is_empty() {
             continue;
         }
@@ -147,7 +214,7 @@ async fn heartbeat(journey: Arc<Journey>, active: Arc<Mutex<HashMap<TurnId, (Lea
             let Err(error) = renewed else { continue };
             tracing::error!(turn = %lease.turn(), %error, "lease not renewed");
             if matches!(error, chela_store::Error::Fenced { .. })
-                && let Some((_, task)) = active.lock().remove(&lease.turn())
+                && let Some(task) = running.0.lock().leave(Running::key(lease))
             {
                 task.abort();
             }
@@ -157,51 +224,57 @@ async fn heartbeat(journey: Arc<Journey>, active: Arc<Mutex<HashMap<TurnId, (Lea
 
 impl Journey {
     /// Advances a turn, and if it does not come to its end, decides what becomes of it.
-    pub(crate) async fn run_turn(&self, claimed: Claimed) {
-        let outcome = match self.poisoned(&claimed.turn) {
-            Some(error) => Err(error),
-            None => self.advance(&claimed).await,
+    pub(crate) async fn run_turn(&self, mut claimed: Claimed) {
+        let outcome = match self.suspect(&claimed.turn) {
+            Ok(_alone) => self.advance(&mut claimed).await,
+            Err(error) => Err(error),
         };
-        let error = match outcome {
-            Ok(Advanced::Closed | Advanced::Later) => return,
-            Err(error) => error,
-        };
+        let Err(error) = outcome else { return };
         if let Err(error) = self.settle_trouble(&claimed, error).await {
             // The lease runs out, and the turn is claimed again.
             tracing::error!(turn = %claimed.turn.message.id, %error, "cannot write what became of a turn");
         }
     }
 
-    fn poisoned(&self, turn: &Turn) -> Option<Error> {
-        let answered = matches!(turn.stage, Stage::Answered(_));
-        (!answered && turn.crashes >= self.config.delivery.crashes_max)
-            .then(|| Error::Configuration(format!("the host stopped {} times in this turn", turn.crashes)))
+    /// A turn in which the host stopped too often is not run again. From half of that on it runs when no other
+    /// such turn does: then the next stop tells which of them it was, and the others are none the worse.
+    fn suspect(&self, turn: &Turn) -> Result<Option<SemaphorePermit<'_>>, Error> {
+        let max = self.config.delivery.crashes_max;
+        if turn.crashes >= max {
+            return Err(Error::Configuration(format!(
+                "the host stopped {} times in this turn",
+                turn.crashes
+            )));
+        }
+        if turn.crashes < max.div_ceil(2).max(SUSPECT_CRASHES_MIN) {
+            return Ok(None);
+        }
+        self.suspects.try_acquire().map(Some).map_err(|_| Error::Suspect)
     }
 
     async fn settle_trouble(&self, claimed: &Claimed, error: Error) -> Result<(), Error> {
         let Claimed { lease, turn } = claimed;
         let blame = error.blame();
-        let text = error.to_string();
-        let ambiguous = matches!(error, Error::Unknown { .. });
+        let (text, outline) = (error.to_string(), error.outline());
         match verdict(&self.config.delivery, turn, &error, self.clock.now()) {
             Verdict::Nothing => {
-                tracing::warn!(turn = %turn.message.id, error = text, "turn belongs to somebody else now");
+                tracing::warn!(turn = %turn.message.id, error = outline, "turn belongs to somebody else now");
             }
             Verdict::Again { after, counts_as } => {
-                tracing::warn!(turn = %turn.message.id, error = text, %blame, ?after, "turn is tried again");
+                tracing::warn!(turn = %turn.message.id, error = outline, %blame, ?after, "turn is tried again");
                 metrics::counter!("turn_retries_total", "blame" => blame.to_string()).increment(1);
                 let until = self.clock.now().plus(after);
-                self.store.defer(lease, until, Trouble { blame, error: text, counts_as, ambiguous }).await?;
+                self.store.defer(lease, until, Trouble { blame, error: text, counts_as }).await?;
             }
             Verdict::GiveUpDelivery => {
                 let Stage::Answered(outgoing) = &turn.stage else { return Ok(()) };
-                tracing::error!(turn = %turn.message.id, error = text, %blame, "answer is given up");
+                tracing::error!(turn = %turn.message.id, error = outline, %blame, "answer is given up");
                 metrics::counter!("undelivered_total", "channel" => turn.message.channel.to_string())
                     .increment(1);
                 self.store.give_up_delivery(lease, outgoing.id, &text).await?;
             }
             Verdict::Dead => {
-                tracing::error!(turn = %turn.message.id, error = text, %blame, "turn is a dead letter");
+                tracing::error!(turn = %turn.message.id, error = outline, %blame, "turn is a dead letter");
                 metrics::counter!("dead_letters_total", "blame" => blame.to_string()).increment(1);
                 let notice = Reply::text(self.config.delivery.notice.clone());
                 self.bury(claimed, &text, blame, notice).await?;
@@ -210,22 +283,31 @@ impl Journey {
         Ok(())
     }
 
-    /// Closes a turn with a notice to the person, which is delivered like any answer.
+    /// Closes a turn with a notice to the person, which is delivered like any answer; without one if its channel
+    /// is not configured any more.
     async fn bury(&self, claimed: &Claimed, reason: &str, blame: Blame, notice: Reply) -> Result<(), Error> {
         let Claimed { lease, turn } = claimed;
-        let agent = match &turn.stage {
-            Stage::Decided(decision) => decision.agent.clone(),
-            _ => self.channel(turn.message.channel.as_str())?.config.default_agent.clone(),
+        let agent = match (&turn.stage, self.channel(turn.message.channel.as_str())) {
+            (_, Err(_)) => None,
+            (Stage::Decided(decision), Ok(_)) => Some(decision.agent.clone()),
+            (_, Ok(channel)) => Some(channel.config.default_agent.clone()),
         };
-        let letter = DeadLetter { reason: reason.to_owned(), blame, notice: Some((agent, notice)) };
+        let notice = agent.map(|agent| (agent, notice));
+        let letter = DeadLetter { reason: reason.to_owned(), blame, notice };
         let Some(outgoing) = self.store.dead(lease, letter).await? else { return Ok(()) };
-        if let Err(error) = self.deliver(lease, turn, &outgoing).await {
-            let turn = Turn { stage: Stage::Answered(outgoing), tries: 0, ..turn.clone() };
-            let claimed = Claimed { lease: lease.clone(), turn };
-            return Box::pin(self.settle_trouble(&claimed, error)).await;
+        let mut claimed = claimed.clone();
+        answered(&mut claimed.turn, outgoing);
+        match self.deliver(&claimed).await {
+            Ok(()) => Ok(()),
+            Err(error) => Box::pin(self.settle_trouble(&claimed, error)).await,
         }
-        Ok(())
     }
+}
+
+/// The turn from now on: what is counted from here is its delivery's.
+pub(crate) fn answered(turn: &mut Turn, outgoing: Outgoing) {
+    turn.stage = Stage::Answered(outgoing);
+    (turn.tries, turn.crashes, turn.waits, turn.first_wait) = (0, 0, 0, None);
 }
 
 /// What becomes of a turn.
@@ -239,32 +321,54 @@ enum Verdict {
 
 /// Decides by blame and retry alone, never by an error's text.
 fn verdict(config: &DeliveryConfig, turn: &Turn, error: &Error, now: Millis) -> Verdict {
-    let answered = matches!(turn.stage, Stage::Answered(_));
-    let over = if answered { Verdict::GiveUpDelivery } else { Verdict::Dead };
-    match error {
-        Error::Store(chela_store::Error::Fenced { .. }) => return Verdict::Nothing,
-        Error::Busy(_) => return Verdict::Again { after: BUSY_PAUSE, counts_as: CountsAs::Nothing },
-        _ => {}
-    }
-    let asked = match error.retry() {
-        Retry::Never if matches!(error.blame(), Blame::Operator | Blame::Sender) => return over,
-        Retry::Later(after) => after,
-        Retry::Never | Retry::Elsewhere => Duration::ZERO,
+    let outgoing = match &turn.stage {
+        Stage::Answered(outgoing) => Some(outgoing),
+        _ => None,
     };
+    let over = if outgoing.is_some() { Verdict::GiveUpDelivery } else { Verdict::Dead };
+    let asked = match (error, error.retry()) {
+        (Error::Store(chela_store::Error::Fenced { .. }), _) => return Verdict::Nothing,
+        (Error::Busy { .. } | Error::Suspect, Retry::Later(after)) => {
+            return Verdict::Again { after, counts_as: CountsAs::Nothing };
+        }
+        (_, Retry::Never) if matches!(error.blame(), Blame::Operator | Blame::Sender) => return over,
+        (_, Retry::Later(after)) => after,
+        (_, Retry::Never | Retry::Elsewhere) => Duration::ZERO,
+    };
+    let waited = turn.first_wait.map_or(Duration::ZERO, |first| now.since(first));
+    let left = config.wait_max.saturating_sub(waited);
     match error.blame() {
+        Blame::Plugin | Blame::Operator | Blame::Sender if turn.tries + 1 >= config.tries_max => over,
         Blame::Plugin | Blame::Operator | Blame::Sender => {
-            if turn.tries + 1 >= config.tries_max {
-                return over;
-            }
-            Verdict::Again { after: asked.max(backoff(config, turn.tries)), counts_as: CountsAs::Try }
+            let after = asked.max(backoff(config, turn.tries)).min(config.wait_max);
+            Verdict::Again { after, counts_as: CountsAs::Try }
         }
+        Blame::Provider | Blame::Host if left.is_zero() => over,
         Blame::Provider | Blame::Host => {
-            let waited = turn.first_wait.map_or(Duration::ZERO, |first| now.since(first));
-            if waited >= config.wait_max {
-                return over;
-            }
-            Verdict::Again { after: asked.max(backoff(config, turn.waits)), counts_as: CountsAs::Wait }
+            let pause = match (error, outgoing) {
+                (Error::AskedAgain { .. }, _) => Duration::ZERO,
+                (Error::Unknown { .. }, Some(outgoing)) => {
+                    // This one is counted when it is written down.
+                    let unknown = outgoing.ambiguous.saturating_add(1);
+                    if unknown >= config.unknown_max {
+                        return over;
+                    }
+                    repeat_pause(config, unknown)
+                }
+                _ => backoff(config, turn.waits),
+            };
+            // Whatever a platform or a plugin asks for, the turn comes to an end.
+            Verdict::Again { after: asked.max(pause).min(left), counts_as: CountsAs::Wait }
         }
+    }
+}
+
+/// The pause before a send is repeated whose outcome is unknown for the `unknown`th time. The person may have it
+/// already: after the first few the pauses grow beyond the usual ones.
+fn repeat_pause(config: &DeliveryConfig, unknown: u32) -> Duration {
+    match unknown.checked_sub(SOON_REPEATED + 1) {
+        None => backoff(config, unknown),
+        Some(more) => config.backoff_max.saturating_mul(1_u32.checked_shl(more).unwrap_or(u32::MAX)),
     }
 }
 
@@ -280,3 +384,7 @@ fn backoff(config: &DeliveryConfig, tries: u32) -> Duration {
         .nth(tries.min(32) as usize)
         .unwrap_or(config.backoff_max)
 }
+
+#[cfg(test)]
+#[path = "dispatcher_tests.rs"]
+mod tests;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, AgentStation};
@@ -19,6 +19,7 @@ use crate::dispatcher::Dispatcher;
 use crate::drafts::{Draft, Drafts};
 use crate::error::Error;
 use crate::journey::Journey;
+use crate::policy::Policy;
 use crate::router::{Router, RouterStation};
 
 /// Pauses between attempts to learn a channel's own ids: first and longest.
@@ -91,42 +92,32 @@ impl Engine {
         rooms: Rooms,
         progress: &(dyn Fn(&str, Progress) + Send + Sync),
     ) -> Result<Self, Error> {
-        let loader = Loader { config: &config, sandbox: &rooms.sandbox, progress };
+        let sessions = Arc::new(Sessions::new(config.session_key));
+        let (egress, clock) = (rooms.egress.clone(), Arc::clone(&rooms.clock));
+        let loader =
+            Loader { config: &config, sandbox: &rooms.sandbox, egress, clock, sessions: &sessions, progress };
         let mut loaded = Vec::new();
         let router = match &config.routing.router {
             Some(name) => {
-                let plugin = loader.load::<Router>(name, &Map::new(), "routing").await?.0;
-                loaded.push(describe("routing".to_owned(), &plugin, PluginKind::Router));
+                let (plugin, description) = loader.router(name).await?;
+                loaded.push(description);
                 Some((name.clone(), plugin))
             }
             None => None,
         };
         let mut agents = BTreeMap::new();
-        for (name, agent) in &config.agents {
-            let serves = format!("agent {name}");
-            let plugin = loader.load::<Agent>(&agent.plugin, &agent.config, &serves).await?.0;
-            loaded.push(describe(serves, &plugin, PluginKind::Agent));
+        for name in config.agents.keys() {
+            let (plugin, description) = loader.agent(name).await?;
+            loaded.push(description);
             agents.insert(name.clone(), plugin);
         }
-        let sessions = Arc::new(Sessions::new(config.session_key));
         let mut channels = BTreeMap::new();
         for (name, channel) in &config.channels {
-            let serves = format!("channel {name}");
-            let (plugin, settings) =
-                loader.load::<Channel>(&channel.plugin, &channel.config, &serves).await?;
+            let (station, description) = loader.channel(name).await?;
             if !channel.operator {
-                loaded.push(describe(serves, &plugin, PluginKind::Channel));
+                loaded.push(description);
             }
-            let parts = Parts {
-                name: name.clone(),
-                config: channel.clone(),
-                plugin,
-                settings,
-                egress: rooms.egress.clone(),
-                clock: Arc::clone(&rooms.clock),
-                sessions: Arc::clone(&sessions),
-            };
-            channels.insert(name.clone(), ChannelStation::new(parts)?);
+            channels.insert(name.clone(), station);
         }
         let agents = AgentStation::new(agents, &config);
         let journey = Journey {
@@ -138,6 +129,7 @@ impl Engine {
             router: RouterStation::new(router),
             agents,
             drafts: Drafts::default(),
+            suspects: Semaphore::new(1),
         };
         Ok(Self { journey: Arc::new(journey), sessions, loaded: Arc::new(loaded) })
     }
@@ -228,14 +220,97 @@ pub fn session_events_key(channel: &ChannelId, session: &str) -> String {
     session_key(channel, session)
 }
 
+/// Loads every plugin as [`Engine::start`] does, but goes on after one that is refused; keeps and opens nothing.
+/// Returns what each serves, and what was loaded or why it was not.
+pub async fn check(
+    config: &Config,
+    sandbox: &Sandbox,
+    egress: &Egress,
+    clock: Arc<dyn Clock>,
+    progress: &(dyn Fn(&str, Progress) + Send + Sync),
+) -> Vec<(String, Result<Loaded, Error>)> {
+    let sessions = Arc::new(Sessions::new(config.session_key));
+    let loader = Loader { config, sandbox, egress: egress.clone(), clock, sessions: &sessions, progress };
+    let mut checked = Vec::new();
+    if let Some(name) = &config.routing.router {
+        checked.push((ROUTING.to_owned(), loader.router(name).await.map(|(_, loaded)| loaded)));
+    }
+    for name in config.agents.keys() {
+        checked.push((serves_agent(name), loader.agent(name).await.map(|(_, loaded)| loaded)));
+    }
+    for (name, channel) in &config.channels {
+        let outcome = loader.channel(name).await.map(|(_, loaded)| loaded);
+        // The operator's own terminals are the host's, and no news unless they fail.
+        if !channel.operator || outcome.is_err() {
+            checked.push((serves_channel(name), outcome));
+        }
+    }
+    checked
+}
+
+/// What a router serves.
+const ROUTING: &str = "routing";
+
+fn serves_agent(name: &AgentId) -> String {
+    format!("agent {name}")
+}
+
+fn serves_channel(name: &ChannelId) -> String {
+    format!("channel {name}")
+}
+
 /// Loads plugins with what the configuration says of them.
 struct Loader<'a> {
     config: &'a Config,
     sandbox: &'a Sandbox,
+    egress: Egress,
+    clock: Arc<dyn Clock>,
+    sessions: &'a Arc<Sessions>,
     progress: &'a (dyn Fn(&str, Progress) + Send + Sync),
 }
 
 impl Loader<'_> {
+    async fn router(&self, name: &PluginId) -> Result<(Plugin<Router>, Loaded), Error> {
+        let (plugin, _) = self.load::<Router>(name, &Map::new(), ROUTING).await?;
+        let loaded = describe(ROUTING.to_owned(), &plugin, PluginKind::Router);
+        Ok((plugin, loaded))
+    }
+
+    async fn agent(&self, name: &AgentId) -> Result<(Plugin<Agent>, Loaded), Error> {
+        let agent = self.config.agents.get(name).ok_or_else(|| Error::UnknownAgent(name.to_string()))?;
+        let serves = serves_agent(name);
+        let (plugin, _) = self.load::<Agent>(&agent.plugin, &agent.config, &serves).await?;
+        let loaded = describe(serves, &plugin, PluginKind::Agent);
+        Ok((plugin, loaded))
+    }
+
+    async fn channel(&self, name: &ChannelId) -> Result<(ChannelStation, Loaded), Error> {
+        let channel =
+            self.config.channels.get(name).ok_or_else(|| Error::UnknownChannel(name.to_string()))?;
+        let serves = serves_channel(name);
+        let (plugin, settings) = self.load::<Channel>(&channel.plugin, &channel.config, &serves).await?;
+        let loaded = describe(serves, &plugin, PluginKind::Channel);
+        let parts = Parts {
+            name: name.clone(),
+            config: channel.clone(),
+            plugin,
+            settings,
+            egress: self.egress.clone(),
+            clock: Arc::clone(&self.clock),
+            sessions: Arc::clone(self.sessions),
+        };
+        let station = ChannelStation::new(parts)?;
+        let is_open = station.is_web_chat() && !channel.operator;
+        if is_open && !Policy::new(self.config).answers_strangers(name) {
+            let agent = &channel.default_agent;
+            return Err(Error::Configuration(format!(
+                "chela.toml: [channel.{name}] is a web chat, which anybody may write to, and its default agent `{agent}` \
+                 is for the organisation alone: set [agent.{agent}] outsiders = true, or choose another"
+            )));
+        }
+        Ok((station, loaded))
+    }
+
     /// Loads a plugin; returns it with the configuration it got.
     async fn load<K: chela_sandbox::Kind>(
         &self,

@@ -3,6 +3,11 @@
 use chela_types::{AgentId, Blame, ChannelId, Fault, Retry};
 use std::time::Duration;
 
+use crate::words;
+
+/// How soon a turn in which the host stopped asks again whether it may run.
+const SUSPECT_PAUSE: Duration = Duration::from_secs(1);
+
 /// An error of the engine.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -60,8 +65,24 @@ pub enum Error {
         what: String,
     },
     /// An agent's share of concurrency or rate is used up.
-    #[error("agent `{0}` is busy")]
-    Busy(AgentId),
+    #[error("agent `{agent}` is busy")]
+    Busy {
+        /// Which.
+        agent: AgentId,
+        /// When to come again.
+        after: Duration,
+    },
+    /// The agent wants to be run again later.
+    #[error("agent `{agent}` asked to be run again later")]
+    AskedAgain {
+        /// Which.
+        agent: AgentId,
+        /// When.
+        after: Duration,
+    },
+    /// The host stopped in the middle of this turn before, and another such turn runs.
+    #[error("turns in which the host stopped run one at a time")]
+    Suspect,
     /// No agent may be reached from where the message came.
     #[error("no agent may be reached from channel `{0}`")]
     Unreachable(ChannelId),
@@ -80,8 +101,10 @@ pub enum Error {
     Unknown {
         /// Which channel.
         channel: ChannelId,
-        /// What the network said.
+        /// What the network or the platform said.
         reason: String,
+        /// When to try again; `None`: as the back-off says.
+        after: Option<Duration>,
     },
     /// The configuration cannot run.
     #[error("{0}")]
@@ -98,6 +121,35 @@ pub enum Error {
     /// The network.
     #[error(transparent)]
     Egress(#[from] chela_egress::Error),
+}
+
+impl Error {
+    /// A plugin's own words, as they are kept.
+    pub(crate) fn reported(who: String, words: &str, outside: bool) -> Self {
+        Self::Reported { who, reason: words::reason(words), outside }
+    }
+
+    /// An agent that names an outage where none of its calls failed was right once, and would be for ever: what it
+    /// was told is in the journal, so that it is its own fault.
+    pub(crate) fn if_outage(self, outage: bool) -> Self {
+        match self {
+            Self::Reported { who, reason, outside } => {
+                Self::Reported { who, reason, outside: outside && outage }
+            }
+            other => other,
+        }
+    }
+
+    /// For the log, which holds no words of plugins: they may repeat what a person said.
+    pub(crate) fn outline(&self) -> String {
+        match self {
+            Self::Reported { who, .. } => {
+                format!("{who} reported an error; its words are in the turn's record")
+            }
+            Self::Undelivered { channel, .. } => format!("channel `{channel}` could not deliver"),
+            other => other.to_string(),
+        }
+    }
 }
 
 /// Why a request was refused before anything was kept.
@@ -150,14 +202,15 @@ impl Fault for Error {
             Self::UnknownChannel(_) | Self::UnknownAgent(_) | Self::Refused { .. } | Self::Flooded(_) => {
                 Blame::Sender
             }
-            Self::Reported { outside: true, .. } | Self::Undelivered { .. } | Self::Unknown { .. } => {
-                Blame::Provider
-            }
+            Self::Reported { outside: true, .. }
+            | Self::AskedAgain { .. }
+            | Self::Undelivered { .. }
+            | Self::Unknown { .. } => Blame::Provider,
             Self::Forged { .. }
             | Self::ForbiddenRequest { .. }
             | Self::Reported { .. }
             | Self::Misbehaved { .. } => Blame::Plugin,
-            Self::Busy(_) => Blame::Host,
+            Self::Busy { .. } | Self::Suspect => Blame::Host,
             Self::Unreachable(_) | Self::Configuration(_) => Blame::Operator,
             Self::Sandbox(error) => error.blame(),
             Self::Store(error) => error.blame(),
@@ -173,10 +226,12 @@ impl Fault for Error {
             | Self::Refused { .. }
             | Self::Unreachable(_)
             | Self::Configuration(_) => Retry::Never,
-            Self::Undelivered { after, .. } => Retry::Later(after.unwrap_or_default()),
+            Self::Undelivered { after, .. } | Self::Unknown { after, .. } => {
+                Retry::Later(after.unwrap_or_default())
+            }
+            Self::Busy { after, .. } | Self::AskedAgain { after, .. } => Retry::Later(*after),
+            Self::Suspect => Retry::Later(SUSPECT_PAUSE),
             Self::Flooded(_)
-            | Self::Busy(_)
-            | Self::Unknown { .. }
             | Self::Forged { .. }
             | Self::ForbiddenRequest { .. }
             | Self::Reported { .. }

@@ -1,12 +1,13 @@
 //! The journal of one turn: every host call with what it returned, so that a turn that is run again after a
 //! crash neither makes nor pays a call twice, and can be replayed later.
 //!
-//! Entries are keyed by their place in the turn, the function and a digest of the arguments. If a run asks
+//! Entries are keyed by their place in the turn, who asks, the function and a digest of the arguments. If a run asks
 //! something else at a place (another version, another configuration), the rest of the journal is void from
-//! there on. Entry 0 is the turn's own time and randomness.
+//! there on. Entry 0 is the turn's own time and randomness; each agent's part begins with an entry that names it,
+//! so that a run that goes on with an agent finds its part, and never what another was told.
 
 use chela_store::{Entry, Lease, Store};
-use chela_types::{Clock, Digest, Millis};
+use chela_types::{AgentId, Clock, Digest, Millis};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,6 +22,8 @@ pub(crate) struct Journal {
     clock: Arc<dyn Clock>,
     kept: BTreeMap<u32, Entry>,
     next: u32,
+    /// Whose calls are written: nobody's, the router's, an agent's.
+    who: String,
     /// Places that hold a failure which time may heal.
     failures: BTreeSet<u32>,
     start: Start,
@@ -53,6 +56,8 @@ pub(crate) enum Found<T> {
 }
 
 const START: &str = "turn.start";
+/// The beginning of an agent's part.
+const AGENT: &str = "turn.agent";
 /// Stands behind the function's name where an entry holds a failure that time may heal.
 const FAILED: &str = "!";
 
@@ -62,8 +67,16 @@ impl Journal {
         let kept: BTreeMap<u32, Entry> =
             store.journal(&lease).await?.into_iter().map(|entry| (entry.seq, entry)).collect();
         let fresh = Start { now: clock.now(), seed: rand::random() };
-        let mut journal =
-            Self { store, lease, clock, kept, next: 0, failures: BTreeSet::new(), start: fresh };
+        let mut journal = Self {
+            store,
+            lease,
+            clock,
+            kept,
+            next: 0,
+            who: String::new(),
+            failures: BTreeSet::new(),
+            start: fresh,
+        };
         journal.forget_failed_run().await?;
         match journal.place::<Start>(START, &()).await? {
             Found::Kept(start, _) => journal.start = start,
@@ -86,6 +99,31 @@ impl Journal {
         Ok(())
     }
 
+    /// What follows is asked by the router.
+    pub(crate) fn begin_router(&mut self) {
+        self.who = "router".to_owned();
+    }
+
+    /// What follows is asked by this agent.
+    pub(crate) async fn begin_agent(&mut self, agent: &AgentId) -> Result<(), Error> {
+        self.who = agent_part(agent);
+        if let Found::Fresh(place) = self.place::<()>(AGENT, &()).await? {
+            self.fill_behind(&place, &()).await?;
+        }
+        Ok(())
+    }
+
+    /// Goes on after a kept decision for `agent`: its last part is next, or what comes after everything that is
+    /// kept. Returns how many agents handed the turn over before it.
+    pub(crate) fn resume(&mut self, agent: &AgentId) -> Result<usize, Error> {
+        let own = digest(AGENT, &agent_part(agent), &())?;
+        let parts: Vec<&Entry> = self.kept.values().filter(|entry| entry.function == AGENT).collect();
+        let before = parts.iter().rposition(|part| part.arguments == own);
+        let after_all = self.kept.keys().last().map_or(0, |last| last + 1);
+        self.next = before.and_then(|at| parts.get(at)).map_or(after_all, |part| part.seq).max(self.next);
+        Ok(before.unwrap_or(parts.len()))
+    }
+
     pub(crate) fn start(&self) -> Start {
         self.start
     }
@@ -100,7 +138,7 @@ impl Journal {
         function: &'static str,
         arguments: &impl Serialize,
     ) -> Result<Found<T>, Error> {
-        let arguments = digest(function, arguments)?;
+        let arguments = digest(function, &self.who, arguments)?;
         let place = Place { seq: self.next, function, arguments };
         self.next += 1;
         let Some(entry) = self.kept.get(&place.seq) else { return Ok(Found::Fresh(place)) };
@@ -150,12 +188,11 @@ impl Journal {
         self.failures.insert(place.seq);
     }
 
-    /// Before a later try: forgets what failed, and everything that followed from it.
-    pub(crate) async fn forget_failures(&self) -> Result<(), Error> {
-        match self.failures.first() {
-            Some(seq) => Ok(self.store.discard_journal_from(&self.lease, *seq).await?),
-            None => Ok(()),
-        }
+    /// Before a later try: forgets what failed, and everything that followed from it. False if nothing did.
+    pub(crate) async fn forget_failures(&self) -> Result<bool, Error> {
+        let Some(seq) = self.failures.first() else { return Ok(false) };
+        self.store.discard_journal_from(&self.lease, *seq).await?;
+        Ok(true)
     }
 
     /// Before the turn is run anew at a later time.
@@ -164,8 +201,91 @@ impl Journal {
     }
 }
 
-fn digest(function: &str, arguments: &impl Serialize) -> Result<Digest, Error> {
+fn agent_part(agent: &AgentId) -> String {
+    format!("agent {agent}")
+}
+
+fn digest(function: &str, who: &str, arguments: &impl Serialize) -> Result<Digest, Error> {
     let bytes = serde_json::to_vec(arguments)
         .map_err(|error| Error::Configuration(format!("arguments cannot be written: {error}")))?;
-    Ok(Digest::of("chela journal arguments", &[function.as_bytes(), &bytes]))
+    Ok(Digest::of("chela journal arguments", &[function.as_bytes(), who.as_bytes(), &bytes]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Bench;
+
+    async fn open(bench: &Bench) -> Journal {
+        let clock = Arc::new(chela_types::SystemClock);
+        Journal::open(bench.store.clone(), bench.claimed.lease.clone(), clock).await.unwrap()
+    }
+
+    /// Asks `search` and keeps `value`; what was kept before, if there was something.
+    async fn search(journal: &mut Journal, value: &str) -> Option<String> {
+        match journal.place::<String>("knowledge.search", &("question", 4)).await.unwrap() {
+            Found::Kept(kept, _) => Some(kept),
+            Found::Fresh(place) => {
+                journal.fill(&place, &value).await.unwrap();
+                None
+            }
+        }
+    }
+
+    fn agent(name: &str) -> AgentId {
+        AgentId::new(name).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_colleague_never_hears_what_another_agent_was_told() {
+        let bench = Bench::new().await;
+        let mut journal = open(&bench).await;
+        journal.begin_agent(&agent("hr")).await.unwrap();
+        assert_eq!(search(&mut journal, "salaries").await, None);
+        // It hands over, and the run ends before the colleague has asked anything.
+        let mut journal = open(&bench).await;
+        assert_eq!(journal.resume(&agent("sales")).unwrap(), 1, "one agent handed over");
+        journal.begin_agent(&agent("sales")).await.unwrap();
+        assert_eq!(search(&mut journal, "prices").await, None, "the same question of somebody else");
+        // And the colleague goes on with what itself was told.
+        let mut journal = open(&bench).await;
+        assert_eq!(journal.resume(&agent("sales")).unwrap(), 1);
+        journal.begin_agent(&agent("sales")).await.unwrap();
+        assert_eq!(search(&mut journal, "").await.as_deref(), Some("prices"));
+    }
+
+    #[tokio::test]
+    async fn an_agent_goes_on_behind_the_router_that_chose_it() {
+        let bench = Bench::new().await;
+        let mut journal = open(&bench).await;
+        journal.begin_router();
+        assert_eq!(search(&mut journal, "of the router").await, None);
+        journal.begin_agent(&agent("sales")).await.unwrap();
+        assert_eq!(search(&mut journal, "of the agent").await, None);
+        let mut resumed = open(&bench).await;
+        assert_eq!(resumed.resume(&agent("sales")).unwrap(), 0);
+        resumed.begin_agent(&agent("sales")).await.unwrap();
+        assert_eq!(search(&mut resumed, "").await.as_deref(), Some("of the agent"));
+        let mut anew = open(&bench).await;
+        anew.begin_router();
+        assert_eq!(
+            search(&mut anew, "").await.as_deref(),
+            Some("of the router"),
+            "undecided, it starts there"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_comes_back_to_an_agent_goes_on_with_its_second_part() {
+        let bench = Bench::new().await;
+        let mut journal = open(&bench).await;
+        for (name, value) in [("a", "first"), ("b", "other"), ("a", "second")] {
+            journal.begin_agent(&agent(name)).await.unwrap();
+            assert_eq!(search(&mut journal, value).await, None);
+        }
+        let mut resumed = open(&bench).await;
+        assert_eq!(resumed.resume(&agent("a")).unwrap(), 2);
+        resumed.begin_agent(&agent("a")).await.unwrap();
+        assert_eq!(search(&mut resumed, "").await.as_deref(), Some("second"));
+    }
 }

@@ -3,20 +3,21 @@
 
 use chela_gateway::Gateway;
 use chela_sandbox::CallOptions;
-use chela_store::{Answer, Claimed, CountsAs, Lease, Outgoing, Stage, Store, Trouble, Turn};
-use chela_types::{AgentId, Blame, ChannelId, Clock, Decision, RoutedBy};
+use chela_store::{Answer, Claimed, Lease, Outgoing, Stage, Store, Turn};
+use chela_types::{AgentId, ChannelId, Clock, Decision, RoutedBy};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::agent::{AgentStation, Handling, Outcome};
 use crate::capability::{Lent, Whom};
-use crate::channel::{Acknowledgement, ChannelStation, Delivery, Webhook};
+use crate::channel::{Acknowledgement, ChannelStation, Delivered, Delivery, Webhook};
 use crate::config::Config;
+use crate::dispatcher::answered;
 use crate::drafts::{Draft, Drafts, Sink};
 use crate::error::Error;
 use crate::journal::Journal;
+use crate::policy::Policy;
 use crate::router::{RouterStation, Routing};
 
 /// Everything a message meets on its way.
@@ -30,6 +31,8 @@ pub(crate) struct Journey {
     pub(crate) router: RouterStation,
     pub(crate) agents: AgentStation,
     pub(crate) drafts: Drafts,
+    /// The one place for turns that may stop the host.
+    pub(crate) suspects: Semaphore,
 }
 
 /// One run of a turn: what is held while its answer is made.
@@ -37,15 +40,6 @@ struct Run<'a> {
     lease: &'a Lease,
     turn: &'a Turn,
     journal: Arc<Mutex<Journal>>,
-}
-
-/// How far `advance` has brought a turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Advanced {
-    /// Closed: delivered, given up or dead.
-    Closed,
-    /// Run again later.
-    Later,
 }
 
 impl Journey {
@@ -64,40 +58,45 @@ impl Journey {
         Ok(received.acknowledgement)
     }
 
-    /// Carries a turn that is claimed (step 4) to its end, or as far as it comes.
-    pub(crate) async fn advance(&self, claimed: &Claimed) -> Result<Advanced, Error> {
-        let Claimed { lease, turn } = claimed;
+    /// Carries a turn that is claimed (step 4) to its end. If that fails, `claimed` says how far it came.
+    pub(crate) async fn advance(&self, claimed: &mut Claimed) -> Result<(), Error> {
+        let channel = self.channel(claimed.turn.message.channel.as_str())?;
+        let Claimed { lease, turn } = &*claimed;
         let outgoing = match &turn.stage {
-            Stage::Received => self.work(lease, turn, None).await?,
-            Stage::Decided(decision) => self.work(lease, turn, Some(decision.clone())).await?,
-            Stage::Answered(outgoing) => Some(outgoing.clone()),
+            Stage::Received => Some(self.work(lease, turn, None).await?),
+            Stage::Decided(decision) => Some(self.work(lease, turn, Some(decision)).await?),
+            Stage::Answered(_) => None,
         };
-        let Some(outgoing) = outgoing else { return Ok(Advanced::Later) };
+        if let Some(outgoing) = outgoing {
+            answered(&mut claimed.turn, outgoing);
+        }
         // 9, 10: rendered, checked against the stored target, sent, closed.
-        self.deliver(lease, turn, &outgoing).await?;
-        Ok(Advanced::Closed)
+        self.deliver_by(channel, claimed).await
     }
 
-    /// Steps 5 to 8. `None`: the agent asked to be run again later.
-    async fn work(
-        &self,
-        lease: &Lease,
-        turn: &Turn,
-        decided: Option<Decision>,
-    ) -> Result<Option<Outgoing>, Error> {
-        let journal = Journal::open(self.store.clone(), lease.clone(), Arc::clone(&self.clock)).await?;
+    /// Steps 5 to 8.
+    async fn work(&self, lease: &Lease, turn: &Turn, decided: Option<&Decision>) -> Result<Outgoing, Error> {
+        let mut journal = Journal::open(self.store.clone(), lease.clone(), Arc::clone(&self.clock)).await?;
+        // A decision of an earlier run stands if the policy would still allow it.
+        let allowed = |decision: &&Decision| {
+            let mut candidates = Policy::new(&self.config).candidates(&turn.message).into_iter();
+            candidates.any(|(name, _)| *name == decision.agent)
+        };
+        let decided = match decided.filter(allowed) {
+            Some(decision) => Some((decision.clone(), journal.resume(&decision.agent)?)),
+            None => None,
+        };
         let run = Run { lease, turn, journal: Arc::new(Mutex::new(journal)) };
         // 5: which agent.
-        let decision = match decided {
-            Some(decision) => decision,
-            None => self.decide(&run).await?,
+        let (decision, hand_overs) = match decided {
+            Some(decided) => decided,
+            None => (self.decide(&run).await?, 0),
         };
         // 6, 7, 8: the agent works, models are asked, the answer is kept.
-        let answered = self.answer(&run, decision).await;
-        if answered.is_err() {
-            run.journal.lock().await.forget_failures().await?;
-        }
-        answered
+        let answered = self.answer(&run, decision, hand_overs).await;
+        let Err(error) = answered else { return answered };
+        let outage = run.journal.lock().await.forget_failures().await?;
+        Err(error.if_outage(outage))
     }
 
     /// Step 5: policy, router, agent; the decision is kept before the agent works.
@@ -107,9 +106,13 @@ impl Journey {
             true => self.store.utterances(lease, HISTORY_FOR_ROUTERS).await?,
             false => Vec::new(),
         };
-        let fallback = crate::policy::Policy::new(&self.config).default_agent(&turn.message)?;
+        let fallback = Policy::new(&self.config).default_agent(&turn.message)?;
         let version = self.router.plugin().map(|plugin| plugin.digest().to_string()).unwrap_or_default();
-        let start = journal.lock().await.start();
+        let start = {
+            let mut journal = journal.lock().await;
+            journal.begin_router();
+            journal.start()
+        };
         let routing = Routing {
             config: &self.config,
             lent: self.lend(run, fallback, version)?,
@@ -123,21 +126,20 @@ impl Journey {
     }
 
     /// Steps 6 to 8: the agent works, hands over if it wants, and its answer is kept before it is sent.
-    /// `None`: the agent asked to be run again later.
-    async fn answer(&self, run: &Run<'_>, mut decision: Decision) -> Result<Option<Outgoing>, Error> {
+    /// `handed` agents before it did so in an earlier run.
+    async fn answer(&self, run: &Run<'_>, mut decision: Decision, handed: usize) -> Result<Outgoing, Error> {
         let Run { lease, journal, .. } = run;
-        for hand_overs in 0..=self.config.routing.hand_overs_max {
+        for hand_overs in handed..=self.config.routing.hand_overs_max {
             let agent = decision.agent.clone();
-            let _seat = self.agents.seat(&agent).await?;
+            let _seat = self.agents.seat(&agent, run.turn.message.id).await?;
             match self.handle(run, &agent, hand_overs).await? {
                 Outcome::Say { reply, word } => {
-                    let answer = Answer { agent, reply, outcome: word.to_owned(), notice: false };
-                    return Ok(Some(self.store.answered(lease, answer).await?));
+                    let answer = Answer { agent, reply, outcome: word, notice: false };
+                    return Ok(self.store.answered(lease, answer).await?);
                 }
                 Outcome::AskAgain { after } => {
                     journal.lock().await.forget().await?;
-                    self.put_off(lease, after).await?;
-                    return Ok(None);
+                    return Err(Error::AskedAgain { agent, after });
                 }
                 Outcome::HandOver { agent: to, reason } => {
                     decision = Decision {
@@ -161,7 +163,11 @@ impl Journey {
         let Run { lease, turn, journal } = run;
         let config = self.config.agents.get(agent).ok_or_else(|| Error::UnknownAgent(agent.to_string()))?;
         let version = self.agents.plugin(agent)?.digest().to_string();
-        let start = journal.lock().await.start();
+        let start = {
+            let mut journal = journal.lock().await;
+            journal.begin_agent(agent).await?;
+            journal.start()
+        };
         let purpose = format!("agent {agent} {hand_overs}");
         let handling = Handling {
             config: &self.config,
@@ -173,20 +179,14 @@ impl Journey {
         self.agents.handle(agent, handling).await
     }
 
-    /// The agent asked to be run again later: nobody's fault.
-    async fn put_off(&self, lease: &Lease, after: Duration) -> Result<(), Error> {
-        let trouble = Trouble {
-            blame: Blame::Plugin,
-            error: "the agent asked to be run again later".to_owned(),
-            counts_as: CountsAs::Nothing,
-            ambiguous: false,
-        };
-        Ok(self.store.defer(lease, self.clock.now().plus(after), trouble).await?)
+    /// Steps 9 and 10, for a turn that has its answer.
+    pub(crate) async fn deliver(&self, claimed: &Claimed) -> Result<(), Error> {
+        self.deliver_by(self.channel(claimed.turn.message.channel.as_str())?, claimed).await
     }
 
-    /// Steps 9 and 10.
-    pub(crate) async fn deliver(&self, lease: &Lease, turn: &Turn, outgoing: &Outgoing) -> Result<(), Error> {
-        let channel = self.channel(turn.message.channel.as_str())?;
+    async fn deliver_by(&self, channel: &ChannelStation, claimed: &Claimed) -> Result<(), Error> {
+        let Claimed { lease, turn } = claimed;
+        let Stage::Answered(outgoing) = &turn.stage else { return Ok(()) };
         let delivery = Delivery {
             store: &self.store,
             drafts: &self.drafts,
@@ -195,10 +195,11 @@ impl Journey {
             target: &turn.target,
             steps_max: self.config.delivery.steps_max,
         };
-        channel.deliver(delivery).await?;
-        let took = self.clock.now().since(turn.message.received);
-        metrics::histogram!("turn_duration_seconds", "agent" => outgoing.agent.to_string())
-            .record(took.as_secs_f64());
+        if channel.deliver(delivery).await? == Delivered::Done {
+            let took = self.clock.now().since(turn.message.received);
+            metrics::histogram!("turn_duration_seconds", "agent" => outgoing.agent.to_string())
+                .record(took.as_secs_f64());
+        }
         Ok(())
     }
 

@@ -8,6 +8,7 @@ mod capability;
 mod channel;
 mod config;
 mod contract;
+mod desk;
 mod dispatcher;
 mod drafts;
 mod engine;
@@ -17,6 +18,9 @@ mod journey;
 pub mod measure;
 mod policy;
 mod router;
+#[cfg(test)]
+mod testing;
+mod words;
 
 pub use agent::Agent;
 pub use channel::{Acknowledgement, Channel, Webhook};
@@ -24,6 +28,6 @@ pub use config::{
     AgentConfig, Ambiguous, ChannelConfig, Config, DeliveryConfig, Origin, PluginConfig, RoutingConfig,
 };
 pub use drafts::Draft;
-pub use engine::{ChannelHealth, Engine, Loaded, Rooms, session_events_key};
+pub use engine::{ChannelHealth, Engine, Loaded, Rooms, check, session_events_key};
 pub use error::{Error, Refusal};
 pub use router::Router;

@@ -39,16 +39,30 @@ impl<'a> Policy<'a> {
         if self.config.channels.get(&message.channel).is_some_and(|channel| channel.operator) {
             return true;
         }
-        let from_here = agent.reachable_from.as_ref().is_none_or(|origins| {
-            origins.iter().any(|origin| {
-                origin.channel == message.channel
-                    && origin.place.as_ref().is_none_or(|place| message.place.as_ref() == Some(place))
-            })
-        });
-        from_here && (agent.outsiders || !message.sender.outsider)
+        from_here(agent, &message.channel, message.place.as_deref())
+            && (agent.outsiders || !message.sender.outsider)
+    }
+
+    /// Whether somebody from outside the organisation gets an answer in a channel that everybody may write to.
+    pub(crate) fn answers_strangers(&self, channel: &ChannelId) -> bool {
+        let Ok(config) = self.channel(channel) else { return false };
+        std::iter::once(&config.default_agent).chain(&self.config.routing.fallback).any(|name| {
+            self.config
+                .agents
+                .get(name)
+                .is_some_and(|agent| agent.outsiders && from_here(agent, channel, None))
+        })
     }
 
     fn channel(&self, id: &ChannelId) -> Result<&'a crate::config::ChannelConfig, Error> {
         self.config.channels.get(id).ok_or_else(|| Error::UnknownChannel(id.to_string()))
     }
+}
+
+fn from_here(agent: &AgentConfig, channel: &ChannelId, place: Option<&str>) -> bool {
+    agent.reachable_from.as_ref().is_none_or(|origins| {
+        origins.iter().any(|origin| {
+            origin.channel == *channel && origin.place.as_deref().is_none_or(|wanted| place == Some(wanted))
+        })
+    })
 }

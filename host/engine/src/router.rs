@@ -14,9 +14,7 @@ use crate::config::{AgentConfig, Config};
 use crate::contract::{self, router, routing};
 use crate::error::Error;
 use crate::policy::Policy;
-
-/// Longest reason in bytes that is kept of what a router says.
-const REASON_BYTES_MAX: usize = 500;
+use crate::words;
 
 /// Plugins of the router world.
 #[derive(Debug)]
@@ -137,15 +135,20 @@ async fn ask(
     };
     let said = plugin
         .call(routing.lent, routing.options, move |store, exports| {
-            Box::pin(
-                async move { exports.chela_plugin_routing().call_route(store, &message, &context).await },
-            )
+            Box::pin(async move {
+                let (message, context) = store.data_mut().hand((&message, &context))?;
+                exports.chela_plugin_routing().call_route(store, message, context).await
+            })
         })
         .await;
     match said {
         Ok(Ok(decision)) => Ok(decision),
-        Ok(Err(routing::RoutingError::NoMatch(reason))) => Err(format!("no match: {}", short(&reason))),
-        Ok(Err(routing::RoutingError::Other(reason))) => Err(format!("router reported: {}", short(&reason))),
+        Ok(Err(routing::RoutingError::NoMatch(reason))) => {
+            Err(format!("no match: {}", words::reason(&reason)))
+        }
+        Ok(Err(routing::RoutingError::Other(reason))) => {
+            Err(format!("router reported: {}", words::reason(&reason)))
+        }
         Err(error) => {
             metrics::counter!("router_failures_total").increment(1);
             tracing::warn!(%error, "router failed; the policy's default answers");
@@ -163,24 +166,18 @@ fn take(
 ) {
     let Some((agent, _)) = candidates.iter().find(|(name, _)| name.as_str() == choice.agent) else {
         metrics::counter!("router_overruled_total").increment(1);
-        decision.overruled =
-            Some(format!("router chose `{}`, which may not be reached from here", short(&choice.agent)));
+        decision.overruled = Some(format!(
+            "router chose `{}`, which may not be reached from here",
+            words::reason(&choice.agent)
+        ));
         return;
     };
     decision.agent = (*agent).clone();
     decision.score = if choice.score.is_finite() { choice.score.clamp(0.0, 1.0) } else { 0.0 };
-    decision.reason = short(&choice.reason);
+    decision.reason = words::reason(&choice.reason);
     decision.by = RoutedBy::Router {
         plugin: name.clone(),
         version: plugin.version().to_owned(),
         digest: plugin.digest().short(),
     };
-}
-
-fn short(text: &str) -> String {
-    let mut end = text.len().min(REASON_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default().replace(char::is_control, " ")
 }

@@ -25,7 +25,7 @@ impl knowledge::Host for Call<Lent> {
         }
         let (found, at) = lent.search(&query, limit).await.map_err(host_failed)?;
         self.clock_to(at);
-        Ok(found)
+        self.hand(found)
     }
 }
 

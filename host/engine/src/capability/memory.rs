@@ -27,7 +27,7 @@ impl memory::Host for Call<Lent> {
         }
         let (entry, at) = lent.remember(scope, key).await.map_err(host_failed)?;
         self.clock_to(at);
-        Ok(Ok(entry))
+        Ok(Ok(self.hand(entry)?))
     }
 
     async fn set(&mut self, scope: Scope, key: String, value: String) -> wasmtime::Result<Version> {

@@ -1,5 +1,6 @@
 //! What the stations lend to a plugin call: one file for each interface of the contract. Every function
-//! passes `Call::lend`, the one place where grants and the number of host calls are checked.
+//! passes `Call::lend`, the one place where grants and the number of host calls are checked, and what a guest is told
+//! passes `Call::hand`, where its bytes are counted.
 
 mod absent;
 mod knowledge;

@@ -60,14 +60,14 @@ impl models::Host for Call<Lent> {
         let lent = lend!(self, Grant::Models, ModelError::NotGranted);
         let (said, at) = lent.say("models.complete", request, false).await.map_err(host_failed)?;
         self.clock_to(at);
-        Ok(said)
+        self.hand(said)
     }
 
     async fn relay(&mut self, request: Request) -> wasmtime::Result<Said> {
         let lent = lend!(self, Grant::Models, ModelError::NotGranted);
         let (said, at) = lent.say("models.relay", request, true).await.map_err(host_failed)?;
         self.clock_to(at);
-        Ok(said)
+        self.hand(said)
     }
 
     async fn stream(
@@ -95,20 +95,22 @@ impl models::HostStreamReader for Call<Lent> {
         let kind = std::mem::replace(&mut entry.kind, Reading::Ended);
         let (kind, step) = lent.read(kind).await.map_err(host_failed)?;
         entry.kind = kind;
-        Ok(match step {
+        let piece = match step {
             Step::Piece(text) => Ok(Some(text)),
             Step::End(said) => {
                 entry.result = Some(said.clone());
                 said.map(|_| None)
             }
             Step::Over => Ok(None),
-        })
+        };
+        self.hand(piece)
     }
 
     async fn completion(&mut self, reader: Resource<StreamReader>) -> wasmtime::Result<Said> {
         lend!(self, Grant::Models, ModelError::NotGranted);
         let result = self.table().get(&reader)?.result.clone();
-        Ok(result.unwrap_or_else(|| Err(ModelError::Invalid("the stream has not ended".to_owned()))))
+        let whole = result.unwrap_or_else(|| Err(ModelError::Invalid("the stream has not ended".to_owned())));
+        self.hand(whole)
     }
 
     async fn drop(&mut self, reader: Resource<StreamReader>) -> wasmtime::Result<()> {

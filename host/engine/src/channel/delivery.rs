@@ -4,11 +4,11 @@
 //! crash in between is known afterwards as an *ambiguous* send, and the channel's configuration says whether
 //! it is made again.
 
-use chela_egress::{Credential, Request, Response, Signing};
+use chela_egress::{Credential, Heard, Request, Response, Signing};
 use chela_store::{Lease, Outgoing, Store, StreamEvent};
-use chela_types::Fault;
-use chela_types::{ChannelId, Digest, OutboxId, Retry, Target};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use chela_types::{Blame, ChannelId, Digest, Fault, OutboxId, Retry, Target};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use std::time::Duration;
 use url::Url;
 
@@ -19,9 +19,12 @@ use crate::config::Ambiguous;
 use crate::contract::{self, translating};
 use crate::drafts::{Draft, Drafts};
 use crate::error::Error;
+use crate::words;
 
 /// Longest state of an adapter in bytes.
 const STATE_BYTES_MAX: usize = 64 * 1024;
+/// Longest id of a platform's.
+const PLATFORM_ID_BYTES_MAX: usize = 512;
 /// Longest response body that is shown to an adapter.
 const RESPONSE_BYTES_MAX: usize = 256 * 1024;
 
@@ -52,7 +55,7 @@ impl ChannelStation {
     /// # Errors
     /// [`Error::Undelivered`] if it is to be tried again; the plugin's or the host's fault otherwise.
     pub(crate) async fn deliver(&self, delivery: Delivery<'_>) -> Result<Delivered, Error> {
-        if delivery.outgoing.ambiguous && self.config.ambiguous == Ambiguous::AtMostOnce {
+        if delivery.outgoing.ambiguous > 0 && self.config.ambiguous == Ambiguous::AtMostOnce {
             return self
                 .give_up(&delivery, "a crash hides whether it was sent, and the channel sends at most once")
                 .await;
@@ -61,6 +64,7 @@ impl ChannelStation {
         for _ in 0..delivery.steps_max {
             match step {
                 translating::Step::Done(platform_id) => {
+                    let platform_id = platform_id.filter(|id| self.is_sound_id(id));
                     delivery.store.delivered(delivery.lease, delivery.outgoing.id, platform_id).await?;
                     return Ok(Delivered::Done);
                 }
@@ -96,45 +100,67 @@ impl ChannelStation {
         }
         let request = self.request(endpoint, &outbound.request, outgoing.id)?;
         store.sending(lease, outgoing.id, Some(outbound.state.clone())).await?;
-        match self.egress.send(request).await {
-            Ok(response) => self.responded(delivery, outbound.state, response).await.map(Some),
+        match self.egress.ask(request).await {
+            // The status says whether it was taken, also if what should follow it was cut or too long.
+            Ok(Heard { status, headers, body }) => {
+                let response = Response { status, headers, body: body.unwrap_or_default() };
+                self.responded(delivery, outbound.state, response).await.map(Some)
+            }
             Err(error) if !error.reached() => {
                 store.step_sent_behind(lease, outgoing.id, Some(outbound.state)).await?;
                 self.later(&error)
             }
-            Err(error) => {
-                metrics::counter!("ambiguous_sends_total", "channel" => self.name.to_string()).increment(1);
-                match self.config.ambiguous {
-                    Ambiguous::AtLeastOnce => {
-                        Err(Error::Unknown { channel: self.name.clone(), reason: error.to_string() })
-                    }
-                    Ambiguous::AtMostOnce => Ok(Some(translating::Step::Permanent(format!(
-                        "it is unknown whether it was sent, and the channel sends at most once: {error}"
-                    )))),
-                }
-            }
+            Err(error) => self.unknown(error.to_string(), None).map(Some),
         }
     }
 
     /// What the component makes of a response. A step that writes its own end at once (`Done`, or `Next` with its
-    /// `sending`) leaves the mark that a send is under way, so that a crash in between is counted.
+    /// `sending`) leaves the mark that a send is under way, so that a crash in between is counted; so does an answer
+    /// of which it stays unknown whether the platform has taken it.
     async fn responded(
         &self,
         delivery: &Delivery<'_>,
         state: String,
         response: Response,
     ) -> Result<translating::Step, Error> {
-        let taken = response.status.is_success();
-        let next = self.sent(state.clone(), response).await;
+        // A server that failed may have worked before it did; one that says 503 has not begun.
+        let failed = response.status.is_server_error() && response.status != StatusCode::SERVICE_UNAVAILABLE;
+        let may_have_it = response.status.is_success() || failed;
+        let next = match self.sent(state.clone(), &response).await {
+            // The component is a function: it may be asked again, where the platform must not be.
+            Err(error) if error.blame() == Blame::Plugin => self.sent(state.clone(), &response).await,
+            next => next,
+        };
         match next {
-            Ok(translating::Step::Done(_) | translating::Step::Next(_)) => next,
-            Err(error) if taken && self.config.ambiguous == Ambiguous::AtMostOnce => {
+            Ok(translating::Step::Done(_) | translating::Step::Next(_) | translating::Step::Permanent(_)) => {
+                next
+            }
+            // What the platform has is not sent again for an adapter that cannot go on from there.
+            Err(error) if response.status.is_success() && error.blame() == Blame::Plugin => {
                 Ok(translating::Step::Permanent(format!("the platform took a part, and then {error}")))
+            }
+            Ok(translating::Step::Retry(millis)) if may_have_it => {
+                let reason = format!("the platform answered {}, and is to be asked again", response.status);
+                self.unknown(reason, Some(Duration::from_millis(millis)))
+            }
+            Err(error) if may_have_it => {
+                self.unknown(format!("the platform answered {}, and then {error}", response.status), None)
             }
             _ => {
                 delivery.store.step_sent_behind(delivery.lease, delivery.outgoing.id, Some(state)).await?;
                 next
             }
+        }
+    }
+
+    /// The platform may have the answer or not: as the channel's configuration says.
+    fn unknown(&self, reason: String, after: Option<Duration>) -> Result<translating::Step, Error> {
+        metrics::counter!("ambiguous_sends_total", "channel" => self.name.to_string()).increment(1);
+        match self.config.ambiguous {
+            Ambiguous::AtLeastOnce => Err(Error::Unknown { channel: self.name.clone(), reason, after }),
+            Ambiguous::AtMostOnce => Ok(translating::Step::Permanent(format!(
+                "it is unknown whether it was sent, and the channel sends at most once: {reason}"
+            ))),
         }
     }
 
@@ -167,14 +193,16 @@ impl ChannelStation {
             .call((), options(self.clock.now(), b"render"), move |store, exports| {
                 Box::pin(async move {
                     let translating = exports.chela_plugin_translating();
-                    translating.call_render(store, &outgoing, &target, state.as_deref()).await
+                    let (outgoing, target, state) =
+                        store.data_mut().hand((&outgoing, &target, state.as_deref()))?;
+                    translating.call_render(store, outgoing, target, state).await
                 })
             })
             .await?;
         self.step(step)
     }
 
-    async fn sent(&self, state: String, response: Response) -> Result<translating::Step, Error> {
+    async fn sent(&self, state: String, response: &Response) -> Result<translating::Step, Error> {
         let shown = |(name, value): (&HeaderName, &HeaderValue)| {
             Some(translating::Header { name: name.to_string(), value: value.to_str().ok()?.to_owned() })
         };
@@ -187,7 +215,8 @@ impl ChannelStation {
             .plugin
             .call((), options(self.clock.now(), b"sent"), move |store, exports| {
                 Box::pin(async move {
-                    exports.chela_plugin_translating().call_sent(store, &state, &response).await
+                    let (state, response) = store.data_mut().hand((&state, &response))?;
+                    exports.chela_plugin_translating().call_sent(store, state, response).await
                 })
             })
             .await?;
@@ -199,18 +228,16 @@ impl ChannelStation {
             Ok(step) => Ok(step),
             Err(translating::RenderingError::Unsuitable(reason)) => Ok(translating::Step::Permanent(reason)),
             Err(translating::RenderingError::Other(reason)) => {
-                Err(Error::Reported { who: format!("channel `{}`", self.name), reason, outside: false })
+                Err(Error::reported(format!("channel `{}`", self.name), &reason, false))
             }
         }
     }
 
     fn endpoint(&self, name: &str) -> Result<&Endpoint, Error> {
         let own = self.tables.own.as_ref().is_some_and(|own| own.endpoint == name);
-        self.tables
-            .endpoint
-            .get(name)
-            .filter(|_| !own)
-            .ok_or_else(|| self.forbidden(&format!("`{}` is no endpoint of its manifest", short(name))))
+        self.tables.endpoint.get(name).filter(|_| !own).ok_or_else(|| {
+            self.forbidden(&format!("`{}` is no endpoint of its manifest", words::short(name, 64)))
+        })
     }
 
     /// The outgoing body, if every bound place holds the stored target and nothing else.
@@ -240,6 +267,8 @@ impl ChannelStation {
     ) -> Result<Request, Error> {
         let mut request = self.empty_request(endpoint, asked.body.clone())?;
         request.headers = self.headers(endpoint, asked)?;
+        // The target was checked in JSON; read as anything else, the same bytes could name another.
+        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
         if let Some(sign) = &endpoint.sign {
             let body = Digest::of("chela webhook body", &[&asked.body]);
             request.sign = self.secret(&sign.standard_webhooks).map(|secret| Signing::StandardWebhooks {
@@ -254,7 +283,7 @@ impl ChannelStation {
     /// A request to an endpoint with its credential, as the manifest says.
     fn empty_request(&self, endpoint: &Endpoint, body: Vec<u8>) -> Result<Request, Error> {
         let method = Method::from_bytes(endpoint.method.as_bytes())
-            .map_err(|_| self.forbidden(&format!("`{}` is no method", short(&endpoint.method))))?;
+            .map_err(|_| self.forbidden(&format!("`{}` is no method", words::short(&endpoint.method, 64))))?;
         let mut request = Request::new(method, self.address(endpoint)?, body);
         if let Some(credential) = &endpoint.credential {
             request.credential = self.secret(&credential.bearer).cloned().map(Credential::Bearer);
@@ -266,18 +295,30 @@ impl ChannelStation {
         let mut headers = HeaderMap::new();
         for header in &asked.headers {
             if !endpoint.headers.contains(&header.name) {
-                return Err(self
-                    .forbidden(&format!("header `{}` is not allowed by its manifest", short(&header.name))));
+                return Err(self.forbidden(&format!(
+                    "header `{}` is not allowed by its manifest",
+                    words::short(&header.name, 64)
+                )));
             }
-            let wrong = || self.forbidden(&format!("header `{}` is not well formed", short(&header.name)));
+            let wrong =
+                || self.forbidden(&format!("header `{}` is not well formed", words::short(&header.name, 64)));
             let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| wrong())?;
             headers.insert(name, HeaderValue::from_str(&header.value).map_err(|_| wrong())?);
         }
         Ok(headers)
     }
 
+    /// An id is kept to be named again; what is no id, but has been sent, is done all the same.
+    fn is_sound_id(&self, id: &str) -> bool {
+        let is_sound = id.len() <= PLATFORM_ID_BYTES_MAX && !id.contains(char::is_control);
+        if !is_sound {
+            tracing::warn!(channel = %self.name, "the adapter returned a platform's id that is none");
+        }
+        is_sound
+    }
+
     /// The endpoint's address with `{key}` replaced by the channel's configuration.
-    fn address(&self, endpoint: &Endpoint) -> Result<Url, Error> {
+    pub(super) fn address(&self, endpoint: &Endpoint) -> Result<Url, Error> {
         let mut address = endpoint.url.clone();
         for (key, value) in &self.settings {
             if let Some(text) = value.as_str() {
@@ -305,9 +346,10 @@ impl ChannelStation {
     }
 
     async fn give_up(&self, delivery: &Delivery<'_>, reason: &str) -> Result<Delivered, Error> {
-        tracing::error!(channel = %self.name, turn = %delivery.lease.turn(), reason, "answer is given up");
+        tracing::error!(channel = %self.name, turn = %delivery.lease.turn(), "answer is given up");
         metrics::counter!("undelivered_total", "channel" => self.name.to_string()).increment(1);
-        delivery.store.give_up_delivery(delivery.lease, delivery.outgoing.id, reason).await?;
+        let reason = words::reason(reason);
+        delivery.store.give_up_delivery(delivery.lease, delivery.outgoing.id, &reason).await?;
         Ok(Delivered::GivenUp)
     }
 
@@ -343,8 +385,4 @@ impl ChannelStation {
 /// A session's name in the store: sessions of two channels never meet.
 pub(crate) fn session_key(channel: &ChannelId, session: &str) -> String {
     format!("{channel}/{session}")
-}
-
-fn short(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(64).collect()
 }

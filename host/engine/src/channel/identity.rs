@@ -20,8 +20,6 @@ const PART_BYTES_MAX: usize = 512;
 pub(crate) struct Document<'a> {
     /// The body as JSON, if it is.
     pub(crate) json: Option<&'a Value>,
-    /// The body as a form, if it is one.
-    pub(crate) form: &'a [(String, String)],
     /// Headers, lower case.
     pub(crate) headers: &'a [(String, String)],
     /// The host's own session, for session-verified channels.
@@ -125,9 +123,6 @@ fn value(document: &Document<'_>, source: &str, indices: &[usize]) -> Option<Val
     if let Some(name) = source.strip_prefix("header:") {
         return text(only(document.headers, name)?);
     }
-    if let Some(name) = source.strip_prefix("form:") {
-        return text(only(document.form, name)?);
-    }
     if source == "session:id" {
         return text(document.session?);
     }
@@ -209,7 +204,7 @@ mod tests {
     }
 
     fn read(body: &Value) -> Vec<Reading> {
-        let document = Document { json: Some(body), form: &[], headers: &[], session: None };
+        let document = Document { json: Some(body), headers: &[], session: None };
         readings(&table(), &[], &document)
     }
 
@@ -263,7 +258,7 @@ mod tests {
         let body = json!({"entry":[
             {"account":"a","changes":[{"id":"1","from":"u"},{"id":"2","from":"v"}]},
             {"account":"b","changes":[{"id":3,"from":"w"}]}]});
-        let document = Document { json: Some(&body), form: &[], headers: &[], session: None };
+        let document = Document { json: Some(&body), headers: &[], session: None };
         let found = readings(&table, &[], &document);
         assert_eq!(found.len(), 3);
         let claim = |dedupe: &str, account: &str, sender: &str| Claim {

@@ -1,7 +1,7 @@
 //! The channel tables of a `plugin.toml`: what the host does for an adapter, so that the adapter needs
 //! neither secret nor socket. Strict: an unknown key is an error.
 
-use chela_types::signature::Recipe;
+use chela_types::signature::{Recipe, SecretEncoding};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -142,6 +142,24 @@ pub(crate) struct Own {
 }
 
 impl Tables {
+    /// Every place of a request that the host is to read, with the key that names it.
+    fn sources(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        let IdentityTable { dedupe, conversation, sender, place, outsider } = &self.identity;
+        let named = |key: &'static str| move |source| (key, source);
+        (dedupe.iter().flatten().map(named("identity.dedupe")))
+            .chain(conversation.iter().flatten().map(named("identity.conversation")))
+            .chain([sender].into_iter().map(named("identity.sender")))
+            .chain(place.iter().map(named("identity.place")))
+            .chain(
+                outsider
+                    .iter()
+                    .flat_map(|it| [Some(&it.at), it.differs.as_ref()])
+                    .flatten()
+                    .map(named("identity.outsider")),
+            )
+            .chain(self.bind.iter().flat_map(|bind| &bind.sources).map(named("bind.in")))
+    }
+
     /// Names of all secrets that the host needs for this adapter.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
         let verify = match &self.verify {
@@ -149,6 +167,16 @@ impl Tables {
             Verify::Session => None,
         };
         verify.into_iter().chain(self.endpoint.values().flat_map(Endpoint::secrets))
+    }
+
+    /// Names of the secrets that are bytes written as text, and how.
+    pub(crate) fn encoded_secrets(&self) -> impl Iterator<Item = (&str, SecretEncoding)> {
+        let verify = match &self.verify {
+            Verify::Hmac { secret, recipe, .. } => Some((secret.as_str(), recipe.secret_encoding)),
+            Verify::Session => None,
+        };
+        let signs = self.endpoint.values().filter_map(|endpoint| endpoint.sign.as_ref());
+        verify.into_iter().chain(signs.map(|sign| (sign.standard_webhooks.as_str(), SecretEncoding::Whsec)))
     }
 
     /// Reads the tables and checks what the types cannot say.
@@ -166,6 +194,7 @@ impl Tables {
         if tables.identity.outsider.iter().any(|o| o.equals.is_some() == o.differs.is_some()) {
             return Err("each `identity.outsider` needs `equals` or `differs`".to_owned());
         }
+        tables.sources().try_for_each(|(key, source)| readable(key, source))?;
         if let Some(own) = &tables.own
             && !tables.endpoint.contains_key(&own.endpoint)
         {
@@ -182,5 +211,51 @@ impl Tables {
             return Err("`bind` is missing: an answer without a bound target could go anywhere".to_owned());
         }
         Ok(tables)
+    }
+}
+
+/// Whether the host can read there at all: a source that is never found would refuse every request.
+fn readable(key: &str, source: &str) -> Result<(), String> {
+    if source.starts_with('/') || source.starts_with("header:") || source == "session:id" {
+        return Ok(());
+    }
+    let why = match source.strip_prefix("form:") {
+        Some(_) => "fields of forms are not read yet",
+        None => "nothing is read there",
+    };
+    Err(format!(
+        "`{key}` names `{source}`, and {why}: a source is `/a/pointer`, `header:NAME` or `session:id`"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(sender: &str, bound: &str) -> Result<Tables, String> {
+        let text = format!(
+            "accept = {{ methods = [\"POST\"], content_types = [\"application/json\"], body_bytes_max = 1024 }}
+            verify = {{ kind = \"session\" }}
+            identity = {{ dedupe = [[\"/id\"]], conversation = [[\"session:id\"]], sender = \"{sender}\" }}
+            bind = [{{ name = \"to\", in = [\"{bound}\"], out = \"/to\" }}]"
+        );
+        Tables::read(text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_source_that_is_never_read_is_refused() {
+        assert!(read("/user", "header:x-room").is_ok());
+        let error = read("form:user_id", "/room").unwrap_err();
+        assert!(error.contains("`identity.sender` names `form:user_id`, and fields of forms"), "{error}");
+        let error = read("/user", "room").unwrap_err();
+        assert!(error.contains("`bind.in` names `room`"), "{error}");
+    }
+
+    #[test]
+    fn what_is_not_served_yet_is_no_key() {
+        for table in ["answer", "update"] {
+            let text = format!("{table} = {{}}");
+            assert!(Tables::read(text.parse().unwrap()).unwrap_err().contains(table));
+        }
     }
 }

@@ -9,7 +9,7 @@ mod session;
 mod station;
 mod verify;
 
-pub(crate) use delivery::{Delivery, session_key};
+pub(crate) use delivery::{Delivered, Delivery, session_key};
 pub(crate) use session::Sessions;
 pub use station::{Acknowledgement, Channel};
 pub(crate) use station::{ChannelStation, Parts};

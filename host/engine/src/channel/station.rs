@@ -7,7 +7,7 @@ use chela_sandbox::{Call, CallOptions, Kind, Plugin, PluginKind};
 use chela_store::{Arrival, StreamEvent};
 use chela_types::{Attachment, ChannelId, Clock, Identity, Message, Millis, Person, TenantId, TurnId};
 use futures::future::BoxFuture;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
 use wasmtime::component::{InstancePre, Linker};
@@ -21,6 +21,7 @@ use super::verify::{Gate, Verified, Webhook};
 use crate::config::ChannelConfig;
 use crate::contract::{self, translating};
 use crate::error::{Error, Refusal};
+use crate::words;
 
 /// Longest text of a message in bytes.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
@@ -136,7 +137,7 @@ impl ChannelStation {
         }
         let per_minute = NonZeroU32::new(config.rate_per_minute).unwrap_or(NonZeroU32::MIN);
         let rate = governor::RateLimiter::direct(governor::Quota::per_minute(per_minute));
-        Ok(Self {
+        let station = Self {
             name,
             config,
             plugin,
@@ -147,7 +148,27 @@ impl ChannelStation {
             sessions,
             rate,
             own_ids: OnceLock::new(),
-        })
+        };
+        station.check()?;
+        Ok(station)
+    }
+
+    /// What would otherwise be found when an answer that is paid for cannot be sent.
+    fn check(&self) -> Result<(), Error> {
+        for endpoint in self.tables.endpoint.values().filter(|endpoint| endpoint.kind == EndpointKind::Http) {
+            self.address(endpoint)?;
+        }
+        for (name, encoding) in self.tables.encoded_secrets() {
+            let secret = self.secret(name).map(ExposeSecret::expose_secret).unwrap_or_default();
+            if !encoding.can_read(secret) {
+                return Err(Error::Configuration(format!(
+                    "chela.toml: [channel.{}] secrets: `{name}` is not written as the adapter `{}` needs it: base64, after an optional `whsec_`",
+                    self.name,
+                    self.plugin.id()
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Whether answers become events of the host's own web chat.
@@ -189,7 +210,6 @@ impl ChannelStation {
         let json = self.body_json(&verified)?;
         let document = Document {
             json: json.as_ref(),
-            form: &[],
             headers: &verified.webhook.headers,
             session: verified.session.as_deref(),
         };
@@ -199,7 +219,7 @@ impl ChannelStation {
             Ok(inbound) => inbound,
             Err(translating::Rejection::Malformed(reason)) => return Err(self.malformed(&reason)),
             Err(translating::Rejection::Unsupported(reason)) => {
-                tracing::debug!(channel = %self.name, reason, "request of an unknown kind");
+                tracing::debug!(channel = %self.name, reason = words::reason(&reason), "request of an unknown kind");
                 metrics::counter!("webhooks_unsupported_total", "channel" => self.name.to_string())
                     .increment(1);
                 return Ok(Received {
@@ -209,11 +229,7 @@ impl ChannelStation {
                 });
             }
             Err(translating::Rejection::Other(reason)) => {
-                return Err(Error::Reported {
-                    who: format!("channel `{}`", self.name),
-                    reason,
-                    outside: false,
-                });
+                return Err(Error::reported(format!("channel `{}`", self.name), &reason, false));
             }
         };
         if inbound.events.len() > EVENTS_MAX {
@@ -270,7 +286,8 @@ impl ChannelStation {
             .plugin
             .call((), options(now, b"receive"), move |store, exports| {
                 Box::pin(async move {
-                    exports.chela_plugin_translating().call_receive(store, &frame, &surroundings).await
+                    let (frame, surroundings) = store.data_mut().hand((&frame, &surroundings))?;
+                    exports.chela_plugin_translating().call_receive(store, frame, surroundings).await
                 })
             })
             .await?)
@@ -301,7 +318,7 @@ impl ChannelStation {
             translating::Event::Deletion(_) => "deletion",
             translating::Event::Status(_) => "delivery status",
             translating::Event::Ignored(reason) => {
-                tracing::debug!(channel = %self.name, reason, "event ignored by the adapter");
+                tracing::debug!(channel = %self.name, reason = words::reason(&reason), "event ignored by the adapter");
                 "by the adapter"
             }
         };
@@ -332,7 +349,8 @@ impl ChannelStation {
                 name: said
                     .name
                     .map(|name| name.chars().filter(|c| !c.is_control()).take(NAME_CHARS_MAX).collect()),
-                outsider: identity.outsider,
+                // Whoever opens a web chat is anybody; the operator's own terminal is not.
+                outsider: identity.outsider || (self.is_web_chat() && !self.config.operator),
             },
             text: said.text.replace('\0', ""),
             attachments: said
@@ -381,7 +399,7 @@ impl ChannelStation {
     }
 
     fn malformed(&self, reason: &str) -> Error {
-        self.refuse(Refusal::Malformed, reason.chars().take(200).collect())
+        self.refuse(Refusal::Malformed, words::short(reason, 200))
     }
 
     fn forged(&self, what: &'static str) -> Error {

@@ -1,0 +1,145 @@
+//! An agent's desk: its share of concurrency and rate, its department's share, and the line of turns that were sent
+//! away because there was no seat.
+
+use chela_sandbox::Plugin;
+use chela_types::TurnId;
+use futures::FutureExt;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::agent::Agent;
+use crate::config::AgentConfig;
+
+/// How long a turn waits for its agent's share before it gives its place to another.
+const BUSY_WAIT: Duration = Duration::from_secs(2);
+/// Shortest and longest pause before a turn whose agent was busy comes again.
+const BUSY_PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+/// How long a turn that was sent away counts as one that will come back.
+const LINE_MEMORY: Duration = Duration::from_secs(30);
+
+/// An agent's and its department's share of concurrency, held while the agent works.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    _own: OwnedSemaphorePermit,
+    _department: Option<OwnedSemaphorePermit>,
+}
+
+/// One configured agent with its limits.
+pub(crate) struct Desk {
+    pub(crate) plugin: Plugin<Agent>,
+    /// The agent's own share of concurrency.
+    share: Arc<Semaphore>,
+    /// Its department's, shared with the colleagues.
+    department: Option<Arc<Semaphore>>,
+    rate: governor::DefaultDirectRateLimiter,
+    concurrency: usize,
+    line: Mutex<Line>,
+}
+
+impl Desk {
+    pub(crate) fn new(
+        plugin: Plugin<Agent>,
+        agent: &AgentConfig,
+        department: Option<Arc<Semaphore>>,
+    ) -> Self {
+        let per_minute = NonZeroU32::new(agent.rate_per_minute).unwrap_or(NonZeroU32::MIN);
+        let concurrency = agent.concurrency.max(1);
+        Self {
+            plugin,
+            share: Arc::new(Semaphore::new(concurrency)),
+            department,
+            rate: governor::RateLimiter::direct(governor::Quota::per_minute(per_minute)),
+            concurrency,
+            line: Mutex::default(),
+        }
+    }
+
+    /// A seat for a turn: at once, or after a wait if `waiting` has a place for it.
+    ///
+    /// # Errors
+    /// When to come again.
+    pub(crate) async fn seat(&self, turn: TurnId, waiting: &Semaphore) -> Result<Seat, Duration> {
+        let mut seat = std::pin::pin!(self.free_seat());
+        let seated = match seat.as_mut().now_or_never() {
+            Some(at_once) => at_once,
+            None => match waiting.try_acquire() {
+                Ok(_place) => tokio::time::timeout(BUSY_WAIT, seat).await.ok().flatten(),
+                Err(_) => None,
+            },
+        };
+        match seated {
+            Some(seat) => {
+                self.line.lock().turns.remove(&turn);
+                Ok(seat)
+            }
+            None => Err(self.pause(turn)),
+        }
+    }
+
+    async fn free_seat(&self) -> Option<Seat> {
+        // The department's last: who waits for the agent's own must not hold what its colleagues need.
+        let own = Arc::clone(&self.share).acquire_owned().await.ok()?;
+        self.rate.until_ready().await;
+        let department = match &self.department {
+            Some(share) => Some(Arc::clone(share).acquire_owned().await.ok()?),
+            None => None,
+        };
+        Some(Seat { _own: own, _department: department })
+    }
+
+    /// The pause of a turn that is sent away: the longer the line, the longer, so that a flood for one agent does
+    /// not keep everybody busy with claiming it.
+    fn pause(&self, turn: TurnId) -> Duration {
+        let line = self.line.lock().join(turn);
+        let rounds = u32::try_from(line / self.concurrency).unwrap_or(u32::MAX).saturating_add(1);
+        let (shortest, longest) = BUSY_PAUSE;
+        // Apart from each other, so that they do not come back together.
+        shortest.saturating_mul(rounds).min(longest).mul_f64(rand::random_range(0.5..1.0))
+    }
+}
+
+/// Turns that were sent away and will come back. One that does not is forgotten.
+#[derive(Debug, Default)]
+struct Line {
+    turns: HashMap<TurnId, Instant>,
+    /// Length at which it is looked through for such turns again.
+    sweep_at: usize,
+}
+
+impl Line {
+    /// Adds a turn if it is not there; returns the length.
+    fn join(&mut self, turn: TurnId) -> usize {
+        let now = Instant::now();
+        self.turns.insert(turn, now);
+        if self.turns.len() > self.sweep_at {
+            self.turns.retain(|_, since| now.duration_since(*since) < LINE_MEMORY);
+            self.sweep_at = self.turns.len() * 2;
+        }
+        self.turns.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_stands_in_line_once_and_one_that_does_not_come_back_is_forgotten() {
+        let mut line = Line::default();
+        let turns: Vec<TurnId> = (0..5).map(|_| TurnId::new()).collect();
+        for turn in turns.iter().cycle().take(50) {
+            line.join(*turn);
+        }
+        assert_eq!(line.turns.len(), 5);
+        let long_ago = Instant::now().checked_sub(LINE_MEMORY).unwrap();
+        line.turns.values_mut().for_each(|since| *since = long_ago);
+        for _ in 0..20 {
+            line.join(TurnId::new());
+        }
+        assert_eq!(line.turns.len(), 20);
+    }
+}
