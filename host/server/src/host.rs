@@ -17,9 +17,9 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::compose::{self, Composed, OnProgress, Surroundings, compose};
+use crate::compose::{self, Composed, OnProgress, Surroundings, compose, open_store};
 use crate::config::Config;
-use crate::doors::{Admin, Bounds, Connections, Public, defaults, serve};
+use crate::doors::{Admin, Bounds, Connections, Files, Public, defaults, serve};
 use crate::webchat::Setup;
 
 /// Name of the socket in the data folder.
@@ -86,6 +86,7 @@ pub struct Host {
     chats: BTreeMap<ChannelId, Setup>,
     metrics: Option<PrometheusHandle>,
     listeners: Listeners,
+    files: Files,
 }
 
 #[derive(Debug)]
@@ -112,12 +113,26 @@ impl Host {
     ///
     /// # Errors
     /// [`Error`]; nothing runs then.
-    pub async fn start(config: Config, options: Options<'_>) -> Result<Self, Error> {
+    pub async fn start(mut config: Config, options: Options<'_>) -> Result<Self, Error> {
+        let files = Files::raise(config.egress.in_flight_max);
+        config.egress.in_flight_max = config.egress.in_flight_max.min(files.calls());
+        // The folder first: a second host is told of the first one, and not of its ports.
+        let store = open_store(&config).await?;
+        let started = Self::on(store.clone(), config, files, options).await;
+        if started.is_err()
+            && let Err(error) = store.close().await
+        {
+            tracing::warn!(%error, "the store did not close well");
+        }
+        started
+    }
+
+    async fn on(store: Store, config: Config, files: Files, options: Options<'_>) -> Result<Self, Error> {
         let Options { surroundings, chats, metrics, progress } = options;
-        // Ports first: a port that is taken should not cost the compilation of every plugin.
+        // Ports before plugins: a port that is taken should not cost the compilation of each of them.
         let public = listen(config.server.public, "public").await?;
         let admin = listen(config.server.admin, "admin").await?;
-        let composed = compose(&config, &surroundings, progress.0).await?;
+        let composed = compose(&config, store, &surroundings, progress.0).await?;
         let path = config.store.folder.join(SOCKET);
         let addresses = Addresses {
             public: public.local_addr().unwrap_or(config.server.public),
@@ -132,6 +147,7 @@ impl Host {
             chats,
             metrics,
             listeners: Listeners { public, admin, socket, addresses },
+            files,
         })
     }
 
@@ -155,7 +171,7 @@ impl Host {
     /// # Errors
     /// [`Error::Close`].
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        let Self { composed, config, chats, metrics, listeners } = self;
+        let Self { composed, config, chats, metrics, listeners, files } = self;
         let Composed { engine, store, tenant, admin_token, clock, .. } = composed;
         // Listeners outlive the draining: a load balancer is told, and a late webhook is still kept.
         let closing = CancellationToken::new();
@@ -164,7 +180,7 @@ impl Host {
             engine: engine.clone(),
             store: store.clone(),
             tenant: tenant.clone(),
-            bounds: bounds(&config),
+            bounds: bounds(&config, files),
             chats,
             stop: stop.clone(),
         };
@@ -178,15 +194,20 @@ impl Host {
             started,
             stop: stop.clone(),
         };
-        let connections = Connections::STANDARD;
-        doors.spawn(serve(listeners.public, public.router(), connections.clone(), closing.clone()));
+        let connections = |open_max| Connections { open_max, ..Connections::STANDARD };
+        doors.spawn(serve(listeners.public, public.router(), connections(files.public()), closing.clone()));
         doors.spawn(serve(
             listeners.admin,
             admin.clone().router(Some(admin_token)),
-            connections.clone(),
+            connections(files.operators()),
             closing.clone(),
         ));
-        doors.spawn(serve(listeners.socket, admin.router(None), connections, closing.clone()));
+        doors.spawn(serve(
+            listeners.socket,
+            admin.router(None),
+            connections(files.operators()),
+            closing.clone(),
+        ));
         doors.spawn(upkeep(metrics, closing.clone()));
         doors.close();
         tracing::info!(public = %listeners.addresses.public, admin = %listeners.addresses.admin, "ready");
@@ -212,22 +233,36 @@ fn socket(path: &Path) -> std::io::Result<UnixListener> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // The folder is this user's alone already, so there is no moment in which others could come in.
+    // In a folder that the host made nobody else comes this far; in another one the usual umask keeps others from
+    // writing to the socket until its mode does.
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
 
-fn bounds(config: &Config) -> Bounds {
+fn bounds(config: &Config, files: Files) -> Bounds {
     let server = &config.server;
+    // Streams leave half of the connections to requests.
+    let streams_max = defaults::STREAMS_MAX.min(files.public() / 2);
+    if files.are_too_few_for(defaults::STREAMS_MAX + server.requests_max) {
+        tracing::warn!(
+            files = files.all(),
+            connections = files.public(),
+            streams = streams_max,
+            "few files may be open, and each connection is one: raise the hard limit (`ulimit -Hn`)"
+        );
+    }
     Bounds {
         body_bytes_max: server.body_bytes_max,
         request_timeout: server.request_timeout,
         requests_max: server.requests_max,
-        streams_max: defaults::STREAMS_MAX,
+        streams_max,
+        streams_per_session: defaults::STREAMS_PER_SESSION,
+        streams_per_client: server.streams_per_client,
         stream_lifetime: defaults::STREAM_LIFETIME,
         rate_per_minute: server.rate_per_minute,
         rate_burst: server.rate_burst,
+        sessions_per_hour: server.sessions_per_hour,
     }
 }
 

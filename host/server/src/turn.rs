@@ -5,9 +5,14 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use chela_store::{SettledAs, TurnRecord, TurnState};
+use chela_store::{SettledAs, Store, TurnRecord, TurnState};
 use chela_types::{CacheVerdict, Decision, Millis, ModelCall, Money, RoutedBy};
 use serde::{Deserialize, Serialize};
+
+/// Turns in a list, unless another number is asked for.
+pub const LIST_USUAL: usize = 20;
+/// Turns in one list at most.
+pub const LIST_MAX: usize = 1_000;
 
 /// Everything that is told of a turn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -132,7 +137,7 @@ impl Turn {
                 agent: outbox.agent.to_string(),
                 is_notice: outbox.notice,
                 status: outbox.status,
-                requests: outbox.tries,
+                requests: outbox.requests,
                 ambiguous: outbox.ambiguous,
                 platform_id: outbox.platform_id,
             }),
@@ -142,6 +147,18 @@ impl Turn {
             last_error: record.last_error.map(error),
             content,
         }
+    }
+
+    /// The newest turns, newest first; at most [`LIST_MAX`].
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn newest(store: &Store, limit: usize) -> Result<Vec<Self>, chela_store::Error> {
+        let mut turns = Vec::new();
+        for id in store.recent_turns(limit.min(LIST_MAX)).await? {
+            turns.extend(store.turn_record(id).await?.map(|record| Self::new(record, false)));
+        }
+        Ok(turns)
     }
 
     /// The agent that counts.
@@ -176,8 +193,9 @@ fn settled(state: SettledAs) -> &'static str {
 /// Width of the words on the left.
 const LABEL: usize = 9;
 
+/// One line, whatever a plugin or a platform has put into the value.
 fn line(f: &mut Formatter<'_>, label: &str, value: impl Display) -> fmt::Result {
-    writeln!(f, "  {label:<LABEL$} {value}")
+    writeln!(f, "  {label:<LABEL$} {}", in_one_line(&value.to_string()))
 }
 
 impl Display for Turn {
@@ -265,7 +283,6 @@ impl Display for Call {
             CacheVerdict::Hit => "cache hit",
             CacheVerdict::Miss => "cache miss",
             CacheVerdict::Off => "cache off",
-            CacheVerdict::Journaled => "from the journal",
         };
         write!(f, "{tier} → {model} · {cache} · {} tokens in, {} out", usage.input, usage.output)?;
         if usage.cached.0 > 0 {
@@ -333,8 +350,11 @@ impl Display for Content {
         for (label, text) in [("said", &self.message), ("answered", &self.reply)] {
             match text {
                 Some(text) => {
-                    let indent = format!("\n  {:LABEL$} ", "");
-                    line(f, label, printable(text).replace('\n', &indent))?;
+                    let mut label = label;
+                    for said in text.split('\n') {
+                        line(f, label, said)?;
+                        label = "";
+                    }
                 }
                 None => line(f, label, "(not kept any more)")?,
             }
@@ -348,8 +368,13 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
+/// The same without line breaks: what a plugin or a platform calls itself cannot pass for a line of ours.
+pub fn in_one_line(text: &str) -> String {
+    printable(text).replace('\n', "\u{fffd}")
+}
+
 /// `2026-11-22 08:15:04.123 UTC`.
-fn time(at: Millis) -> String {
+pub fn time(at: Millis) -> String {
     match jiff::Timestamp::from_millisecond(at.0) {
         Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S%.3f UTC").to_string(),
         Err(_) => format!("{} ms", at.0),
@@ -357,7 +382,7 @@ fn time(at: Millis) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use chela_types::{AgentId, Attempt, Blame, ChannelId, PluginId, TierId, Tokens, Usage};
 
@@ -390,7 +415,8 @@ mod tests {
         }
     }
 
-    fn turn() -> Turn {
+    /// A turn with something of everything.
+    pub(crate) fn turn() -> Turn {
         let decision = Decision {
             channel: ChannelId::new("slack").unwrap(),
             agent: AgentId::new("hr").unwrap(),
@@ -454,6 +480,28 @@ mod tests {
                     lines \u{fffd}[31m
           answered  (not kept any more)
         ");
+    }
+
+    /// A router's reason, a platform's id and an error's text come from others, and an operator reads them.
+    #[test]
+    fn nobodys_words_steer_the_terminal_or_pass_for_a_line() {
+        let evil = "\u{1b}[2J\u{9b}31m\n  delivery  delivered\r\u{7}".to_owned();
+        let mut turn = turn();
+        for decision in &mut turn.decisions {
+            decision.reason.clone_from(&evil);
+            decision.overruled = Some(evil.clone());
+            decision.by = RoutedBy::HandOver { from: AgentId::new("support").unwrap() };
+        }
+        turn.last_error = Some(evil.clone());
+        turn.delivery.as_mut().unwrap().platform_id = Some(evil.clone());
+        turn.calls[0].asked.clone_from(&evil);
+        turn.calls[0].record = None;
+        turn.content = Some(Content { sender: None, message: Some(evil), reply: None });
+        let text = turn.to_string();
+        let steers = |c: char| c.is_control() && c != '\n';
+        assert!(!text.contains(steers), "{text:?}");
+        let said = text.lines().filter(|line| line.starts_with("  delivery  delivered")).count();
+        assert_eq!(said, 1, "{text}");
     }
 
     #[test]

@@ -15,8 +15,9 @@ const EXAMPLES: &str = "\
 Examples:
   chela demo                    four agents and a web chat, nothing to configure
   chela demo --tour             sends a message through every channel and checks the answers
-  chela check                   reads chela.toml, plugins and grants, starts nothing
+  chela check                   would it start? prepares every plugin, serves nothing
   chela up                      serves what chela.toml says
+  chela turn list               the newest messages and what became of them
   chela turn show 0198f3c1…     why one message got the answer it got";
 
 /// A host for sandboxed chat-agent plugins.
@@ -44,9 +45,9 @@ pub enum Command {
     #[command(after_help = "Examples:\n  chela up\n  chela up --config /etc/chela/chela.toml")]
     Up(ConfigPath),
 
-    /// Read configuration, plugins and grants, and say what is wrong with them
+    /// Say whether `chela up` would start, and what is wrong if not
     #[command(
-        after_help = "Exits 1 if something is wrong. Nothing is served, sent or run: what a plugin says of its configuration in `init` is seen at `chela up`."
+        after_help = "Exits 1 if something is wrong. Every plugin is prepared as at a start, its `init` included; nothing is served or sent. What was prepared is kept in the data folder if there is one of yours, so that `chela up` starts at once."
     )]
     Check(ConfigPath),
 
@@ -133,6 +134,19 @@ pub struct Chat {
 /// `chela turn …`.
 #[derive(Debug, Subcommand)]
 pub enum TurnCommand {
+    /// List the newest turns: when, through which channel, who answered, how it ended
+    #[command(after_help = "Asks the running host; reads its store if none runs.")]
+    List {
+        /// So many
+        #[arg(long, short = 'n', value_name = "N", default_value_t = crate::turn::LIST_USUAL)]
+        limit: usize,
+        /// A JSON list instead of a table, with everything that `show` tells
+        #[arg(long)]
+        json: bool,
+        /// The configuration.
+        #[command(flatten)]
+        config: ConfigPath,
+    },
     /// Show a turn's decision record: who answered, why, and what it cost
     #[command(
         after_help = "Examples:\n  chela turn show 0198f3c1a2b37c4d8e9f0a1b2c3d4e5f\n  chela turn show 0198f3c1a2b37c4d8e9f0a1b2c3d4e5f --content"

@@ -1,26 +1,26 @@
-//! `chela check`: would it start? Reads everything, runs nothing.
+//! `chela check`: would it start? Reads everything and prepares every plugin, as the start does, and opens nothing.
 
 use std::process::ExitCode;
 
-use chela_engine::{Agent, Channel, Router};
-use chela_sandbox::{Error, PluginKind, Sandbox, Settings};
-use serde_json::Value;
-
 use super::args::ConfigPath;
+use super::up::Loading;
 use super::{Failure, Outcome, load, say, say_aside};
-use crate::compose::{Surroundings, Use, checking_sandbox, plugins_to_check};
+use crate::compose::{Surroundings, check};
 
 pub(super) async fn run(at: &ConfigPath) -> Outcome {
     let config = load(at)?;
     say(&format!("ok  {}\n", at.config.display()));
-    let sandbox = checking_sandbox(&Surroundings::of_this_program()?)?;
+    let loading = Loading::new();
+    let surroundings = Surroundings::of_this_program()?;
+    let checked = check(&config, &surroundings, &|serves, progress| loading.tell(serves, progress)).await?;
+    loading.finish();
     let mut refused = 0;
-    for used in plugins_to_check(&config)? {
-        match inspect(&sandbox, &used).await {
-            Ok(version) => say(&format!("ok  {}: plugin {} {version}\n", used.by, used.plugin)),
+    for (serves, outcome) in checked {
+        match outcome {
+            Ok(loaded) => say(&format!("ok  {serves}: plugin {} {}\n", loaded.plugin, loaded.version)),
             Err(error) => {
                 refused += 1;
-                say_aside(&format!("{}: {}", used.by, Failure::from(error).render(false)));
+                say_aside(&format!("{serves}: {}", Failure::from(error).render(false)));
             }
         }
     }
@@ -29,21 +29,4 @@ pub(super) async fn run(at: &ConfigPath) -> Outcome {
         1 => Err(Failure::new("1 plugin is refused")),
         n => Err(Failure::new(format!("{n} plugins are refused"))),
     }
-}
-
-/// Checks a plugin as loading would, short of preparing it; returns its version.
-async fn inspect(sandbox: &Sandbox, used: &Use) -> Result<String, Error> {
-    let settings = Settings {
-        id: used.plugin.clone(),
-        config: Value::Object(used.config.config.clone()),
-        grants: used.config.grants,
-        limits: used.config.limits.clone(),
-    };
-    let source = used.config.source.clone();
-    let (manifest, _) = match used.kind {
-        PluginKind::Router => sandbox.inspect::<Router>(source, &settings).await?,
-        PluginKind::Agent => sandbox.inspect::<Agent>(source, &settings).await?,
-        PluginKind::Channel => sandbox.inspect::<Channel>(source, &settings).await?,
-    };
-    Ok(manifest.version)
 }

@@ -18,7 +18,7 @@ const FILTER: &str = "warn";
 
 pub(super) async fn run(asked: args::Demo) -> Outcome {
     let filter = std::env::var("CHELA_LOG").unwrap_or_else(|_| FILTER.to_owned());
-    telemetry::log(telemetry::Format::Pretty, &filter)?;
+    let _log = telemetry::log(telemetry::Format::Pretty, &filter)?;
     let data = Data::of(asked.data)?;
     // The tour speaks to itself and takes any port.
     let port = if asked.tour { 0 } else { asked.port };

@@ -17,8 +17,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use args::Command;
 pub use args::{COMPILER, Cli};
-use args::{Command, TurnCommand};
+
+use crate::turn::printable;
 
 /// Widest page; more is hard to read.
 const WIDTH_MAX: u16 = 110;
@@ -47,10 +49,12 @@ impl Failure {
             true => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
             false => text.to_owned(),
         };
-        let mut text = format!("{} {}\n", paint("1;31", "error:"), self.error);
+        // A plugin's words may be among them.
+        let words = |error: &dyn std::error::Error| printable(&error.to_string());
+        let mut text = format!("{} {}\n", paint("1;31", "error:"), words(&*self.error));
         let mut cause = self.error.source();
         while let Some(error) = cause {
-            text.push_str(&format!("  {} {error}\n", paint("2", "because:")));
+            text.push_str(&format!("  {} {}\n", paint("2", "because:"), words(error)));
             cause = error.source();
         }
         if let Some(help) = &self.help {
@@ -93,9 +97,7 @@ async fn run(command: Command) -> Outcome {
         Command::Check(at) => check::run(&at).await,
         Command::Demo(demo) => demo::run(demo).await,
         Command::Chat(chat) => chat::run(chat).await,
-        Command::Turn { command: TurnCommand::Show { id, content, json, config } } => {
-            turn::show(&id, turn::Shape { content, json }, &config).await
-        }
+        Command::Turn { command } => turn::run(command).await,
         Command::Plugin { command } => plugin::run(command).await,
         Command::Status { config, json } => status::run(&config, json).await,
         Command::Bench { command } => bench::run(command).await,
@@ -170,5 +172,7 @@ mod tests {
             "error: could not open the store\n  because: disk full\n  help: free some space\n"
         );
         assert!(failure.render(true).contains("\u{1b}["));
+        let evil = Failure::from(Outer(std::io::Error::other("init says: \u{1b}[2J")));
+        assert!(!evil.render(false).contains('\u{1b}'));
     }
 }

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use super::args::{ConfigPath, PluginCommand};
 use super::operator::Operator;
 use super::{Failure, Outcome, load, say, say_json, table};
-use crate::compose::{Surroundings, checking_sandbox, plugin_source, plugins_to_check};
+use crate::compose::{Surroundings, looking_sandbox, plugin_source, uses};
 use crate::config::Source;
+use crate::turn::in_one_line;
 
 pub(super) async fn run(command: PluginCommand) -> Outcome {
     match command {
@@ -24,8 +25,10 @@ pub(super) async fn run(command: PluginCommand) -> Outcome {
 /// One row: what the running host has loaded, or what the configuration would load.
 fn row(of: &Value) -> [String; 5] {
     let text = |key: &str| match of.get(key) {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
+        Some(Value::String(text)) => in_one_line(text),
+        Some(Value::Array(items)) => {
+            in_one_line(&items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "))
+        }
         _ => String::new(),
     };
     let digest = text("digest").chars().take(12).collect();
@@ -37,7 +40,7 @@ async fn list(at: &ConfigPath, as_json: bool) -> Outcome {
     let rows: Vec<Value> = match Operator::of(&config.store.folder).await {
         Ok(Operator::Running(host)) => host.get("/plugins").await?,
         // No host, or no data yet: what the file says.
-        _ => plugins_to_check(&config)?
+        _ => uses(&config)?
             .into_iter()
             .map(|used| {
                 json!({
@@ -73,7 +76,7 @@ async fn inspect(source: &str, as_json: bool) -> Outcome {
             })?,
     };
     let manifest = Manifest::parse(&text)?;
-    let sandbox = checking_sandbox(&Surroundings::of_this_program()?)?;
+    let sandbox = looking_sandbox(&Surroundings::of_this_program()?)?;
     let settings = Settings { id, config: json!({}), grants: Grants::all(), limits: Limits::STANDARD };
     let (manifest, imports) = match manifest.kind {
         PluginKind::Router => sandbox.inspect::<Router>(source, &settings).await?,
@@ -87,7 +90,7 @@ async fn inspect(source: &str, as_json: bool) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A plugin on one page.
+/// A plugin on one page. Its own words are a stranger's, and whoever looks has a terminal.
 fn page(manifest: &Manifest, imports: &[String]) -> String {
     let asked: Vec<_> = manifest.grants.iter().map(chela_sandbox::Grant::as_str).collect();
     let optional: Vec<_> = manifest.optional.iter().map(chela_sandbox::Grant::as_str).collect();
@@ -98,12 +101,34 @@ fn page(manifest: &Manifest, imports: &[String]) -> String {
         manifest.name,
         manifest.version,
         manifest.kind.as_str(),
-        manifest.description,
+        in_one_line(&manifest.description),
         or_nothing(asked),
         or_nothing(optional),
     );
     for import in imports {
-        text.push_str(&format!("    {import}\n"));
+        text.push_str(&format!("    {}\n", in_one_line(import)));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVIL: &str = "\u{1b}[2J\u{7}\n  asks for   nothing";
+
+    fn steers(text: &str) -> bool {
+        text.contains(|c: char| c.is_control() && c != '\n')
+    }
+
+    #[test]
+    fn a_plugins_words_do_not_steer_the_terminal() {
+        let mut manifest = Manifest::parse(chela_bundle::get("assistant").unwrap().manifest).unwrap();
+        manifest.description = EVIL.to_owned();
+        let page = page(&manifest, &[EVIL.to_owned()]);
+        assert!(!steers(&page), "{page:?}");
+        assert_eq!(page.lines().filter(|line| line.starts_with("  asks for")).count(), 1, "{page}");
+        let row = row(&json!({ "plugin": EVIL, "version": EVIL, "grants": [EVIL], "digest": EVIL }));
+        assert!(row.iter().all(|cell| !cell.contains(char::is_control)), "{row:?}");
+    }
 }

@@ -8,6 +8,7 @@ use super::args::ConfigPath;
 use super::operator::Operator;
 use super::{Outcome, load, say, say_json, table};
 use crate::doors::Status;
+use crate::turn::in_one_line;
 
 pub(super) async fn run(at: &ConfigPath, json: bool) -> Outcome {
     let config = load(at)?;
@@ -39,7 +40,7 @@ pub(super) async fn run(at: &ConfigPath, json: bool) -> Outcome {
     if !status.channels.is_empty() {
         let mut channels = table(&["channel", "adapter", "posts as"]);
         for (channel, plugin, own) in &status.channels {
-            channels.add_row([channel.clone(), plugin.clone(), own.join(", ")]);
+            channels.add_row([channel.clone(), plugin.clone(), in_one_line(&own.join(", "))]);
         }
         say(&format!("\n{channels}\n"));
     }

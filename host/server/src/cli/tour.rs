@@ -369,3 +369,45 @@ fn row(n: usize, seen: &Seen) -> Vec<String> {
         turn.state.clone(),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::turn::tests::turn;
+
+    const STOP: Stop = stop(Via::Partner, "Leave?", "hr", "parental-leave.md", "");
+
+    fn seen(spoil: impl FnOnce(&mut Seen)) -> Seen {
+        let answer = "16 weeks.\n\nSources: parental-leave.md".to_owned();
+        let mut seen = Seen { answer, agent: Some("hr".to_owned()), turn: Some(turn()) };
+        spoil(&mut seen);
+        seen
+    }
+
+    #[test]
+    fn what_is_as_it_should_be_passes() {
+        assert_eq!(wrong(&STOP, &seen(|_| {})), None);
+        assert_eq!(wrong(&STOP, &seen(|seen| seen.agent = None)), None, "Slack does not say who answers");
+    }
+
+    #[test]
+    fn each_thing_that_is_wrong_is_told() {
+        type Spoil = fn(&mut Turn);
+        let lies: [(Spoil, &str); 6] = [
+            (|turn| turn.decisions.clear(), "nobody answered"),
+            (|turn| turn.decisions[0].agent = chela_types::AgentId::new("sales").unwrap(), "sales answered"),
+            (|turn| turn.state = "undelivered".to_owned(), "the turn is undelivered"),
+            (|turn| turn.delivery = None, "notice, or may"),
+            (|turn| turn.delivery.as_mut().unwrap().is_notice = true, "notice, or may"),
+            (|turn| turn.delivery.as_mut().unwrap().ambiguous = 1, "notice, or may"),
+        ];
+        for (lie, expected) in lies {
+            let found = wrong(&STOP, &seen(|seen| lie(seen.turn.as_mut().unwrap()))).unwrap_or_default();
+            assert!(found.contains(expected), "{expected}: {found}");
+        }
+        let told = |spoil: fn(&mut Seen)| wrong(&STOP, &seen(spoil)).unwrap_or_default();
+        assert!(told(|seen| seen.turn = None).contains("no record"));
+        assert!(told(|seen| seen.agent = Some("sales".to_owned())).contains("another agent"));
+        assert!(told(|seen| seen.answer = "I do not know.".to_owned()).contains("parental-leave.md"));
+    }
+}

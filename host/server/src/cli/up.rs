@@ -20,7 +20,7 @@ use crate::telemetry;
 
 pub(super) async fn run(at: &ConfigPath) -> Outcome {
     let config = load(at)?;
-    start_log(&config)?;
+    let _log = start_log(&config)?;
     let metrics = telemetry::metrics()?;
     let loading = Loading::new();
     let options = Options {
@@ -42,7 +42,7 @@ pub(super) async fn run(at: &ConfigPath) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn start_log(config: &Config) -> Result<(), Failure> {
+fn start_log(config: &Config) -> Result<telemetry::Log, Failure> {
     let format = match config.server.log {
         Log::Pretty => telemetry::Format::Pretty,
         Log::Json => telemetry::Format::Json,
@@ -66,8 +66,8 @@ pub(super) fn stopped() -> Result<CancellationToken, Failure> {
                 // Nothing acknowledged is lost: the store is made for worse.
                 std::process::exit(EXIT_FORCED);
             }
-            tracing::info!("stopping: turns that run may end; once more to stop at once");
             stopping.cancel();
+            tracing::info!("stopping: turns that run may end; once more to stop at once");
         }
     });
     Ok(stop)

@@ -7,11 +7,12 @@ mod knowledge;
 mod rooms;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chela_egress::Egress;
-use chela_engine::{Engine, Rooms};
+use chela_engine::{Engine, Loaded, Rooms};
 use chela_gateway::Gateway;
 use chela_sandbox::{Compiler, Progress, Sandbox};
 use chela_store::Store;
@@ -19,6 +20,7 @@ use chela_types::{AgentId, ChannelId, Clock, Digest, PluginId, SystemClock, Tena
 use secrecy::SecretString;
 
 use crate::config::{Config, Source};
+use knowledge::Documents;
 
 pub use rooms::Use;
 
@@ -101,18 +103,26 @@ pub struct Composed {
 /// What is told while plugins load: what a plugin serves, and how far it is.
 pub type OnProgress<'a> = &'a (dyn Fn(&str, Progress) + Send + Sync);
 
-/// Opens the store, connects the rooms, loads every plugin.
+/// Takes the data folder and opens the store in it.
 ///
 /// # Errors
-/// [`Error`]; nothing runs then.
+/// [`Error::Store`].
+pub async fn open_store(config: &Config) -> Result<Store, Error> {
+    Ok(Store::open(rooms::store(config), Arc::new(SystemClock)).await?)
+}
+
+/// Connects the rooms on the open store, loads every plugin.
+///
+/// # Errors
+/// [`Error`]; nothing runs then, and the store is still open.
 pub async fn compose(
     config: &Config,
+    store: Store,
     surroundings: &Surroundings,
     progress: OnProgress<'_>,
 ) -> Result<Composed, Error> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let tenant = TenantId::default_tenant();
-    let store = Store::open(rooms::store(config), Arc::clone(&clock)).await?;
     let egress = Egress::new(rooms::egress(config))?;
     let gateway = Gateway::new(rooms::gateway(config)?, store.clone(), &egress, Arc::clone(&clock))?;
     let sandbox = Sandbox::new(sandbox(config, surroundings)).map_err(Error::Sandbox)?;
@@ -137,17 +147,18 @@ pub async fn compose(
 /// The sandbox's configuration; compiled plugins lie in the data folder.
 fn sandbox(config: &Config, surroundings: &Surroundings) -> chela_sandbox::Config {
     let compiler = Compiler::new(&surroundings.program, &surroundings.compiler);
-    chela_sandbox::Config::new(config.store.folder.join("plugins"), compiler)
+    let cache = config.store.folder.join("plugins");
+    chela_sandbox::Config { pool: rooms::pool(config), ..chela_sandbox::Config::new(cache, compiler) }
 }
 
-/// A sandbox of its own, for looking at plugins: it reads and refuses, and runs nothing. Its cache lies in a
-/// temporary folder, because looking leaves nothing behind.
+/// A sandbox for looking at plugins: it reads and refuses, and runs nothing. Its cache lies in a temporary folder,
+/// because looking leaves nothing behind.
 ///
 /// # Errors
 /// [`Error::Sandbox`].
-pub fn checking_sandbox(surroundings: &Surroundings) -> Result<Sandbox, Error> {
+pub fn looking_sandbox(surroundings: &Surroundings) -> Result<Sandbox, Error> {
     let compiler = Compiler::new(&surroundings.program, &surroundings.compiler);
-    let folder = std::env::temp_dir().join(format!("chela-check-{}", std::process::id()));
+    let folder = std::env::temp_dir().join(format!("chela-look-{}", std::process::id()));
     let mut config = chela_sandbox::Config::new(&folder, compiler);
     config.pool.instances = 1;
     let sandbox = Sandbox::new(config).map_err(Error::Sandbox);
@@ -158,6 +169,41 @@ pub fn checking_sandbox(surroundings: &Surroundings) -> Result<Sandbox, Error> {
     sandbox
 }
 
+/// What a use of a plugin came to: `agent hr`, and the plugin or why it is refused.
+pub type CheckedUse = (String, Result<Loaded, chela_engine::Error>);
+
+/// Does all that [`compose`] does short of opening the store: documents are read, plugins prepared, their `init`
+/// run. Machine code is kept for the start that follows if the data folder is there and this user's, and forgotten
+/// if not.
+///
+/// # Errors
+/// [`Error`] for what is no plugin's own.
+pub async fn check(
+    config: &Config,
+    surroundings: &Surroundings,
+    progress: OnProgress<'_>,
+) -> Result<Vec<CheckedUse>, Error> {
+    rooms::gateway(config)?;
+    let knowledge = documents(config)?.into_iter().map(|(agent, of)| (agent, (String::new(), of.digest)));
+    let engine = rooms::engine(config, &TenantId::default_tenant(), &knowledge.collect(), [0; 32])?;
+    let egress = Egress::new(rooms::egress(config))?;
+    let failed = |source| Error::File { what: "make", path: std::env::temp_dir(), source };
+    let aside = tempfile::tempdir().map_err(failed)?;
+    let mut sandbox = sandbox(config, surroundings);
+    if !is_own_folder(&config.store.folder) {
+        sandbox.cache = aside.path().to_owned();
+    }
+    let sandbox = Sandbox::new(sandbox).map_err(Error::Sandbox)?;
+    Ok(chela_engine::check(&engine, &sandbox, &egress, Arc::new(SystemClock), progress).await)
+}
+
+/// Whether the folder is there and this user's: what another one (`sudo chela check`) leaves in it, the host could
+/// not read.
+fn is_own_folder(folder: &Path) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    std::fs::metadata(folder).is_ok_and(|folder| folder.is_dir() && folder.uid() == own)
+}
+
 /// Each agent's documents, put into the store unless they are there.
 async fn learn(
     config: &Config,
@@ -165,25 +211,30 @@ async fn learn(
     tenant: &TenantId,
 ) -> Result<BTreeMap<AgentId, (String, Digest)>, Error> {
     let mut known = BTreeMap::new();
-    for (agent, of) in &config.agents {
-        let Some(folder) = &of.knowledge else { continue };
-        let documents = knowledge::read(folder)?;
+    for (agent, documents) in documents(config)? {
         let collection = format!("agent/{agent}");
         let digest = documents.digest;
         let passages = documents.passages.len();
         if store.knowledge_replace(tenant, &collection, digest, documents.passages).await? {
             tracing::info!(%agent, passages, "documents are read anew");
         }
-        known.insert(agent.clone(), (collection, digest));
+        known.insert(agent, (collection, digest));
     }
     Ok(known)
 }
 
-/// What `chela check` looks at beyond the file: every plugin that something uses, with its grants.
+/// The documents of each agent that has some.
+fn documents(config: &Config) -> Result<Vec<(AgentId, Documents)>, Error> {
+    let agents = config.agents.iter();
+    let folders = agents.filter_map(|(agent, of)| Some((agent.clone(), of.knowledge.as_ref()?)));
+    folders.map(|(agent, folder)| Ok((agent, knowledge::read(folder)?))).collect()
+}
+
+/// Every plugin that something uses, as the configuration says it.
 ///
 /// # Errors
 /// As for [`compose`].
-pub fn plugins_to_check(config: &Config) -> Result<Vec<Use>, Error> {
+pub fn uses(config: &Config) -> Result<Vec<Use>, Error> {
     rooms::uses(config)
 }
 
@@ -198,4 +249,22 @@ pub fn terminal_channel(agent: &AgentId) -> Option<ChannelId> {
 /// [`Error::Configuration`] if it carries none of this name.
 pub fn plugin_source(name: &PluginId, given: &Source) -> Result<chela_sandbox::Source, Error> {
     rooms::source(name, given)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::chown;
+
+    #[test]
+    fn only_a_folder_of_ones_own_is_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(is_own_folder(folder.path()));
+        assert!(!is_own_folder(&folder.path().join("none")));
+        // Only root may give a folder away; to anybody else, root's own is foreign.
+        match chown(folder.path(), Some(12_345), None) {
+            Ok(()) => assert!(!is_own_folder(folder.path())),
+            Err(_) => assert!(!is_own_folder(Path::new("/"))),
+        }
+    }
 }

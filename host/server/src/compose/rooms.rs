@@ -7,7 +7,7 @@ use chela_engine::{
     AgentConfig, Ambiguous, ChannelConfig, DeliveryConfig, Origin, PluginConfig, RoutingConfig,
 };
 use chela_gateway::{ModelName, ProviderLimits};
-use chela_sandbox::{Grants, PluginKind};
+use chela_sandbox::{Grants, PluginKind, Pool};
 use chela_types::{AgentId, ChannelId, Digest, PluginId, TenantId, TierId, Tokens};
 use serde_json::{Map, Value};
 
@@ -187,6 +187,7 @@ fn delivery(config: &Config) -> DeliveryConfig {
     DeliveryConfig {
         tries_max: given.tries,
         crashes_max: given.crash_tries,
+        unknown_max: given.unknown_tries,
         wait_max: given.max_wait,
         backoff_min: given.backoff_min,
         backoff_max: given.backoff_max,
@@ -298,12 +299,19 @@ fn limits(given: &Limits) -> chela_sandbox::Limits {
         memory_bytes: given.memory_bytes,
         table_elements: given.table_elements,
         deadline: given.deadline,
+        cpu: given.cpu,
         host_calls: given.host_calls,
         log_lines: given.log_lines,
         input_bytes: given.input_bytes,
         output_bytes: given.output_bytes,
         ..chela_sandbox::Limits::STANDARD
     }
+}
+
+/// A place for every turn and every request that the doors let in: a turn that waits for a model keeps its own, and must
+/// not keep out a webhook.
+pub(super) fn pool(config: &Config) -> Pool {
+    Pool::of(config.server.max_turns, config.server.requests_max)
 }
 
 /// Where a plugin comes from, with the bytes of one that this program carries.
@@ -326,7 +334,7 @@ pub(super) fn source(name: &PluginId, given: &Source) -> Result<chela_sandbox::S
     }
 }
 
-/// A plugin as something uses it: what `chela check` inspects.
+/// A plugin as something uses it.
 #[derive(Debug, Clone)]
 pub struct Use {
     /// `agent hr`, `channel slack`, `routing`.

@@ -103,6 +103,7 @@ fn unit(name: &str) -> Option<&'static str> {
         ("bytes_max", "bytes"),
         ("_tokens", "tokens"),
         ("per_minute", "per minute"),
+        ("per_hour", "per hour"),
     ];
     units.iter().find(|(end, _)| name.ends_with(end)).map(|(_, unit)| *unit)
 }

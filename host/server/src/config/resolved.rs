@@ -77,6 +77,10 @@ pub struct Server {
     pub rate_per_minute: u32,
     /// … at once, on top.
     pub rate_burst: u32,
+    /// New web sessions of one client address in an hour.
+    pub sessions_per_hour: u32,
+    /// Event streams of one client address at once.
+    pub streams_per_client: usize,
     /// How log lines are written.
     pub log: Log,
     /// Time for turns to end at shutdown.
@@ -279,6 +283,8 @@ pub struct Limits {
     pub table_elements: usize,
     /// Time, the host's part included.
     pub deadline: Duration,
+    /// Processor time.
+    pub cpu: Duration,
     /// Calls to the host.
     pub host_calls: u32,
     /// Log lines.
@@ -295,17 +301,19 @@ impl Limits {
         memory_bytes: 64 << 20,
         table_elements: 20_000,
         deadline: Duration::from_millis(250),
+        cpu: Duration::from_millis(250),
         host_calls: 64,
         log_lines: 64,
         input_bytes: 2 << 20,
         output_bytes: 1 << 20,
     };
 
-    /// Limits of an agent's call. Its time is mostly the model's.
+    /// Limits of an agent's call. Its time is mostly the model's: longer than a provider may take for an answer.
     pub const AGENT: Self = Self {
         memory_bytes: 128 << 20,
         table_elements: 20_000,
-        deadline: Duration::from_secs(120),
+        deadline: Duration::from_secs(240),
+        cpu: Duration::from_secs(5),
         host_calls: 1_000,
         log_lines: 256,
         input_bytes: 8 << 20,
@@ -317,6 +325,7 @@ impl Limits {
         memory_bytes: 64 << 20,
         table_elements: 20_000,
         deadline: Duration::from_secs(1),
+        cpu: Duration::from_secs(1),
         host_calls: 64,
         log_lines: 64,
         input_bytes: 8 << 20,
@@ -471,6 +480,8 @@ pub struct Delivery {
     pub tries: u32,
     /// Crashes of the host.
     pub crash_tries: u32,
+    /// Sends of one answer whose outcome is unknown.
+    pub unknown_tries: u32,
     /// How long a turn waits for others.
     pub max_wait: Duration,
     /// First pause.

@@ -37,6 +37,9 @@ pub enum Error {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// Somebody's own configuration lies there.
+    #[error("{0} is not the demo's; give the demo a folder of its own: `--data FOLDER`")]
+    Foreign(PathBuf),
     /// The way out for the stand-ins.
     #[error(transparent)]
     Egress(#[from] chela_egress::Error),
@@ -65,11 +68,13 @@ pub struct Demo {
 
 impl Demo {
     /// Writes documents, secrets and configuration into `folder`, and starts the platforms. What lies there
-    /// from an earlier time is written anew, except for secrets and the store.
+    /// from an earlier demo is written anew, except for secrets and the store.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`]; [`Error::Foreign`] before anything is written.
     pub async fn lay_out(folder: &Path, public_port: u16) -> Result<Self, Error> {
+        let config = folder.join("chela.toml");
+        refuse_foreign(&config)?;
         for document in chela_bundle::demo() {
             write(&folder.join("documents").join(document.path), document.text)?;
         }
@@ -95,10 +100,18 @@ impl Demo {
         let settings = webhook::Settings { sender, ..webhook::Settings::new(&shared) };
         let partner = webhook::Webhook::start(settings, egress.clone(), clock).await?;
 
-        let config = folder.join("chela.toml");
         write(&config, &configuration(public_port, &slack.base_url(), &partner.reply_url()))?;
         let chats = BTreeMap::from([(ChannelId::new("web")?, words())]);
         Ok(Self { config, slack, partner, egress, chats })
+    }
+}
+
+/// A configuration that does not begin as the demo's is somebody's work.
+fn refuse_foreign(config: &Path) -> Result<(), Error> {
+    match fs::read_to_string(config) {
+        Ok(text) if text.lines().next() == CONFIG.lines().next() => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        _ => Err(Error::Foreign(config.to_owned())),
     }
 }
 
@@ -181,5 +194,18 @@ mod tests {
         let token = fs::read_to_string(folder.path().join("secrets/slack-bot-token")).unwrap();
         Demo::lay_out(folder.path(), 0).await.unwrap();
         assert_eq!(fs::read_to_string(folder.path().join("secrets/slack-bot-token")).unwrap(), token);
+    }
+
+    #[tokio::test]
+    async fn somebodys_configuration_is_not_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("chela.toml");
+        for theirs in ["[server]\npublic = \"0.0.0.0:80\"\n", "", "\u{feff}# Crab & Co"] {
+            fs::write(&config, theirs).unwrap();
+            let refused = Demo::lay_out(folder.path(), 0).await.unwrap_err();
+            assert!(matches!(&refused, Error::Foreign(path) if *path == config), "{refused}");
+            assert_eq!(fs::read_to_string(&config).unwrap(), theirs);
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is written either");
+        }
     }
 }

@@ -22,10 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
 use crate::compose::terminal_channel;
-use crate::turn::Turn;
+use crate::turn::{LIST_USUAL, Turn};
 
-/// Turns in one list.
-const TURNS_MAX: usize = 1_000;
 /// Events in one answer to a terminal.
 const EVENTS_MAX: usize = 100;
 /// Longest wait for a terminal's next event; a command line waits a minute in all.
@@ -83,8 +81,24 @@ async fn authorized(State(token): State<Arc<SecretString>>, request: Request, ne
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Result<Response, Error> {
     let metrics = admin.metrics.as_ref().ok_or(Error::NotFound)?;
+    admin.gauge().await?;
     metrics.run_upkeep();
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render()).into_response())
+}
+
+impl Admin {
+    /// How things stand, read from the store at this moment: a crash forgets no ambiguous send.
+    async fn gauge(&self) -> Result<(), Error> {
+        let now = self.clock.now();
+        let standing = self.store.standing().await?;
+        let age = standing.oldest_waiting.map_or(Duration::ZERO, |at| now.since(at));
+        metrics::gauge!("turns_waiting").set(standing.waiting as f64);
+        metrics::gauge!("turns_working").set(standing.leased as f64);
+        metrics::gauge!("turns_answered").set(standing.answered as f64);
+        metrics::gauge!("oldest_turn_seconds").set(age.as_secs_f64());
+        metrics::gauge!("ambiguous_sends").set(standing.ambiguous as f64);
+        Ok(())
+    }
 }
 
 /// How the host is doing.
@@ -169,7 +183,7 @@ struct Newest {
 
 impl Newest {
     fn usual() -> usize {
-        20
+        LIST_USUAL
     }
 }
 
@@ -177,11 +191,7 @@ async fn turns(
     State(admin): State<Arc<Admin>>,
     Query(newest): Query<Newest>,
 ) -> Result<Json<Vec<Turn>>, Error> {
-    let mut turns = Vec::new();
-    for id in admin.store.recent_turns(newest.limit.min(TURNS_MAX)).await? {
-        turns.extend(admin.store.turn_record(id).await?.map(|record| Turn::new(record, false)));
-    }
-    Ok(Json(turns))
+    Ok(Json(Turn::newest(&admin.store, newest.limit).await?))
 }
 
 #[derive(Debug, Deserialize)]

@@ -37,9 +37,12 @@ pub(crate) enum Error {
     /// As many requests as the limit allows are being served.
     #[error("too many requests at once")]
     Busy,
-    /// This client sends more than its rate.
+    /// This client comes more often than its rate allows; when it may come again.
     #[error("too many requests")]
-    Flood,
+    Flood(Duration),
+    /// This session or client has as many event streams open as it may.
+    #[error("too many event streams at once")]
+    Streams,
     /// No token, or a wrong one.
     #[error("a token is needed")]
     Unauthorized,
@@ -66,7 +69,8 @@ impl Error {
             Self::Body => (StatusCode::BAD_REQUEST, "body"),
             Self::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "timed_out"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
-            Self::Flood => (StatusCode::TOO_MANY_REQUESTS, "rate"),
+            Self::Flood(_) => (StatusCode::TOO_MANY_REQUESTS, "rate"),
+            Self::Streams => (StatusCode::TOO_MANY_REQUESTS, "streams"),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
             Self::ForeignOrigin => (StatusCode::FORBIDDEN, "foreign_origin"),
             Self::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
@@ -80,6 +84,7 @@ impl Error {
         let said = match self {
             Self::Engine(error) => error.retry(),
             Self::Store(error) => error.retry(),
+            Self::Flood(wait) => Retry::Later(*wait),
             _ => Retry::Later(COME_AGAIN),
         };
         let helps = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
@@ -134,7 +139,7 @@ impl IntoResponse for Error {
         let body = Json(json!({ "error": { "code": code, "message": message } }));
         let mut response = (status, body).into_response();
         if let Some(again) = again {
-            let seconds = again.as_secs().max(1);
+            let seconds = again.as_secs() + u64::from(again.subsec_nanos() > 0);
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if matches!(self, Self::Unauthorized) {
@@ -169,7 +174,9 @@ mod tests {
             (Error::Engine(chela_engine::Error::UnknownChannel("x".into())), 404, None),
             (Error::Busy, 503, Some("1".to_owned())),
             (Error::TimedOut, 503, Some("1".to_owned())),
-            (Error::Flood, 429, Some("1".to_owned())),
+            (Error::Flood(Duration::ZERO), 429, Some("1".to_owned())),
+            (Error::Flood(Duration::from_millis(118_001)), 429, Some("119".to_owned())),
+            (Error::Streams, 429, Some("1".to_owned())),
         ] {
             assert_eq!(response(error), (status, again));
         }

@@ -137,3 +137,7 @@ async fn connection<I>(
         tracing::debug!(%error, "connection ended early");
     }
 }
+
+#[cfg(test)]
+#[path = "listener_tests.rs"]
+mod tests;

@@ -6,12 +6,18 @@
 mod admin;
 mod bounds;
 mod error;
+mod files;
 mod listener;
 mod public;
+mod shares;
 
 pub use admin::{Admin, Heard, Listening, Said, Status};
+#[cfg(test)]
+pub(crate) use bounds::Gates;
+pub(crate) use bounds::StreamSeat;
 pub use bounds::{Bounds, defaults};
 pub(crate) use error::Error;
+pub use files::Files;
 pub use listener::{Connections, Peer, serve};
 pub use public::Public;
 pub(crate) use public::{Address, Doors, acknowledged};

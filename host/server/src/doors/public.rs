@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -16,7 +17,7 @@ use chela_store::Store;
 use chela_types::{ChannelId, TenantId};
 use tokio_util::sync::CancellationToken;
 
-use super::bounds::{Bounds, Gates};
+use super::bounds::{Bounds, Gates, StreamSeat};
 use super::error::Error;
 use super::listener::Peer;
 use crate::webchat::{self, Setup};
@@ -82,17 +83,20 @@ fn found(path: &str) -> Response {
     }
 }
 
+/// Ready is who can keep a message: without that every webhook would get 503.
 async fn ready(State(doors): State<Arc<Doors>>) -> (StatusCode, &'static str) {
-    match doors.stop.is_cancelled() {
-        false => (StatusCode::OK, "ready\n"),
-        true => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+    if doors.stop.is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n");
+    }
+    match doors.store.writable().await {
+        Ok(()) => (StatusCode::OK, "ready\n"),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the store cannot write\n"),
     }
 }
 
 /// Everything below `/channels/`: the host's own chat, or a platform's request.
 async fn channel(State(doors): State<Arc<Doors>>, request: Request) -> Result<Response, Error> {
-    let peer = request.extensions().get::<Peer>().copied();
-    let seat = doors.gates.request(peer)?;
+    let seat = doors.gates.request(peer(&request))?;
     let address = Address::read(request.uri().path()).ok_or(Error::NotFound)?;
     let name = address.channel.clone();
     if !doors.engine.is_public(name.as_str()) {
@@ -105,6 +109,10 @@ async fn channel(State(doors): State<Arc<Doors>>, request: Request) -> Result<Re
     let response = doors.webhook(&name, address.rest, None, request).await?;
     drop(seat);
     Ok(acknowledged(response))
+}
+
+fn peer(request: &Request) -> Option<Peer> {
+    request.extensions().get().copied()
 }
 
 /// `/channels/{channel}{rest}`.
@@ -128,8 +136,15 @@ impl Address {
 
 impl Doors {
     /// A seat for one stream of events, and how long it may be taken.
-    pub(crate) fn stream(&self) -> Result<(tokio::sync::OwnedSemaphorePermit, std::time::Duration), Error> {
-        Ok((self.gates.stream()?, self.gates.bounds.stream_lifetime))
+    pub(crate) fn stream(&self, session: &str, request: &Request) -> Result<(StreamSeat, Duration), Error> {
+        Ok((self.gates.stream(session, peer(request))?, self.gates.bounds.stream_lifetime))
+    }
+
+    /// A new session's token.
+    pub(crate) fn new_session(&self, channel: &ChannelId, request: &Request) -> Result<String, Error> {
+        self.gates.session(peer(request))?;
+        let (_, token) = self.engine.new_session(channel);
+        Ok(token)
     }
 
     /// Reads a request within its bounds and hands it to the engine. `session` is the cookie's value, and the

@@ -67,6 +67,8 @@ pub enum Fault {
     Refusal(String),
     /// Answers properly, this much later.
     Delay(Duration),
+    /// Does what was asked, and answers with this status all the same: a gateway that timed out.
+    Late(u16),
     /// Does what was asked, then closes the connection without a word: the ambiguous case.
     Drop,
     /// Sends half of a stream, then closes the connection. Elsewhere the same as [`Fault::Drop`].
@@ -109,6 +111,14 @@ fn refused(fault: Option<&Fault>) -> Option<Response> {
             let header = [(RETRY_AFTER, retry_after.to_string())];
             Some((StatusCode::TOO_MANY_REQUESTS, header, "injected").into_response())
         }
+        _ => None,
+    }
+}
+
+/// The answer to a fault that strikes when everything is done.
+fn belated(fault: Option<&Fault>) -> Option<Response> {
+    match fault {
+        Some(Fault::Late(status)) => refused(Some(&Fault::Status(*status))),
         _ => None,
     }
 }

@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use super::sender::Post;
 use super::socket::{Scissors, Server, serve};
-use super::{Error, Fault, Faults, Log, Sender, SenderSettings, Sent, bearer, is_json, refused};
+use super::{Error, Fault, Faults, Log, Sender, SenderSettings, Sent, bearer, belated, is_json, refused};
 
 /// Slack cuts off what is longer; the stand-in refuses it, so that nobody relies on the cut.
 const TEXT_CHARS_MAX: usize = 40_000;
@@ -371,8 +371,8 @@ async fn post_message(
         Ok(wanted) => wanted,
         Err(code) => return workspace.refuse(code),
     };
-    let is_answered = !matches!(fault, Some(Fault::Drop | Fault::Cut));
-    if !is_answered {
+    let is_answered = !matches!(fault, Some(Fault::Drop | Fault::Cut | Fault::Late(_)));
+    if matches!(fault, Some(Fault::Drop | Fault::Cut)) {
         scissors.cut();
     }
     let ts = workspace.new_ts();
@@ -386,7 +386,7 @@ async fn post_message(
         text: wanted.text,
         is_answered,
     });
-    Json(answer).into_response()
+    belated(fault.as_ref()).unwrap_or_else(|| Json(answer).into_response())
 }
 
 async fn auth_test(State(workspace): State<Arc<Workspace>>, headers: HeaderMap) -> Response {

@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use super::sender::Post;
 use super::socket::{Scissors, Server, serve};
-use super::{Error, Fault, Faults, Log, Sender, SenderSettings, Sent, is_json, refused};
+use super::{Error, Fault, Faults, Log, Sender, SenderSettings, Sent, belated, is_json, refused};
 
 const ID: &str = "webhook-id";
 const TIMESTAMP: &str = "webhook-timestamp";
@@ -290,8 +290,8 @@ async fn take_reply(
     }
     match partner.check(&headers, &body) {
         Ok(mut received) => {
-            received.is_answered = !matches!(fault, Some(Fault::Drop | Fault::Cut));
-            if !received.is_answered {
+            received.is_answered = !matches!(fault, Some(Fault::Drop | Fault::Cut | Fault::Late(_)));
+            if matches!(fault, Some(Fault::Drop | Fault::Cut)) {
                 scissors.cut();
             }
             let id = received.reply.id.clone();
@@ -301,7 +301,7 @@ async fn take_reply(
                 // Whoever does not wait any more has the log.
                 let _ = expected.send(received);
             }
-            Json(json!({ "received": id })).into_response()
+            belated(fault.as_ref()).unwrap_or_else(|| Json(json!({ "received": id })).into_response())
         }
         Err(error) => {
             partner.refusals.push(Refused { at: partner.clock.now(), error: error.clone() });

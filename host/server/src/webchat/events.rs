@@ -16,11 +16,11 @@ use chela_store::Store;
 use chela_types::{ChannelId, TenantId};
 use futures::Stream;
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, broadcast};
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use super::session;
-use crate::doors::{Doors, Error};
+use crate::doors::{Doors, Error, StreamSeat};
 
 /// Events that are read from the store at once.
 const PAGE: usize = 200;
@@ -31,11 +31,12 @@ const RECONNECT: Duration = Duration::from_secs(1);
 
 pub(super) fn serve(doors: &Doors, channel: &ChannelId, request: &Request) -> Result<Response, Error> {
     let session = session::read(doors, channel, request.headers())?;
-    let (seat, lifetime) = doors.stream()?;
+    let key = session_events_key(channel, &session.id);
+    let (seat, lifetime) = doors.stream(&key, request)?;
     let following = Following {
         store: doors.store.clone(),
         tenant: doors.tenant.clone(),
-        key: session_events_key(channel, &session.id),
+        key,
         last: after(request.headers(), request.uri())?,
         // Listening begins before the first reading: what is kept in between is told, and read then.
         news: doors.engine.listen(channel, &session.id),
@@ -75,7 +76,7 @@ struct Following {
     news: broadcast::Receiver<Draft>,
     stop: CancellationToken,
     lifetime: Duration,
-    _seat: OwnedSemaphorePermit,
+    _seat: StreamSeat,
 }
 
 impl Following {
@@ -85,7 +86,12 @@ impl Following {
             let end = tokio::time::sleep(self.lifetime);
             tokio::pin!(end);
             loop {
-                while let Some(kept) = self.kept().await {
+                loop {
+                    // The browser comes again, with the last number that it has.
+                    let Some(kept) = self.kept().await else { return };
+                    if kept.is_empty() {
+                        break;
+                    }
                     for (number, event) in kept {
                         self.last = number;
                         yield Ok(Event::default().event("message").id(number.to_string()).data(event));
@@ -111,21 +117,73 @@ impl Following {
         }
     }
 
-    /// The next kept events; `None` if there are none now.
+    /// The next kept events; `None` if they cannot be read.
     async fn kept(&self) -> Option<Vec<(u64, String)>> {
-        match self.store.events_after(&self.tenant, &self.key, self.last, PAGE).await {
-            Ok(events) => (!events.is_empty()).then_some(events),
-            Err(error) => {
-                tracing::warn!(%error, "events of a web chat could not be read; the browser will ask again");
-                None
-            }
-        }
+        let kept = self.store.events_after(&self.tenant, &self.key, self.last, PAGE).await;
+        kept.inspect_err(|error| {
+            tracing::warn!(%error, "events of a web chat could not be read; the browser will ask again");
+        })
+        .ok()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doors::{Bounds, Gates};
+    use chela_store::StreamEvent;
+    use chela_types::SystemClock;
+    use futures::StreamExt;
+    use std::pin::pin;
+    use std::sync::Arc;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn seat() -> StreamSeat {
+        let bounds = Bounds {
+            body_bytes_max: 1,
+            request_timeout: PATIENCE,
+            requests_max: 1,
+            streams_max: 1,
+            streams_per_session: 1,
+            streams_per_client: 1,
+            stream_lifetime: PATIENCE,
+            rate_per_minute: 1,
+            rate_burst: 1,
+            sessions_per_hour: 1,
+        };
+        Gates::new(bounds).stream("s", None).unwrap()
+    }
+
+    /// A stream that stayed open here was silent for up to an hour, and the page showed nothing new.
+    #[tokio::test]
+    async fn a_stream_ends_if_its_events_cannot_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = chela_store::Config::new(folder.path());
+        let store = Store::open(config, Arc::new(SystemClock)).await.unwrap();
+        let tenant = TenantId::default_tenant();
+        let event = StreamEvent { session: "s".to_owned(), event: "{}".to_owned() };
+        store.append_event(&tenant, event).await.unwrap();
+        let (tell, news) = broadcast::channel(1);
+        let following = Following {
+            store: store.clone(),
+            tenant,
+            key: "s".to_owned(),
+            last: 0,
+            news,
+            stop: CancellationToken::new(),
+            lifetime: 10 * PATIENCE,
+            _seat: seat(),
+        };
+        let mut events = pin!(following.events());
+        for what in ["the greeting", "the kept event"] {
+            assert!(events.next().await.is_some(), "{what}");
+        }
+        store.close().await.unwrap();
+        tell.send(Draft::Kept).unwrap();
+        let end = tokio::time::timeout(PATIENCE, events.next()).await.expect("the stream ends");
+        assert!(end.is_none());
+    }
 
     #[test]
     fn a_browser_says_where_it_left_off() {

@@ -55,7 +55,7 @@ fn begin(doors: &Doors, channel: &ChannelId, request: &Request) -> Result<Respon
     if session::read(doors, channel, request.headers()).is_ok() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let (_, token) = doors.engine.new_session(channel);
+    let token = doors.new_session(channel, request)?;
     let cookie = session::cookie(channel, &token, request.headers());
     Ok((StatusCode::CREATED, [(SET_COOKIE, cookie)]).into_response())
 }

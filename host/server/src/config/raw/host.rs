@@ -36,8 +36,8 @@ pub(in crate::config) struct Server {
     /// Time for a request to arrive and be answered. Streams of the web chat are exempt.
     #[schemars(range(min = 1, max = 300))]
     pub(in crate::config) request_timeout_s: u64,
-    /// Requests handled at once; one more is answered with 503 and Retry-After.
-    #[schemars(range(min = 1, max = 100_000))]
+    /// Requests handled at once; one more is answered with 503 and Retry-After. Together with `max_turns` at most 9936.
+    #[schemars(range(min = 1, max = 9_935))]
     pub(in crate::config) requests_max: u32,
     /// Requests of one client address in a minute.
     #[schemars(range(min = 1, max = 1_000_000))]
@@ -45,13 +45,19 @@ pub(in crate::config) struct Server {
     /// Requests of one client address at once, on top of the rate.
     #[schemars(range(min = 1, max = 100_000))]
     pub(in crate::config) rate_burst: u32,
-    /// How log lines are written. They never hold what people said.
+    /// Web chats that one client address may begin in an hour; each counts as a person of its own.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(in crate::config) sessions_per_hour: u32,
+    /// Event streams of the web chat that one client address may have open.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub(in crate::config) streams_per_client: u32,
+    /// How log lines are written. The host's own never hold what people said.
     pub(in crate::config) log: Log,
     /// Time for turns to end when the process is told to stop; the others go on after the next start.
     #[schemars(range(min = 1, max = 3600))]
     pub(in crate::config) drain_s: u64,
-    /// Turns worked on at once. The others wait in the store.
-    #[schemars(range(min = 1, max = 100_000))]
+    /// Turns worked on at once. The others wait in the store. Together with `requests_max` at most 9936.
+    #[schemars(range(min = 1, max = 9_935))]
     pub(in crate::config) max_turns: u32,
 }
 
@@ -67,6 +73,8 @@ impl Default for Server {
             requests_max: 512,
             rate_per_minute: 1_200,
             rate_burst: 200,
+            sessions_per_hour: 30,
+            streams_per_client: 256,
             log: Log::Pretty,
             drain_s: 20,
             max_turns: 256,
@@ -170,13 +178,17 @@ impl Default for Egress {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Delivery {
-    /// Tries of a turn that fail by a plugin's fault before it is a dead letter.
+    /// Tries that fail by a plugin's fault before a turn is a dead letter; as many again for its answer.
     #[schemars(range(min = 1, max = 100))]
     pub(in crate::config) tries: u32,
-    /// Crashes of the host during a turn before it is a dead letter.
+    /// Crashes of the host in a turn before it is a dead letter; as many again in the delivery of its answer.
     #[schemars(range(min = 1, max = 1_000))]
     pub(in crate::config) crash_tries: u32,
-    /// How long a turn waits for a provider or a platform that is down before it is a dead letter.
+    /// Sends of one answer of which nobody knows whether the platform has it, before it is given up. After the
+    /// second the pauses grow beyond `backoff_max_s`.
+    #[schemars(range(min = 1, max = 100))]
+    pub(in crate::config) unknown_tries: u32,
+    /// How long a turn waits for what is down before it is a dead letter; as long again its answer.
     #[schemars(range(min = 1, max = 720))]
     pub(in crate::config) max_wait_h: u64,
     /// First pause before the next try; each further one is longer.
@@ -198,11 +210,14 @@ impl Default for Delivery {
         Self {
             tries: 3,
             crash_tries: 10,
+            unknown_tries: 10,
             max_wait_h: 24,
             backoff_min_s: 1,
             backoff_max_s: 300,
             steps_max: 32,
-            notice: "Sorry, we could not answer this message. A person has been told about it.".into(),
+            notice:
+                "Sorry, we could not answer this message. Please try again later, or reach us another way."
+                    .into(),
         }
     }
 }
@@ -239,19 +254,22 @@ pub(in crate::config) struct KindLimits {
     /// Elements of all tables together.
     #[schemars(range(min = 1, max = 50_000))]
     pub(in crate::config) table_elements: Option<u32>,
-    /// Time of one call, the host's part included.
-    #[schemars(range(min = 1, max = 600_000))]
+    /// Time of one call, the host's part included. An agent's is longer than `total_timeout_s` of every provider it asks.
+    #[schemars(range(min = 1, max = 7_200_000))]
     pub(in crate::config) deadline_ms: Option<u64>,
+    /// Processor time of one call. Waiting costs none.
+    #[schemars(range(min = 1, max = 600_000))]
+    pub(in crate::config) cpu_ms: Option<u64>,
     /// Calls from the plugin to the host.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub(in crate::config) host_calls: Option<u32>,
     /// Lines that one call may write into the log.
     #[schemars(range(min = 0, max = 100_000))]
     pub(in crate::config) log_lines: Option<u32>,
-    /// Bytes that go into one call.
+    /// Bytes that go into one call: its arguments and what its host calls return, all together.
     #[schemars(range(min = 1_024, max = 67_108_864))]
     pub(in crate::config) input_bytes: Option<u64>,
-    /// Bytes that come out of one call.
+    /// Bytes that come out of one call in one crossing: its result, or the arguments of a host call.
     #[schemars(range(min = 1_024, max = 67_108_864))]
     pub(in crate::config) output_bytes: Option<u64>,
 }
@@ -262,6 +280,7 @@ impl KindLimits {
             memory_bytes: Some(limits.memory_bytes as u64),
             table_elements: u32::try_from(limits.table_elements).ok(),
             deadline_ms: u64::try_from(limits.deadline.as_millis()).ok(),
+            cpu_ms: u64::try_from(limits.cpu.as_millis()).ok(),
             host_calls: Some(limits.host_calls),
             log_lines: Some(limits.log_lines),
             input_bytes: Some(limits.input_bytes as u64),

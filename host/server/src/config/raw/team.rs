@@ -107,7 +107,8 @@ pub(in crate::config) struct Agent {
     /// From where it may be reached: `CHANNEL` or `CHANNEL/PLACE`. Left out: as its department says, else from everywhere.
     #[schemars(extend("items" = {"type": "string", "format": "place"}))]
     pub(in crate::config) reachable_from: Option<Vec<String>>,
-    /// Lets guests and people of shared channels reach it too.
+    /// Lets people from outside the organisation reach it too: guests, people of shared channels, visitors of a web
+    /// chat.
     #[serde(default)]
     pub(in crate::config) outsiders: bool,
     /// Nothing that it says is cached.

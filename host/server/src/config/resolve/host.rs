@@ -1,12 +1,18 @@
 //! `server`, `store`, `egress`, `delivery`, `limits`.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
+
+use chela_sandbox::pool;
+use chela_types::{AgentId, PluginId, TierId};
 
 use super::{At, Resolver, dotted, size};
 use crate::config::problem::{Code, Note};
 use crate::config::raw::{self, Raw};
-use crate::config::resolved::{Delivery, Egress, KindLimits, Limits, Log, Server, Store};
+use crate::config::resolved::{
+    Agent, Delivery, Egress, KindLimits, Limits, Log, Plugin, Server, Store, Tier,
+};
 
 impl Resolver<'_> {
     pub(super) fn server(&mut self, raw: &Raw) -> Option<Server> {
@@ -25,6 +31,7 @@ impl Resolver<'_> {
             let note = Note::new(Code::Duplicate, "both listeners have the same address", "same as `public`");
             self.fail(&["server", "admin"], note.help("give the admin listener a port of its own"));
         }
+        self.at_once(raw);
         Some(Server {
             public: public?,
             admin: admin?,
@@ -34,6 +41,8 @@ impl Resolver<'_> {
             requests_max: size(raw.requests_max),
             rate_per_minute: raw.rate_per_minute,
             rate_burst: raw.rate_burst,
+            sessions_per_hour: raw.sessions_per_hour,
+            streams_per_client: size(raw.streams_per_client),
             log: match raw.log {
                 raw::Log::Pretty => Log::Pretty,
                 raw::Log::Json => Log::Json,
@@ -41,6 +50,20 @@ impl Resolver<'_> {
             drain: seconds(raw.drain_s),
             max_turns: size(raw.max_turns),
         })
+    }
+
+    /// Each turn and each request may need a live plugin, and a process has room for so many.
+    fn at_once(&mut self, server: &raw::Server) {
+        let (turns, requests): (At<'_>, At<'_>) = (&["server", "max_turns"], &["server", "requests_max"]);
+        let most = pool::INSTANCES_MAX - pool::SPARE;
+        let both = size(server.max_turns).saturating_add(size(server.requests_max));
+        if both > most {
+            let message =
+                format!("`{}` and `{}` together must be at most {most}", dotted(turns), dotted(requests));
+            let place = if self.document.is_written(turns) { turns } else { requests };
+            let note = Note::new(Code::WrongValue, message, format!("{both} together"));
+            self.fail(place, note.help("turns that are not worked on wait in the store; nothing is lost"));
+        }
     }
 
     fn address(&mut self, at: At<'_>, text: &str) -> Option<SocketAddr> {
@@ -84,12 +107,12 @@ impl Resolver<'_> {
     pub(super) fn egress(&mut self, raw: &Raw) -> Egress {
         let raw = &raw.egress;
         let times = [
-            ("connect_timeout_s", raw.connect_timeout_s),
-            ("first_byte_timeout_s", raw.first_byte_timeout_s),
-            ("idle_timeout_s", raw.idle_timeout_s),
+            ("connect_timeout_s", raw.connect_timeout_s, "first_byte_timeout_s", raw.first_byte_timeout_s),
+            ("first_byte_timeout_s", raw.first_byte_timeout_s, "total_timeout_s", raw.total_timeout_s),
+            ("idle_timeout_s", raw.idle_timeout_s, "total_timeout_s", raw.total_timeout_s),
         ];
-        for (key, time) in times {
-            self.within((&["egress", key], time), (&["egress", "total_timeout_s"], raw.total_timeout_s));
+        for (key, time, outer, long) in times {
+            self.within((&["egress", key], time), (&["egress", outer], long));
         }
         Egress {
             allow_loopback: raw.allow_loopback,
@@ -122,6 +145,7 @@ impl Resolver<'_> {
         Delivery {
             tries: raw.tries,
             crash_tries: raw.crash_tries,
+            unknown_tries: raw.unknown_tries,
             max_wait,
             backoff_min: seconds(raw.backoff_min_s),
             backoff_max: seconds(raw.backoff_max_s),
@@ -161,6 +185,41 @@ impl Resolver<'_> {
         }
         limits
     }
+
+    /// An agent outwaits its models: a provider that uses all of its time fails as a provider does, with the next of
+    /// the chain to follow, and not as an agent whose time was over.
+    pub(super) fn patience(
+        &mut self,
+        raw: &Raw,
+        (plugins, tiers): (&BTreeMap<PluginId, Plugin>, &BTreeMap<TierId, Tier>),
+        agents: &BTreeMap<AgentId, Agent>,
+    ) {
+        for agent in agents.values() {
+            let Some(plugin) = plugins.get(&agent.plugin).filter(|it| it.grants.contains("models")) else {
+                continue;
+            };
+            let chains = agent.tiers_allowed.iter().filter_map(|tier| tiers.get(tier));
+            for model in chains.flat_map(|tier| &tier.chain) {
+                let Some(provider) = raw.provider.get(&model.provider) else { continue };
+                if seconds(provider.total_timeout_s) >= plugin.limits.deadline {
+                    let times = (provider.total_timeout_s, plugin.limits.deadline);
+                    self.impatient(agent.plugin.as_str(), &model.provider, times);
+                }
+            }
+        }
+    }
+
+    /// Shown where something is written: each of the times may be a default.
+    fn impatient(&mut self, plugin: &str, provider: &str, (total_s, deadline): (u64, Duration)) {
+        let own: At<'_> = &["plugin", plugin, "limits", "deadline_ms"];
+        let kind: At<'_> = &["limits", "agent", "deadline_ms"];
+        let total: At<'_> = &["provider", provider, "total_timeout_s"];
+        let deadline_at = if self.document.is_written(own) { own } else { kind };
+        let place = if self.document.is_written(deadline_at) { deadline_at } else { total };
+        let message = format!("`{}` must be shorter than `{}`", dotted(total), dotted(deadline_at));
+        let label = format!("{total_s} s for the model, {} ms for the agent", deadline.as_millis());
+        self.fail(place, Note::new(Code::TimeoutConflict, message, label));
+    }
 }
 
 /// Limits as written, above others.
@@ -169,6 +228,7 @@ pub(super) fn over(raw: &raw::KindLimits, kind: &Limits) -> Limits {
         memory_bytes: raw.memory_bytes.map_or(kind.memory_bytes, size),
         table_elements: raw.table_elements.map_or(kind.table_elements, size),
         deadline: raw.deadline_ms.map_or(kind.deadline, Duration::from_millis),
+        cpu: raw.cpu_ms.map_or(kind.cpu, Duration::from_millis),
         host_calls: raw.host_calls.unwrap_or(kind.host_calls),
         log_lines: raw.log_lines.unwrap_or(kind.log_lines),
         input_bytes: raw.input_bytes.map_or(kind.input_bytes, size),

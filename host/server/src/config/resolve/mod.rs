@@ -61,6 +61,7 @@ impl Resolver<'_> {
         let routing = self.routing(raw);
         let channels = self.channels(raw);
         self.reachability(raw, &agents);
+        self.patience(raw, (&plugins, &tiers), &agents);
         if self.problems.any() {
             return None;
         }

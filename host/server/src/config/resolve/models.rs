@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chela_types::{Money, Price, TierId};
+use chela_types::{Money, Price, Rates, TierId};
 use url::{Host, Url};
 
 use super::host::seconds;
@@ -156,7 +156,7 @@ impl Resolver<'_> {
                 None => input,
             };
             if let (Some(input), Some(cached), Some(output)) = (input, cached, output) {
-                prices.insert(model.clone(), Price { input, cached, output });
+                prices.insert(model.clone(), Price::flat(Rates { input, cached, output }));
             }
         }
         let chained =

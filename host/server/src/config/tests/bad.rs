@@ -45,6 +45,12 @@ const BAD: &[(&str, &str, &[Code])] = &[
         "[egress]\nconnect_timeout_s = 40\ntotal_timeout_s = 30\n",
         &[Code::TimeoutConflict],
     ),
+    (
+        "models-outlast-agent",
+        "[limits.agent]\ndeadline_ms = 180000\n[plugin.m]\nsource = \"builtin:assistant\"\ngrants = [\"models\"]\n[agent.hr]\nplugin = \"m\"\n[provider.a]\nkind = \"scripted\"\nscript = \"builtin:demo\"\n[tier.fast]\nchain = [\"a/b\"]\n",
+        &[Code::TimeoutConflict],
+    ),
+    ("too-much-at-once", "[server]\nrequests_max = 9900\n", &[Code::WrongValue]),
     ("deadline-over-lease", "[limits.router]\ndeadline_ms = 20000\n", &[Code::TimeoutConflict]),
     ("backoff-crossed", "[delivery]\nbackoff_min_s = 400\n", &[Code::TimeoutConflict]),
     ("notice-empty", "[delivery]\nnotice = \" \"\n", &[Code::WrongValue]),

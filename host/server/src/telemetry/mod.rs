@@ -1,13 +1,16 @@
 //! What the host says of itself: log lines and metrics.
 //!
-//! Log lines never hold what people say; rooms log ids, names and error classes. Metrics are read by
-//! whoever asks the admin listener; nothing is pushed.
+//! The host's own lines never hold what people say; rooms log ids, names and error classes. What a plugin logs is
+//! its author's, and has the target `plugin`. Metrics are read by whoever asks the admin listener; nothing is pushed.
+
+mod lines;
 
 use std::io::IsTerminal;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+use lines::Lines;
 
 /// What is logged unless said otherwise: our own rooms from `info`, libraries from `warn`.
 pub const FILTER: &str = "warn,chela=info,chela_server=info,chela_engine=info,chela_store=info,\
@@ -47,24 +50,42 @@ pub enum Error {
     Metrics(#[source] Box<BuildError>),
 }
 
-/// Starts the log on standard error; `filter` in the syntax of tracing's `EnvFilter`.
+/// The log, to be held until the process ends: dropping it gives the last lines a moment.
+#[derive(Debug)]
+#[must_use = "dropped at once, it loses the last lines"]
+pub struct Log(Lines);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
+}
+
+/// Starts the log on standard error; `filter` in the syntax of tracing's `EnvFilter`. Nobody who logs waits for
+/// standard error or hears of its trouble.
 ///
 /// # Errors
 /// [`Error::Filter`], or [`Error::Log`] if it runs already.
-pub fn log(format: Format, filter: &str) -> Result<(), Error> {
+pub fn log(format: Format, filter: &str) -> Result<Log, Error> {
     let filter =
         EnvFilter::try_new(filter).map_err(|source| Error::Filter { filter: filter.to_owned(), source })?;
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(BoxMakeWriter::new(std::io::stderr));
+    let lines = Lines::to(std::io::stderr()).map_err(|error| Error::Log(error.into()))?;
+    let log = Log(lines.clone());
+    // Errors of the log itself would be written to standard error by whoever logs.
+    let events = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .log_internal_errors(false)
+        .with_writer(move || lines.clone());
     match format {
         Format::Json => {
-            lines.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
+            events.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
         }
         Format::Pretty => {
-            lines.compact().with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init()
+            events.compact().with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init()
         }
     }
-    .map_err(Error::Log)
+    .map_err(Error::Log)?;
+    Ok(log)
 }
 
 /// Starts the metrics; the handle renders them.
