@@ -13,7 +13,7 @@ use chela_gateway::Gateway;
 use chela_sandbox::{Compiler, Pool, Sandbox};
 use chela_server::standin::{slack, webhook};
 use chela_store::{Store, TurnRecord, TurnState};
-use chela_types::Clock;
+use chela_types::{ChannelId, Clock};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
@@ -160,6 +160,22 @@ impl Host {
         let taken = self.slack(outside, &event).await.expect("Slack's event is taken");
         assert_eq!(taken.status, 200);
         event
+    }
+
+    /// Somebody writes in a web chat, in a session of his own, and the host takes it.
+    pub async fn visitor_says(&self, channel: &str, text: &str) {
+        let name = ChannelId::new(channel).unwrap();
+        let (id, token) = self.engine.new_session(&name);
+        let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let webhook = Webhook {
+            method: "POST".to_owned(),
+            path: "/messages".to_owned(),
+            query: String::new(),
+            headers: vec![header("content-type", "application/json"), header("chela-session", &id)],
+            body: serde_json::json!({ "id": uuid::Uuid::now_v7(), "text": text }).to_string().into(),
+            session: Some(token),
+        };
+        self.receive(channel, webhook).await.expect("the message is taken");
     }
 
     /// Somebody writes through the partner, in the conversation `thread`, and the host takes it.

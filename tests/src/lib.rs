@@ -14,6 +14,7 @@
     reason = "this package is tests"
 )]
 
+pub mod browser;
 pub mod guests;
 mod host;
 pub mod kill;

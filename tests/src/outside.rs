@@ -14,7 +14,7 @@ use chela_egress::Egress;
 use chela_server::standin::provider::{self, Provider};
 use chela_server::standin::slack::{self, Slack};
 use chela_server::standin::webhook;
-use chela_types::{Clock, ManualClock, Millis, Money, Price, SystemClock};
+use chela_types::{Clock, ManualClock, Millis, Money, Price, Rates, SystemClock};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -35,11 +35,11 @@ pub const ROOMS: [&str; 4] = ["C0PUBLIC", "C0PEOPLE", "D0DIRECT", "TTTTTTTTT"];
 /// The model's name and what it costs: 10 and 40 cents for a million tokens.
 pub const MODEL: &str = "crab-1";
 /// Price of [`MODEL`].
-pub const PRICE: Price = Price {
+pub const PRICE: Price = Price::flat(Rates {
     input: Money::from_nanos(100_000_000),
     cached: Money::from_nanos(100_000_000),
     output: Money::from_nanos(400_000_000),
-};
+});
 
 /// The outside.
 #[derive(Debug)]
@@ -104,6 +104,8 @@ pub struct Posted {
     pub path: String,
     /// The whole `authorization` header.
     pub authorization: String,
+    /// The whole `content-type` header.
+    pub content_type: String,
     /// The body.
     pub body: Value,
 }
@@ -146,11 +148,12 @@ async fn take(
     request: Request,
 ) -> Json<Value> {
     let body: Bytes = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap_or_default();
-    let authorization =
-        headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let header =
+        |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     posted.lock().push(Posted {
         path: uri.path().to_owned(),
-        authorization: authorization.to_owned(),
+        authorization: header("authorization"),
+        content_type: header("content-type"),
         body: serde_json::from_slice(&body).unwrap_or_default(),
     });
     Json(json!({ "ok": true }))

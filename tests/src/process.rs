@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use chela_egress::Egress;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use url::Url;
@@ -53,6 +54,8 @@ pub struct Process {
     folder: TempDir,
     /// Webhooks.
     pub public: SocketAddr,
+    /// Operators.
+    pub admin: SocketAddr,
     egress: Egress,
     child: Option<Child>,
     /// Put before the program, such as `strace` with its options.
@@ -62,15 +65,20 @@ pub struct Process {
 impl Process {
     /// A folder whose `chela.toml` is `config` after addresses for `[server]`; nothing runs yet.
     pub fn prepare(config: impl FnOnce(&Path) -> String) -> Self {
+        Self::prepare_with("", config)
+    }
+
+    /// The same with further keys of `[server]`.
+    pub fn prepare_with(keys: &str, config: impl FnOnce(&Path) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (public, admin) = (free_address(), free_address());
         let server = format!(
             "[server]\npublic = \"{public}\"\nadmin = \"{admin}\"\nlog = \"json\"\n\
-             rate_per_minute = 1000000\nrate_burst = 100000\n\n[store]\nurl = \"sqlite:data\"\n\n"
+             rate_per_minute = 1000000\nrate_burst = 100000\n{keys}\n\n[store]\nurl = \"sqlite:data\"\n\n"
         );
         let config = format!("{server}{}", config(folder.path()));
         std::fs::write(folder.path().join("chela.toml"), config).unwrap();
-        Self { folder, public, egress: loopback(), child: None, wrapper: Vec::new() }
+        Self { folder, public, admin, egress: loopback(), child: None, wrapper: Vec::new() }
     }
 
     /// The folder of the configuration.
@@ -109,11 +117,15 @@ impl Process {
 
     /// Starts `chela up`. Its log is appended to `log` in the folder.
     pub fn start(&mut self) {
-        assert!(self.child.is_none(), "it runs already");
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
-        let errors = log.try_clone().unwrap();
+        self.start_with(log);
+    }
+
+    /// The same with its log in another place.
+    pub fn start_with(&mut self, errors: impl Into<Stdio>) {
+        assert!(self.child.is_none(), "it runs already");
         let mut command = self.command(&["up", "--config", "chela.toml"]);
-        self.child = Some(command.stdout(log).stderr(errors).spawn().expect("chela starts"));
+        self.child = Some(command.stdout(Stdio::null()).stderr(errors).spawn().expect("chela starts"));
     }
 
     /// Waits until it says that it is ready.
@@ -139,10 +151,24 @@ impl Process {
 
     /// SIGTERM, and waits until it has drained and ended; true if it said that all went well.
     pub async fn terminate(&mut self) -> bool {
+        self.tell_to_stop();
+        self.ended().await
+    }
+
+    /// Its number while it runs.
+    pub fn pid(&self) -> Pid {
+        let child = self.child.as_ref().expect("it runs");
+        child.id().and_then(|id| Pid::from_raw(id.cast_signed())).expect("it runs")
+    }
+
+    /// SIGTERM.
+    pub fn tell_to_stop(&self) {
+        kill_process(self.pid(), Signal::TERM).expect("it can be told to stop");
+    }
+
+    /// Waits until it has ended; true if it said that all went well.
+    pub async fn ended(&mut self) -> bool {
         let mut child = self.child.take().expect("it runs");
-        let pid =
-            child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())).expect("it runs");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it can be told to stop");
         child.wait().await.expect("it ends").success()
     }
 

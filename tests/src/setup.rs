@@ -35,6 +35,7 @@ pub struct Setup {
     pub(crate) gateway: chela_gateway::Config,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) compile_wall: Duration,
+    pub(crate) turns_max: usize,
     base_url: String,
     reply_url: String,
     bare_url: String,
@@ -57,6 +58,7 @@ pub fn host(outside: &Outside) -> Setup {
         delivery: DeliveryConfig {
             tries_max: 3,
             crashes_max: 10,
+            unknown_max: 10,
             wait_max: Duration::from_secs(3_600),
             backoff_min: Duration::from_millis(5),
             backoff_max: Duration::from_millis(50),
@@ -79,6 +81,7 @@ pub fn host(outside: &Outside) -> Setup {
         },
         clock: Arc::clone(&outside.clock),
         compile_wall: chela_sandbox::Compiler::WALL,
+        turns_max: 64,
         base_url: outside.slack.base_url(),
         reply_url: outside.partner.reply_url(),
         bare_url: outside.bare.base_url(),
@@ -177,6 +180,19 @@ impl Setup {
         self.channel(name, default_agent, Account { plugin: "webhook", config, secrets: &secrets })
     }
 
+    /// A web chat.
+    #[must_use]
+    pub fn web_chat(self, name: &str, default_agent: &str) -> Self {
+        self.channel(name, default_agent, Account { plugin: "web-chat", config: json!({}), secrets: &[] })
+    }
+
+    /// Without a channel that was there.
+    #[must_use]
+    pub fn without_channel(mut self, name: &str) -> Self {
+        self.channels.remove(&ChannelId::new(name).unwrap()).expect("a channel of this name");
+        self
+    }
+
     /// A channel of the guest that lies as `behaviour` says.
     #[must_use]
     pub fn guest_channel(self, name: &str, behaviour: &str, default_agent: &str) -> Self {
@@ -252,6 +268,13 @@ impl Setup {
         self
     }
 
+    /// How many turns run at once.
+    #[must_use]
+    pub fn turns_max(mut self, turns: usize) -> Self {
+        self.turns_max = turns;
+        self
+    }
+
     /// How long a plugin may take to be prepared.
     #[must_use]
     pub fn compile_wall(mut self, wall: Duration) -> Self {
@@ -280,7 +303,7 @@ impl Setup {
             channels: self.channels.clone(),
             routing: self.routing.clone(),
             delivery: self.delivery.clone(),
-            turns_max: 64,
+            turns_max: self.turns_max,
             lease: chela_store::Config::LEASE,
             session_key: [7; 32],
         }

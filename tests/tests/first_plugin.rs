@@ -66,6 +66,26 @@ async fn a_mistake_on_the_way_is_named() {
     assert!(!well && text.contains("parot") && text.contains("parrot"), "{text}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_plugin_refuses_is_found_by_check_and_what_it_prepared_is_kept() {
+    let process = Process::prepare(|folder| {
+        guests::get("agent").folder(folder);
+        let agent = |name: &str, init: &str| {
+            format!(
+                "[plugin.{name}]\nsource = \"agent\"\nconfig = {{ init = \"{init}\" }}\n\n\
+                 [agent.{name}]\nplugin = \"{name}\"\n\n"
+            )
+        };
+        agent("well", "ok") + &agent("ill", "error")
+    });
+    std::fs::create_dir(process.data()).unwrap();
+    let (well, text) = said(&process, &["check"]).await;
+    assert!(!well && text.contains("agent ill: ") && text.contains("1 plugin is refused"), "{text}");
+    assert!(text.contains("ok  agent well") && text.contains("the guest refuses to start"), "{text}");
+    let kept = std::fs::read_dir(process.data().join("plugins")).unwrap().count();
+    assert!(kept >= 2, "a key and what was prepared");
+}
+
 /// The lesson's README says what these tests do: its configuration is theirs, but for the folder.
 #[test]
 fn the_lesson_says_what_is_tested() {

@@ -281,9 +281,7 @@ async fn a_send_whose_outcome_is_unknown_is_repeated_or_not_as_the_channel_says(
         assert_eq!((record.state, outside.slack.posts().len()), (state, posts), "{policy:?}");
         let answered: Vec<bool> = outside.slack.posts().all().iter().map(|post| post.is_answered).collect();
         assert!(!answered[0], "{answered:?}");
-        if policy == Ambiguous::AtLeastOnce {
-            assert_eq!(host.store.counts().await.unwrap().ambiguous, 1);
-        }
+        assert_eq!(host.store.counts().await.unwrap().ambiguous, 1, "{policy:?}");
     }
 }
 

@@ -34,9 +34,8 @@ const KILLS: u32 = 50;
 const CONVERSATIONS: (u32, u32) = (32, 16);
 /// Phases of one commit are hit seldom: it goes on until each was, at most so many times the kills that were asked.
 const PATIENCE_IN_KILLS: u32 = 4;
-/// Phases that must have been hit. `StepSent` is reported and not asked for: it says how the host writes down that a
-/// part was answered, and an answer of one part need not pass it.
-const PHASES: [Phase; 7] = [
+/// Phases that must have been hit.
+const PHASES: [Phase; 8] = [
     Phase::Received,
     Phase::Claimed,
     Phase::Decided,
@@ -44,6 +43,7 @@ const PHASES: [Phase; 7] = [
     Phase::Journaled,
     Phase::Answered,
     Phase::Sending,
+    Phase::StepSent,
 ];
 
 fn from_environment<T: std::str::FromStr>(name: &str) -> Option<T> {
@@ -131,7 +131,7 @@ async fn drain(load: &Load) {
 
 fn report(hits: &BTreeMap<Phase, Hit>, verdict: &Verdict, evidence: &Evidence, load: &Load, bills: usize) {
     tell("phase of a turn   kills that hit it   turns");
-    for phase in PHASES.iter().chain([&Phase::StepSent]) {
+    for phase in &PHASES {
         let Hit { kills, turns } = hits.get(phase).copied().unwrap_or_default();
         tell(&format!("{:<16}  {kills:>17}  {turns:>6}", format!("{phase:?}")));
     }

@@ -13,12 +13,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use chela_engine::{Error, Webhook};
 use chela_sandbox::{Reason, Refusal};
+use chela_server::standin::Fault;
 use chela_server::standin::slack::Say;
 use chela_store::{TurnRecord, TurnState};
 use chela_tests::guests::{self, imports};
 use chela_tests::outside::{GUEST_TOKEN, PARTNER_SECRET};
 use chela_tests::signing::{Scheme, Signed};
-use chela_tests::{Host, NOTICE, Outside, Setup, host};
+use chela_tests::{Host, NOTICE, Outside, Setup, host, say};
 use serde_json::json;
 
 /// Short enough that a loop does not hold up the tests, long enough for everything that is honest.
@@ -80,18 +81,86 @@ fn assert_dead(behaviour: &str, record: &TurnRecord, expected: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_lies_outside_waits_and_what_is_asked_for_later_comes_later() {
+async fn an_agent_that_names_an_outage_where_there_was_none_is_blamed_itself() {
     let outside = Outside::new().await;
-    let host =
-        with_guest_agent(&outside).with_delivery(|delivery| delivery.wait_max = Duration::ZERO).run().await;
-    // Not the plugin's fault; with no time to wait it is given up at the first failure.
+    let host = with_guest_agent(&outside).run().await;
     host.partner_says(&outside, "t1", "unavailable").await;
     let record = host.closed("unavailable").await;
-    assert_eq!((record.state, record.tries), (TurnState::Dead, 0), "{record:?}");
-    assert_eq!(record.last_error.unwrap().1.as_deref(), Some("provider"));
-    host.partner_says(&outside, "t2", "escalate").await;
+    assert_eq!((record.state, record.waits), (TurnState::Dead, 0), "{record:?}");
+    assert_eq!(record.last_error.unwrap().1.as_deref(), Some("plugin"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_says_to_the_human_who_takes_over_is_in_the_record() {
+    let outside = Outside::new().await;
+    let host = with_guest_agent(&outside).run().await;
+    host.partner_says(&outside, "t1", "escalate").await;
     let record = host.closed("escalate").await;
-    assert_eq!((record.state, record.outcome.as_deref()), (TurnState::Delivered, Some("escalated")));
+    assert_eq!((record.state, record.outcome.as_deref()), (TurnState::Delivered, Some("escalated: as told")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_whose_model_is_slow_waits_and_is_not_blamed() {
+    let outside = Outside::new().await;
+    let host = with_guest_agent(&outside).billed_model(&outside).run().await;
+    outside.provider.faults().inject(&Fault::Delay(Duration::from_secs(3_600)), 1);
+    host.partner_says(&outside, "t1", "model wait").await;
+    let record = host.closed("model wait").await;
+    assert_eq!((record.state, record.tries, record.waits), (TurnState::Delivered, 0, 1), "{record:?}");
+    let (error, blame) = record.last_error.unwrap();
+    assert!(error.contains("still waited for `models` after 500 ms"), "{error}");
+    assert_eq!(blame.as_deref(), Some("provider"));
+    assert_eq!((outside.provider.bills().len(), outside.partner.replies().len()), (1, 1));
+}
+
+/// A host whose agent may take its time and work for a tenth of a second.
+fn with_little_cpu(outside: &Outside) -> Setup {
+    with_guest_agent(outside).with_plugin("agent", |plugin| {
+        plugin.limits.deadline = Duration::from_secs(20);
+        plugin.limits.cpu = Duration::from_millis(100);
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processor_time_obeyed() {
+    let outside = Outside::new().await;
+    let host = with_little_cpu(&outside).run().await;
+    host.partner_says(&outside, "t1", "sleep 400").await;
+    assert_eq!(host.closed("sleep").await.state, TurnState::Delivered, "waiting is no work");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processor_time_violated() {
+    let outside = Outside::new().await;
+    let host = with_little_cpu(&outside).run().await;
+    host.partner_says(&outside, "t1", "loop").await;
+    assert_dead("loop", &host.closed("loop").await, "processor time limit of 100 ms");
+}
+
+/// A host whose agent is handed 3 KiB at most, and whose model says more than that.
+fn with_little_input(outside: &Outside) -> Setup {
+    with_guest_agent(outside)
+        .with_plugin("agent", |plugin| plugin.limits.input_bytes = 3 << 10)
+        .model([say(&"word ".repeat(700))])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn input_bytes_obeyed() {
+    let outside = Outside::new().await;
+    let host = with_little_input(&outside).run().await;
+    host.partner_says(&outside, "t1", &format!("good {}", "x".repeat(1_000))).await;
+    assert_eq!(host.closed("good").await.state, TurnState::Delivered);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn input_bytes_violated() {
+    let outside = Outside::new().await;
+    let host = with_little_input(&outside).run().await;
+    let long = format!("good {}", "x".repeat(4_000));
+    for (text, what) in [(&*long, "an argument"), ("relay more", "what a host call returns")] {
+        host.partner_says(&outside, what, text).await;
+        assert_dead(what, &host.closed(text).await, "input limit of 3 KiB");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,13 +234,14 @@ async fn what_happens_in_init_stays_in_init() {
             .with_plugin("agent", |plugin| plugin.limits.memory_bytes = 16 << 20)
             .agent("support", "agent")
     };
-    for behaviour in ["error", "trap", "loop", "memory", "clock"] {
+    for behaviour in ["error", "trap", "loop", "memory", "clock", "print"] {
         // What never ends is stopped; the others may take as long as a busy machine needs.
         let wall = if behaviour == "loop" { Duration::from_secs(3) } else { chela_sandbox::Compiler::WALL };
         let error = refused(behaviour, of(behaviour).compile_wall(wall)).await;
         let text = error.to_string();
         assert!(text.contains("plugin `agent` 0.1.0") && text.contains("init"), "{behaviour}: {text}");
         assert!(matches!(&*error.reason, Reason::Refused(_)), "{behaviour}: {text}");
+        assert_eq!(text.contains("chela_sdk::log"), behaviour == "print", "{behaviour}: {text}");
     }
     // The pair: what init may do. Four megabytes of prepared state come with the snapshot.
     let host = of("large").webhook("partner", "support").run().await;

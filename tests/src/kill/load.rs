@@ -80,6 +80,7 @@ source = "builtin:webhook"
 [agent.support]
 plugin = "assistant"
 persona = "You are support."
+outsiders = true
 tier = "fast"
 knowledge = "knowledge"
 concurrency = 6
@@ -116,6 +117,7 @@ router = "keyword"
 # More crashes than the test makes: a message that meets many of them is answered all the same.
 [delivery]
 crash_tries = 1000
+unknown_tries = 100
 backoff_max_s = 1
 "#
     )

@@ -37,10 +37,15 @@ pub(crate) fn run(behaviour: &str, said: &str, turn: &Turn, seen: &str) -> Resul
         }
         "init" => reply(if seen.len() > 100 { format!("{} bytes", seen.len()) } else { seen.to_owned() }),
         "hand-over-loop" => Ok(Outcome::hand_over(colleague(turn), "somebody else")),
+        "ask-hand-over" => {
+            ask(said)?;
+            Ok(Outcome::hand_over(colleague(turn), "somebody else"))
+        }
         "hand-over-ghost" => Ok(Outcome::hand_over("ghost", "nobody is there")),
         "escalate" => Ok(Outcome::escalate("as told", Reply::text("A human will come."))),
         "ask-again" => Ok(Outcome::ask_again(said.trim().parse().unwrap_or(1_000), "not yet")),
         "unsuitable" => Err(AnsweringError::Unsuitable("as told".to_owned())),
+        "wordy" => Err(AnsweringError::Other("\u{1b}[2Jwords ".repeat(100_000))),
         "unavailable" => Err(AnsweringError::Unavailable("as told".to_owned())),
         "model" => reply(ask(said)?),
         "fail-late" => {

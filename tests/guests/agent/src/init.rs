@@ -2,6 +2,11 @@
 
 use std::time::{Instant, SystemTime};
 
+#[allow(clippy::print_stdout, reason = "what becomes of it is what is tested")]
+fn print() {
+    println!("prepared");
+}
+
 pub(crate) fn run(behaviour: &str) -> Result<String, String> {
     match behaviour {
         "error" => Err("the guest refuses to start".to_owned()),
@@ -14,6 +19,10 @@ pub(crate) fn run(behaviour: &str) -> Result<String, String> {
             loop {
                 held.push(std::hint::black_box(vec![1; 1 << 20]));
             }
+        }
+        "print" => {
+            print();
+            Ok(String::new())
         }
         "clock" => Ok(format!("{:?} {:?}", Instant::now(), SystemTime::now())),
         // The standard library takes the seeds of its hash tables from the host's randomness.
