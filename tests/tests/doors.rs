@@ -73,6 +73,26 @@ async fn get(to: SocketAddr, path: &str, headers: &str) -> Answer {
     Answer::read(begin(to, &format!("GET {path} HTTP/1.1{headers}"), "").await).await
 }
 
+/// What operators send along.
+fn authorization(process: &Process) -> String {
+    let token = std::fs::read_to_string(process.data().join("admin.token")).unwrap();
+    format!("\r\nauthorization: Bearer {token}")
+}
+
+/// The metrics as soon as no turn is open.
+async fn idle(process: &Process) -> Answer {
+    let right = authorization(process);
+    let mut metrics = Answer(String::new());
+    eventually("nothing is open any more", async || {
+        metrics = get(process.admin, "/metrics", &right).await;
+        ["turns_waiting", "turns_working", "turns_answered"]
+            .iter()
+            .all(|gauge| metrics.0.contains(&format!("\n{gauge} 0\n")))
+    })
+    .await;
+    metrics
+}
+
 fn say(text: &str) -> Say {
     Say { sender: "ann".to_owned(), text: text.to_owned(), ..Say::default() }
 }
@@ -96,22 +116,18 @@ async fn operators_are_served_with_the_token_only_and_apart_from_the_public() {
             let answer = get(process.admin, path, &format!("\r\nauthorization: Bearer {wrong}")).await;
             assert_eq!(answer.status(), "401", "{path}");
         }
-        let right = format!("\r\nauthorization: Bearer {token}");
+        let right = authorization(&process);
         assert_eq!(get(process.admin, path, &right).await.status(), "200", "{path}");
         assert_eq!(get(process.public, path, &right).await.status(), "404", "{path} is not the public's");
     }
-    let right = format!("\r\nauthorization: Bearer {token}");
-    let mut metrics = Answer(String::new());
-    eventually("nothing is open any more", async || {
-        metrics = get(process.admin, "/metrics", &right).await;
-        metrics.0.contains("\nturns_working 0\n")
-    })
-    .await;
+    let metrics = idle(&process).await;
     let expected = "webhooks_total{channel=\"partner\",result=\"accepted\"} 1";
     assert!(metrics.0.contains(expected), "{}", metrics.0);
-    for gauge in ["turns_waiting 0", "turns_answered 0", "oldest_turn_seconds 0", "ambiguous_sends 0"] {
+    for gauge in ["store_readable 1", "oldest_turn_seconds 0", "ambiguous_sends 0"] {
         assert!(metrics.0.contains(&format!("\n{gauge}\n")), "{gauge} in {}", metrics.0);
     }
+    let refused = "refused_total{code=\"unauthorized\"} 24";
+    assert!(metrics.0.contains(refused), "{refused} in {}", metrics.0);
     assert!(metrics.has("\nplugin_calls_total{") && !metrics.has("chela_"), "{}", metrics.0);
     assert!(
         !metrics.has("an order") && !process.log().contains("an order"),
@@ -123,7 +139,7 @@ async fn operators_are_served_with_the_token_only_and_apart_from_the_public() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_does_not_come_is_not_waited_for_and_takes_one_seat_only_so_long() {
     let outside = Outside::new().await;
-    let mut process = ready(&outside, "requests_max = 1\nrequest_timeout_s = 2").await;
+    let mut process = ready(&outside, "requests_max = 1\nrequest_timeout_s = 5").await;
     let head = "POST /channels/partner HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 500";
     let slow = begin(process.public, head, "{").await;
     // The seat is taken from when the head was read; until then a request may still be served.
@@ -167,7 +183,7 @@ async fn a_body_over_the_limit_is_refused_whether_or_not_it_says_its_length() {
 async fn told_to_stop_it_says_so_finishes_what_runs_and_still_takes_what_comes() {
     let outside = Outside::new().await;
     let mut process = ready(&outside, "drain_s = 60").await;
-    outside.provider.faults().inject(&Fault::Delay(Duration::from_secs(3)), 1);
+    outside.provider.faults().inject(&Fault::Delay(Duration::from_secs(10)), 1);
     let partner = process.channel("partner");
     let (_, sent) = outside.partner.say(&partner, &say("the first")).await.unwrap();
     assert!(sent.is_acknowledged(), "{sent:?}");
@@ -278,6 +294,8 @@ async fn a_full_disk_is_said_to_load_balancers_and_senders_and_is_got_over() {
     process.ready().await;
     // What a plugin's first call prepares in memory is a file to the system too.
     serves(&process, &outside, "the first").await;
+    // An answer whose delivery is not written down yet would be sent again.
+    idle(&process).await;
     let full = Rlimit { current: Some(0), ..getrlimit(Resource::Fsize) };
     let before = prlimit(Some(process.pid()), Resource::Fsize, full).unwrap();
     let event = outside.partner.event(&say("an order")).unwrap();
@@ -292,6 +310,8 @@ async fn a_full_disk_is_said_to_load_balancers_and_senders_and_is_got_over() {
     process.ready().await;
     assert_eq!(deliver(&process, &outside, &event).await.status(), "200");
     eventually("it is answered", async || outside.partner.replies().len() == 2).await;
+    let second = outside.partner.replies().all().remove(1).reply.text;
+    assert!(second.contains("an order"), "{second}");
     assert!(process.terminate().await);
 }
 

@@ -403,6 +403,7 @@ async fn a_refusal_for_good_is_not_repeated() {
     let record = host.closed("hello").await;
     assert_eq!(record.state, TurnState::Undelivered);
     assert!(record.last_error.unwrap().0.contains("is_archived"));
+    assert_eq!(host.store.counts().await.unwrap().ambiguous, 0, "a refusal leaves no doubt");
     assert_eq!((outside.slack.posts().len(), outside.slack.refusals().len()), (0, 1));
     host.slack_says(&outside, &public("U1", "goodbye")).await;
     assert_eq!(host.closed("goodbye").await.state, TurnState::Delivered);

@@ -102,13 +102,17 @@ async fn what_an_agent_says_to_the_human_who_takes_over_is_in_the_record() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_whose_model_is_slow_waits_and_is_not_blamed() {
     let outside = Outside::new().await;
-    let host = with_guest_agent(&outside).billed_model(&outside).run().await;
+    let host = with_guest_agent(&outside)
+        .with_plugin("agent", |plugin| plugin.limits.deadline = Duration::from_secs(3))
+        .billed_model(&outside)
+        .run()
+        .await;
     outside.provider.faults().inject(&Fault::Delay(Duration::from_secs(3_600)), 1);
     host.partner_says(&outside, "t1", "model wait").await;
     let record = host.closed("model wait").await;
     assert_eq!((record.state, record.tries, record.waits), (TurnState::Delivered, 0, 1), "{record:?}");
     let (error, blame) = record.last_error.unwrap();
-    assert!(error.contains("still waited for `models` after 500 ms"), "{error}");
+    assert!(error.contains("still waited for `models` after 3000 ms"), "{error}");
     assert_eq!(blame.as_deref(), Some("provider"));
     assert_eq!((outside.provider.bills().len(), outside.partner.replies().len()), (1, 1));
 }

@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use chela_server::standin::Fault;
 use chela_tests::Outside;
 use chela_tests::browser::{Browser, CHATS, Event};
 use chela_tests::kill::configuration;
@@ -114,6 +115,8 @@ async fn drafts_come_first_and_the_answer_replaces_them() {
     let mut events = browser.events(0).await.unwrap();
     let words: Vec<_> = (0..30).map(|n| format!("word{n}")).collect();
     let text = words.join(" ");
+    // The stream has told what was said, and listens, before the first draft is made.
+    outside.provider.faults().inject(&Fault::Delay(Duration::from_millis(500)), 1);
     assert_eq!(browser.says(&text).await, 200);
     assert!(events.next().await.is_said());
     let mut drafted = String::new();

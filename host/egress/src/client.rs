@@ -18,7 +18,6 @@ use crate::address::{Rules, host_of};
 use crate::body::{Guard, collect};
 use crate::error::{sort, unsent};
 use crate::resolver::Filtered;
-use crate::sent::Begun;
 use crate::{Error, Phase, Request};
 
 /// The documented defaults of [`Config`].
@@ -215,7 +214,7 @@ impl Egress {
         let permit = timeout_at(head_until, in_flight.clone().acquire_owned()).await;
         let Ok(Ok(permit)) = permit else { return Err(late(Phase::Turn)) };
         let client = if request.url.scheme() == "https" { encrypted } else { plain };
-        let begun = Begun::default();
+        let begun = request.begun.clone();
         let body = begun.watch(request.body);
         let sending = client.request(request.method, request.url).headers(headers).body(body).send();
         let answer = match timeout_at(head_until, sending).await {

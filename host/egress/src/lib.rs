@@ -20,3 +20,4 @@ pub use error::{Error, Phase};
 pub use local::Local;
 pub use request::{Credential, Request, Signing, Timeouts};
 pub use retry_after::{RETRY_AFTER_MAX, retry_after};
+pub use sent::Begun;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::Error;
+use crate::sent::Begun;
 
 /// What to send.
 #[derive(Debug, Clone)]
@@ -31,6 +32,8 @@ pub struct Request {
     pub sign: Option<Signing>,
     /// Where they differ from the configured ones.
     pub timeouts: Timeouts,
+    /// Tells whoever keeps a clone whether the request was begun, also if the exchange is dropped.
+    pub begun: Begun,
 }
 
 impl Request {
@@ -44,6 +47,7 @@ impl Request {
             credential: None,
             sign: None,
             timeouts: Timeouts::default(),
+            begun: Begun::default(),
         }
     }
 

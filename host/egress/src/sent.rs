@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-/// Whether a request was begun.
+/// Whether a request was begun. Clones watch the same request.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Begun(Arc<AtomicBool>);
+pub struct Begun(Arc<AtomicBool>);
 
 impl Begun {
     /// The body of a request that this watches.
@@ -22,8 +22,13 @@ impl Begun {
         reqwest::Body::wrap(Watched { body: Some(body).filter(|body| !body.is_empty()), begun: self.clone() })
     }
 
+    /// Says that it was.
+    pub fn mark(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
     /// True if bytes of the request may have left.
-    pub(crate) fn is_begun(&self) -> bool {
+    pub fn is_begun(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -41,13 +46,13 @@ impl Body for Watched {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.begun.0.store(true, Ordering::Relaxed);
+        self.begun.mark();
         Poll::Ready(self.body.take().map(|body| Ok(Frame::data(body))))
     }
 
     /// Of an empty body this is all that is asked, at the same moment.
     fn is_end_stream(&self) -> bool {
-        self.begun.0.store(true, Ordering::Relaxed);
+        self.begun.mark();
         self.body.is_none()
     }
 

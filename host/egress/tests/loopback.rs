@@ -140,7 +140,7 @@ async fn an_unknown_name_reached_nobody() {
 async fn a_silent_peer_may_have_been_reached() {
     let never = || async { std::future::pending::<()>().await };
     let mut request = ask(serve(Router::new().route("/", get(never))).await);
-    request.timeouts = Timeouts { first_byte: Some(Duration::from_millis(50)), ..Timeouts::default() };
+    request.timeouts = Timeouts { first_byte: Some(Duration::from_millis(500)), ..Timeouts::default() };
     let error = open().send(request).await.unwrap_err();
     assert!(matches!(error, Error::Timeout { phase: Phase::FirstByte, .. }) && error.reached(), "{error}");
 }
@@ -175,7 +175,7 @@ async fn a_silent_peer_may_have_been_reached_by_a_body_too() {
     let never = || async { std::future::pending::<()>().await };
     let url = serve(Router::new().route("/", post(never))).await;
     let mut request = Request::new(Method::POST, url, "text");
-    request.timeouts.first_byte = Some(Duration::from_millis(50));
+    request.timeouts.first_byte = Some(Duration::from_millis(500));
     let error = open().send(request).await.unwrap_err();
     assert!(matches!(error, Error::Timeout { phase: Phase::FirstByte, .. }) && error.reached(), "{error}");
 }

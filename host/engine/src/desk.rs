@@ -4,6 +4,7 @@
 use chela_sandbox::Plugin;
 use chela_types::TurnId;
 use futures::FutureExt;
+use governor::clock::{Clock, DefaultClock};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -83,12 +84,21 @@ impl Desk {
     async fn free_seat(&self) -> Option<Seat> {
         // The department's last: who waits for the agent's own must not hold what its colleagues need.
         let own = Arc::clone(&self.share).acquire_owned().await.ok()?;
-        self.rate.until_ready().await;
-        let department = match &self.department {
-            Some(share) => Some(Arc::clone(share).acquire_owned().await.ok()?),
-            None => None,
-        };
-        Some(Seat { _own: own, _department: department })
+        loop {
+            let department = match &self.department {
+                Some(share) => Some(Arc::clone(share).acquire_owned().await.ok()?),
+                None => None,
+            };
+            // The rate's allowance is taken when everything else is there, and the wait for it holds nothing of the
+            // colleagues'.
+            match self.rate.check() {
+                Ok(()) => return Some(Seat { _own: own, _department: department }),
+                Err(early) => {
+                    drop(department);
+                    tokio::time::sleep(early.wait_time_from(DefaultClock::default().now())).await;
+                }
+            }
+        }
     }
 
     /// The pause of a turn that is sent away: the longer the line, the longer, so that a flood for one agent does

@@ -163,20 +163,17 @@ impl Dispatcher {
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else { return };
         let journey = Arc::clone(&self.journey);
         let lease = claimed.lease.clone();
-        let place = Place {
-            running: self.running.clone(),
-            key: Running::key(&lease),
-            slots: Arc::clone(&self.slots),
-            slot: Some(slot),
-            freed: Arc::clone(&self.freed),
-        };
+        let (running, slots) = (self.running.clone(), Arc::clone(&self.slots));
+        let (key, freed) = (Running::key(&lease), Arc::clone(&self.freed));
         // Held while the task is entered into the table, so that it cannot leave it before it is in.
-        let mut running = self.running.0.lock();
+        let mut table = self.running.0.lock();
         let task = self.tasks.spawn(async move {
-            let _place = place;
+            // Made here: a task that is dropped unpolled, in a runtime that ends, must not touch the table, which is
+            // locked around its birth.
+            let _place = Place { running, key, slots, slot: Some(slot), freed };
             journey.run_turn(claimed).await;
         });
-        running.enter(lease, task.abort_handle());
+        table.enter(lease, task.abort_handle());
     }
 
     async fn pause(&self) -> Duration {
@@ -337,6 +334,10 @@ fn verdict(config: &DeliveryConfig, turn: &Turn, error: &Error, now: Millis) -> 
     };
     let waited = turn.first_wait.map_or(Duration::ZERO, |first| now.since(first));
     let left = config.wait_max.saturating_sub(waited);
+    if let Error::AskedAgain { after, .. } = error {
+        let after = (*after).min(left);
+        return if left.is_zero() { over } else { Verdict::Again { after, counts_as: CountsAs::Wait } };
+    }
     match error.blame() {
         Blame::Plugin | Blame::Operator | Blame::Sender if turn.tries + 1 >= config.tries_max => over,
         Blame::Plugin | Blame::Operator | Blame::Sender => {
@@ -346,7 +347,6 @@ fn verdict(config: &DeliveryConfig, turn: &Turn, error: &Error, now: Millis) -> 
         Blame::Provider | Blame::Host if left.is_zero() => over,
         Blame::Provider | Blame::Host => {
             let pause = match (error, outgoing) {
-                (Error::AskedAgain { .. }, _) => Duration::ZERO,
                 (Error::Unknown { .. }, Some(outgoing)) => {
                     // This one is counted when it is written down.
                     let unknown = outgoing.ambiguous.saturating_add(1);

@@ -72,6 +72,7 @@ async fn an_agent_that_asks_again_and_again_comes_to_an_end() {
         "as it asked, no later"
     );
     assert_eq!(verdict(&config(), &waited, &error, Millis(0).plus(24 * HOUR)), Verdict::Dead);
+    assert_eq!(error.blame(), Blame::Plugin);
 }
 
 #[tokio::test]

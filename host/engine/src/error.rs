@@ -202,14 +202,14 @@ impl Fault for Error {
             Self::UnknownChannel(_) | Self::UnknownAgent(_) | Self::Refused { .. } | Self::Flooded(_) => {
                 Blame::Sender
             }
-            Self::Reported { outside: true, .. }
-            | Self::AskedAgain { .. }
-            | Self::Undelivered { .. }
-            | Self::Unknown { .. } => Blame::Provider,
+            Self::Reported { outside: true, .. } | Self::Undelivered { .. } | Self::Unknown { .. } => {
+                Blame::Provider
+            }
             Self::Forged { .. }
             | Self::ForbiddenRequest { .. }
             | Self::Reported { .. }
-            | Self::Misbehaved { .. } => Blame::Plugin,
+            | Self::Misbehaved { .. }
+            | Self::AskedAgain { .. } => Blame::Plugin,
             Self::Busy { .. } | Self::Suspect => Blame::Host,
             Self::Unreachable(_) | Self::Configuration(_) => Blame::Operator,
             Self::Sandbox(error) => error.blame(),

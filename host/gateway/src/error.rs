@@ -47,6 +47,9 @@ pub enum Kind {
         /// How long it was waited for.
         after: Duration,
     },
+    /// The model used all the tokens that it may say up before its first word: it thinks, and needs more room.
+    #[error("model came to its limit of tokens before its first word")]
+    NoRoom,
     /// The provider withheld the answer.
     #[error("model provider refused the content")]
     Refused,
@@ -99,6 +102,7 @@ impl Kind {
             Self::TooLong { .. } => "too_long",
             Self::Unavailable { .. } => "unavailable",
             Self::TooSlow { .. } => "too_slow",
+            Self::NoRoom => "no_room",
             Self::Refused => "refused",
             Self::RateLimited { .. } => "rate_limited",
             Self::Auth { .. } => "auth",
@@ -120,6 +124,7 @@ impl Kind {
                 | Self::RateLimited { .. }
                 | Self::Auth { .. }
                 | Self::TooLong { .. }
+                | Self::NoRoom
                 | Self::BadResponse { .. }
                 | Self::Denied
         )
@@ -182,7 +187,9 @@ impl Error {
 impl Fault for Error {
     fn blame(&self) -> Blame {
         match &self.kind {
-            Kind::Invalid { .. } | Kind::TooLong { .. } | Kind::UnknownTier(_) => Blame::Plugin,
+            Kind::Invalid { .. } | Kind::TooLong { .. } | Kind::NoRoom | Kind::UnknownTier(_) => {
+                Blame::Plugin
+            }
             Kind::OverBudget { .. } | Kind::Auth { .. } | Kind::Denied | Kind::Config(_) => Blame::Operator,
             Kind::Ledger { blame, .. } => *blame,
             _ => Blame::Provider,

@@ -5,6 +5,7 @@
 //! first text has been shown there is no way back: a second model would say something else, so a break is told
 //! as one.
 
+use chela_egress::Begun;
 use chela_types::{Attempt, Blame, Fault, Finish, ModelCall, Money, Usage};
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use crate::plan::{Link, Plan};
-use crate::provider::{Ask, Piece, Pieces, Sent, Trouble};
+use crate::provider::{Ask, Piece, Pieces, Trouble};
 use crate::{Answer, Call, Chunk, Completed, Error, Kind, Model, Rate};
 
 /// Longest text of an answer: 1 MiB. A provider that goes on beyond its own output limit is cut off.
@@ -36,12 +37,14 @@ impl Failover {
     async fn walk(&self, call: Arc<Call>) -> Result<Answer, Error> {
         let mut tally = Tally::new(&self.plan, &call);
         let mut failed: Option<Error> = None;
-        for link in &self.plan.links {
+        let patience = self.plan.links.iter().map(|link| link.limits.total).max().unwrap_or_default();
+        let until = Instant::now() + patience;
+        for (index, link) in self.plan.links.iter().enumerate() {
             let rate = self.plan.rate(link, &call);
             let started = Instant::now();
             let trouble = match self.resting(link) {
                 Some(trouble) => trouble,
-                None => match first(link, &call, rate).await {
+                None => match first(link, &call, (rate, share(until, self.plan.links.len() - index))).await {
                     Ok(opened) => return Ok(answer(opened, link.clone(), rate, tally)),
                     Err(trouble) => trouble,
                 },
@@ -69,6 +72,13 @@ impl Failover {
     }
 }
 
+/// When a link must have said its first word, so that those after it have their time too: one that thinks and
+/// thinks is slow as well.
+fn share(until: Instant, links: usize) -> Instant {
+    let now = Instant::now();
+    now + until.saturating_duration_since(now) / u32::try_from(links.max(1)).unwrap_or(u32::MAX)
+}
+
 /// Of two failures the one that tells best what to do: one that passes before one that stays, and of two that
 /// pass the shorter wait.
 fn worse(before: Option<Error>, trouble: Trouble) -> Error {
@@ -87,14 +97,14 @@ fn worse(before: Option<Error>, trouble: Trouble) -> Error {
 fn told(trouble: Trouble) -> Error {
     let error = Error::new(trouble.kind);
     match trouble.cause {
-        Some(cause) => error.because(cause),
+        Some(cause) => error.because(*cause),
         None => error,
     }
 }
 
 /// An attempt under way.
 struct Opened {
-    /// What it has said, from its first word that is not blank on.
+    /// What it has said.
     text: String,
     rest: Pieces,
     usage: Option<Usage>,
@@ -107,10 +117,10 @@ struct Opened {
 
 /// Asks one link and waits for its first text. Blank text is none: an answer may begin with it, and one that is
 /// nothing else is a failure.
-async fn first(link: &Link, call: &Arc<Call>, rate: Rate) -> Result<Opened, Trouble> {
+async fn first(link: &Link, call: &Arc<Call>, (rate, share): (Rate, Instant)) -> Result<Opened, Trouble> {
     let mut opened = open(link, call, rate).await?;
     let mut silence = Silence::first(link, opened.started);
-    while let Some(piece) = next(&mut opened, silence).await? {
+    while let Some(piece) = next(&mut opened, silence.until_at_most(share)).await? {
         match piece {
             Piece::Text(text) => {
                 opened.say(&text)?;
@@ -124,17 +134,18 @@ async fn first(link: &Link, call: &Arc<Call>, rate: Rate) -> Result<Opened, Trou
             piece => opened.note(&piece),
         }
     }
-    Err(match opened.finish {
+    let trouble = match opened.finish {
         Some(Finish::Filtered) => Trouble::new(Kind::Refused, true),
-        Some(Finish::Length) => Trouble::bad("it came to its limit before its first word"),
+        Some(Finish::Length) => Trouble::new(Kind::NoRoom, true),
         Some(Finish::Stop) => Trouble::bad("it is empty"),
         None => Trouble::bad("it ended before it began"),
-    })
+    };
+    Err(Trouble { usage: opened.usage, ..trouble })
 }
 
 /// Asks one link.
 async fn open(link: &Link, call: &Arc<Call>, rate: Rate) -> Result<Opened, Trouble> {
-    let (started, sent, total) = (Instant::now(), Sent::default(), link.limits.total);
+    let (started, sent, total) = (Instant::now(), Begun::default(), link.limits.total);
     let ask = Ask {
         call: call.clone(),
         model: link.model.clone(),
@@ -143,7 +154,7 @@ async fn open(link: &Link, call: &Arc<Call>, rate: Rate) -> Result<Opened, Troub
         sent: sent.clone(),
     };
     let Silence { until, after } = Silence::first(link, started);
-    let late = |_| Trouble::new(Kind::TooSlow { after }, sent.is_marked());
+    let late = |_| Trouble::new(Kind::TooSlow { after }, sent.is_begun());
     let rest = timeout_at(until, link.backend.start(ask)).await.map_err(late)??;
     let until = started + total;
     Ok(Opened { text: String::new(), rest, usage: None, finish: None, started, first_token: started, until })
@@ -161,6 +172,10 @@ impl Silence {
     fn first(link: &Link, started: Instant) -> Self {
         let after = link.limits.first_token.min(link.limits.total);
         Self { until: started + after, after }
+    }
+
+    fn until_at_most(self, latest: Instant) -> Self {
+        Self { until: self.until.min(latest), ..self }
     }
 
     /// From now to the next piece.
@@ -244,11 +259,12 @@ fn completed(
     (link, rate): (&Arc<Link>, Rate),
     mut tally: Tally,
 ) -> Completed {
-    if opened.usage.is_none_or(|usage| !rate.is_plausible(&usage)) {
+    let usage = opened.usage.filter(|usage| rate.is_plausible(usage));
+    if usage.is_none() {
         metrics::counter!("gateway_usage_implausible_total", "model" => link.name.clone()).increment(1);
     }
     tally.answered(link, &opened);
-    let call = tally.record(Some(link), opened.usage.unwrap_or_default(), rate.cost(opened.usage));
+    let call = tally.record(Some(link), usage.unwrap_or_default(), rate.cost(usage));
     Completed { text: opened.text, finish, call }
 }
 
@@ -259,7 +275,8 @@ fn interrupted(
     mut tally: Tally,
 ) -> Error {
     tally.failed(link, rate, &trouble, opened.started);
-    let record = tally.record(None, opened.usage.unwrap_or_default(), Money::ZERO);
+    let usage = opened.usage.filter(|usage| rate.is_plausible(usage));
+    let record = tally.record(None, usage.unwrap_or_default(), Money::ZERO);
     Error::new(Kind::Interrupted).with_call(record).because(told(trouble))
 }
 
@@ -275,10 +292,10 @@ impl Tally {
         Self { call, started: Instant::now() }
     }
 
-    /// Notes a failed attempt, and what it may have cost: its bound, for nobody told a count.
+    /// Notes a failed attempt, and what it may have cost: its bound, unless it told a count.
     fn failed(&mut self, link: &Link, rate: Rate, trouble: &Trouble, started: Instant) {
         if trouble.billed {
-            self.call.cost = self.call.cost.plus(rate.bound());
+            self.call.cost = self.call.cost.plus(rate.cost(trouble.usage));
         }
         let blame: Blame = Error::new(trouble.kind.clone()).blame();
         self.note(link, trouble.kind.class(), Some(blame), (started, None));

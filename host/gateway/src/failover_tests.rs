@@ -249,21 +249,35 @@ async fn a_provider_that_is_down_rests_as_it_asks() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_says_nothing_is_a_failure() {
     for said in [vec![], vec![Piece::Text("\n".into()), Piece::Text("  ".into())]] {
-        for finish in [Finish::Stop, Finish::Length] {
+        for (finish, class, retry) in [
+            (Finish::Stop, "bad_response", Retry::Later(Duration::ZERO)),
+            // Asked again it would think as long again: the turn fails before it pays for that.
+            (Finish::Length, "no_room", Retry::Never),
+        ] {
             let mut pieces = said.clone();
             pieces.extend([usage(10, 3), Piece::Finish(finish)]);
             let (failover, _) = chain(vec![Act::Say(pieces.clone()), whole("two")]);
             let completed = run(&failover).await.unwrap();
-            assert_eq!(
-                (completed.text.as_str(), classes(&completed.call)),
-                ("two", vec!["bad_response", "ok"])
-            );
+            assert_eq!((completed.text.as_str(), classes(&completed.call)), ("two", vec![class, "ok"]));
             let (failover, _) = chain(vec![Act::Say(pieces)]);
             let error = run(&failover).await.unwrap_err();
-            assert_eq!(error.retry(), Retry::Later(Duration::ZERO));
-            assert!(error.call.unwrap().cost > Money::ZERO, "the provider worked for it");
+            assert_eq!(error.retry(), retry);
+            let told = Usage { input: Tokens(10), output: Tokens(3), ..Usage::default() };
+            assert_eq!(error.call.unwrap().cost, PRICE.cost(&told), "what the provider counted");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_thinks_and_thinks_leaves_time_for_the_next() {
+    let thinks = Slow((0..1_000).map(|_| (5, Piece::Alive)).collect());
+    let (mut failover, _) = chain(vec![whole("never"), whole("two")]);
+    let plan = Arc::get_mut(&mut failover.plan).unwrap();
+    let link = Arc::get_mut(&mut plan.links[0]).unwrap();
+    link.backend = Arc::new(thinks);
+    let began = tokio::time::Instant::now();
+    assert_eq!(run(&failover).await.unwrap().text, "two");
+    assert!(began.elapsed() <= failover.plan.links[1].limits.total / 2, "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

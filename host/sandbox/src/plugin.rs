@@ -83,6 +83,8 @@ pub(crate) struct Known {
     pub(crate) code_bytes: usize,
     pub(crate) grants: Grants,
     pub(crate) limits: Limits,
+    /// The manifest asks for less time than the operator would give.
+    pub(crate) is_in_a_hurry: bool,
     pub(crate) config: Arc<str>,
     pub(crate) load_time: Duration,
     pub(crate) from_cache: bool,
@@ -196,8 +198,8 @@ impl<K: Kind> Plugin<K> {
         let call = store.data();
         match ended {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(reason(error, call, deadline)),
-            Err(_) => Err(late(call, deadline)),
+            Ok(Err(error)) => Err(reason(error, call, (deadline, known.is_in_a_hurry))),
+            Err(_) => Err(late(call, (deadline, known.is_in_a_hurry))),
         }
     }
 
@@ -314,9 +316,10 @@ impl<K: Kind> Plugin<K> {
     }
 }
 
-/// Whose time it was that ran out: who waits for the host is not at fault, who works or sleeps is.
-fn late<L>(call: &Call<L>, deadline: Duration) -> Reason {
-    match call.waits_for() {
+/// Whose time it was that ran out: who waits for the host is not at fault, unless he wanted no longer to wait; who
+/// works or sleeps is.
+fn late<L>(call: &Call<L>, (deadline, is_in_a_hurry): (Duration, bool)) -> Reason {
+    match call.waits_for().filter(|_| !is_in_a_hurry) {
         Some(for_what) => Reason::Waiting { for_what, after: deadline },
         None => Reason::Timeout(deadline),
     }
@@ -324,13 +327,13 @@ fn late<L>(call: &Call<L>, deadline: Duration) -> Reason {
 
 /// Why the guest ended. What the host said comes first: a guest cannot make a host's error. Then what a limit did, then
 /// what the guest made of it.
-fn reason<L>(error: wasmtime::Error, call: &Call<L>, deadline: Duration) -> Reason {
+fn reason<L>(error: wasmtime::Error, call: &Call<L>, time: (Duration, bool)) -> Reason {
     let error = match error.downcast::<HostError>() {
         Ok(host) => return Reason::Host(host),
         Err(error) => error,
     };
     if call.overdue() {
-        return late(call, deadline);
+        return late(call, time);
     }
     if let Some((limit, bound)) = call.hit() {
         return Reason::Limit { limit, bound };

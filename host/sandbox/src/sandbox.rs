@@ -193,6 +193,7 @@ impl Sandbox {
             code_bytes,
             manifest: checked.manifest,
             grants: checked.grants,
+            is_in_a_hurry: checked.limits.deadline < settings.limits.deadline,
             limits: checked.limits,
             config: checked.config,
             load_time: began.elapsed(),

@@ -90,6 +90,9 @@ fn read(lock: &mut File) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// Compiled plugins: they may lie here before the first start.
+const PLUGINS: &str = "plugins";
+
 /// A new folder is ours alone. An existing one is tightened if nothing but our own files stands in it;
 /// somebody's project folder keeps its mode, and only our files in it are private.
 fn prepare(folder: &Path) -> std::io::Result<()> {
@@ -98,7 +101,8 @@ fn prepare(folder: &Path) -> std::io::Result<()> {
     }
     for entry in std::fs::read_dir(folder)? {
         let name = entry?.file_name();
-        if !name.to_string_lossy().starts_with("chela.") {
+        let name = name.to_string_lossy();
+        if !(name.starts_with("chela.") || name == PLUGINS) {
             return Ok(());
         }
     }

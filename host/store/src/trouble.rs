@@ -31,7 +31,7 @@ pub enum CountsAs {
     Try,
     /// Something outside was not there; the turn may wait long.
     Wait,
-    /// Nobody's: the agent asked to be asked again.
+    /// Nobody's: there was no place for it.
     Nothing,
 }
 

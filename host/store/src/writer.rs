@@ -91,6 +91,9 @@ pub(crate) trait Operation: Send + Sync + 'static {
     fn run(&self, tx: &mut Transaction<'_>) -> impl Future<Output = Result<Self::Output>> + Send;
 }
 
+/// How often an operation that nobody waits for is run while the disk fails.
+const RUNS_MAX: u32 = 1_000;
+
 /// What stands in the queue.
 pub(crate) enum Command {
     /// An operation.
@@ -105,8 +108,8 @@ type Running<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
 pub(crate) trait Job: Send {
     /// False if the batch can't be committed with it.
     fn run<'a>(&'a mut self, tx: &'a mut Transaction<'_>) -> Running<'a>;
-    /// Answers whoever waits. If nobody does and the commit failed, it comes back to be run again: while there is
-    /// room, and a settlement always.
+    /// Answers whoever waits. If nobody does and the disk failed, it comes back to be run again: while there is
+    /// room, and a settlement always, but not without end.
     fn finish(self: Box<Self>, committed: &Result<()>, room: bool) -> Option<Box<dyn Job>>;
 }
 
@@ -115,6 +118,8 @@ pub(crate) struct Pending<O: Operation> {
     operation: O,
     outcome: Option<Result<O::Output>>,
     caller: Caller<O::Output>,
+    /// Times it was run.
+    runs: u32,
 }
 
 /// Who waits for an operation.
@@ -129,13 +134,14 @@ pub(crate) enum Caller<T> {
 
 impl<O: Operation> Pending<O> {
     pub(crate) fn new(operation: O, caller: Caller<O::Output>) -> Box<Self> {
-        Box::new(Self { operation, outcome: None, caller })
+        Box::new(Self { operation, outcome: None, caller, runs: 0 })
     }
 }
 
 impl<O: Operation> Job for Pending<O> {
     fn run<'a>(&'a mut self, tx: &'a mut Transaction<'_>) -> Running<'a> {
         Box::pin(async move {
+            self.runs = self.runs.saturating_add(1);
             let outcome = self.operation.run(tx).await;
             let sound = !matches!(&outcome, Err(error) if error.breaks_batch());
             self.outcome = Some(outcome);
@@ -144,10 +150,14 @@ impl<O: Operation> Job for Pending<O> {
     }
 
     fn finish(self: Box<Self>, committed: &Result<()>, room: bool) -> Option<Box<dyn Job>> {
-        match self.caller {
-            Caller::Settles if committed.is_err() => return Some(self),
-            Caller::Nobody if committed.is_err() && room => return Some(self),
-            _ => {}
+        // The disk may fail in a statement as well as in the commit.
+        let broken = matches!(&self.outcome, Some(Err(error)) if error.breaks_batch());
+        if (committed.is_err() || broken) && self.runs < RUNS_MAX {
+            match self.caller {
+                Caller::Settles => return Some(self),
+                Caller::Nobody if room => return Some(self),
+                _ => {}
+            }
         }
         let outcome = match committed {
             Ok(()) => self.outcome.unwrap_or(Err(Error::Closed)),

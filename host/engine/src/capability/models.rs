@@ -315,7 +315,9 @@ impl Lent {
         let text = error.to_string();
         Ok(match error.kind {
             Kind::OverBudget { .. } => ModelError::OverBudget(OVER_BUDGET.to_owned()),
-            Kind::Invalid { .. } | Kind::TooLong { .. } | Kind::UnknownTier(_) => ModelError::Invalid(text),
+            Kind::Invalid { .. } | Kind::TooLong { .. } | Kind::NoRoom | Kind::UnknownTier(_) => {
+                ModelError::Invalid(text)
+            }
             Kind::Refused => ModelError::Refused(text),
             _ => ModelError::Unavailable(text),
         })

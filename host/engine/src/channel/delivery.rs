@@ -103,8 +103,9 @@ impl ChannelStation {
         match self.egress.ask(request).await {
             // The status says whether it was taken, also if what should follow it was cut or too long.
             Ok(Heard { status, headers, body }) => {
+                let is_whole = body.is_ok();
                 let response = Response { status, headers, body: body.unwrap_or_default() };
-                self.responded(delivery, outbound.state, response).await.map(Some)
+                self.responded(delivery, outbound.state, (response, is_whole)).await.map(Some)
             }
             Err(error) if !error.reached() => {
                 store.step_sent_behind(lease, outgoing.id, Some(outbound.state)).await?;
@@ -121,36 +122,36 @@ impl ChannelStation {
         &self,
         delivery: &Delivery<'_>,
         state: String,
-        response: Response,
+        (response, is_whole): (Response, bool),
     ) -> Result<translating::Step, Error> {
         // A server that failed may have worked before it did; one that says 503 has not begun.
         let failed = response.status.is_server_error() && response.status != StatusCode::SERVICE_UNAVAILABLE;
-        let may_have_it = response.status.is_success() || failed;
+        let has_it = response.status.is_success();
         let next = match self.sent(state.clone(), &response).await {
             // The component is a function: it may be asked again, where the platform must not be.
             Err(error) if error.blame() == Blame::Plugin => self.sent(state.clone(), &response).await,
             next => next,
         };
-        match next {
-            Ok(translating::Step::Done(_) | translating::Step::Next(_) | translating::Step::Permanent(_)) => {
-                next
+        let next = match next {
+            Ok(translating::Step::Done(_) | translating::Step::Next(_)) => return next,
+            Ok(translating::Step::Permanent(_)) if failed => return next,
+            // Of a whole answer the component knows whether it says yes.
+            Ok(translating::Step::Retry(millis)) if failed || (has_it && !is_whole) => {
+                let reason = format!("the platform answered {}, and is to be asked again", response.status);
+                return self.unknown(reason, Some(Duration::from_millis(millis)));
             }
             // What the platform has is not sent again for an adapter that cannot go on from there.
-            Err(error) if response.status.is_success() && error.blame() == Blame::Plugin => {
+            Err(error) if has_it && error.blame() == Blame::Plugin => {
                 Ok(translating::Step::Permanent(format!("the platform took a part, and then {error}")))
             }
-            Ok(translating::Step::Retry(millis)) if may_have_it => {
-                let reason = format!("the platform answered {}, and is to be asked again", response.status);
-                self.unknown(reason, Some(Duration::from_millis(millis)))
+            Err(error) if has_it || failed => {
+                return self
+                    .unknown(format!("the platform answered {}, and then {error}", response.status), None);
             }
-            Err(error) if may_have_it => {
-                self.unknown(format!("the platform answered {}, and then {error}", response.status), None)
-            }
-            _ => {
-                delivery.store.step_sent_behind(delivery.lease, delivery.outgoing.id, Some(state)).await?;
-                next
-            }
-        }
+            next => next,
+        };
+        delivery.store.step_sent_behind(delivery.lease, delivery.outgoing.id, Some(state)).await?;
+        next
     }
 
     /// The platform may have the answer or not: as the channel's configuration says.

@@ -78,8 +78,8 @@ impl Remote {
     async fn open(&self, ask: Ask) -> Result<Pieces, Trouble> {
         let place = self.places.clone().acquire_owned().await;
         let place = place.map_err(|_| Trouble::new(unavailable("closed"), false))?;
-        let request = self.request(&ask);
-        ask.sent.mark();
+        let mut request = self.request(&ask);
+        request.begun = ask.sent.clone();
         let answer = self.egress.stream(request).await.map_err(|error| from_egress(error, true))?;
         if answer.status != StatusCode::OK {
             return Err(self.refusal(answer).await);
@@ -260,7 +260,7 @@ fn from_egress(error: chela_egress::Error, sent: bool) -> Trouble {
         Egress::TooLarge { .. } => Kind::BadResponse { what: "it is too large" },
         _ => unavailable("broken off"),
     };
-    Trouble { kind, billed: sent && error.reached(), cause: Some(error) }
+    Trouble { billed: sent && error.reached(), cause: Some(Box::new(error)), ..Trouble::new(kind, false) }
 }
 
 #[cfg(test)]

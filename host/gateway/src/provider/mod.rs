@@ -10,14 +10,13 @@ mod openai;
 pub mod scripted;
 mod sse;
 
-use chela_egress::Egress;
+use chela_egress::{Begun, Egress};
 use chela_types::{Finish, Usage};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::{Config, ProviderKind};
 use crate::plan::{Rest, SharedClock};
@@ -36,21 +35,7 @@ pub(crate) struct Ask {
     /// Whole time.
     pub(crate) total: std::time::Duration,
     /// Set before the first byte may leave, so that a caller who gives up knows what it gives up.
-    pub(crate) sent: Sent,
-}
-
-/// Whether a request may have left.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Sent(Arc<AtomicBool>);
-
-impl Sent {
-    pub(crate) fn mark(&self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-
-    pub(crate) fn is_marked(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
-    }
+    pub(crate) sent: Begun,
 }
 
 /// What a provider tells while it answers.
@@ -74,7 +59,9 @@ pub(crate) struct Trouble {
     pub(crate) kind: Kind,
     /// The provider may bill it.
     pub(crate) billed: bool,
-    pub(crate) cause: Option<chela_egress::Error>,
+    /// What it counted, if it did.
+    pub(crate) usage: Option<Usage>,
+    pub(crate) cause: Option<Box<chela_egress::Error>>,
 }
 
 impl Trouble {
@@ -82,7 +69,7 @@ impl Trouble {
     pub(crate) const UNKNOWN_END: Self = Self::bad("why it ended is not known");
 
     pub(crate) const fn new(kind: Kind, billed: bool) -> Self {
-        Self { kind, billed, cause: None }
+        Self { kind, billed, usage: None, cause: None }
     }
 
     /// The wire format was not met; the provider did work for it.

@@ -20,6 +20,7 @@ tests!(
     a_spinning_guest_is_stopped_and_others_run,
     a_guest_that_waits_for_the_host_is_stopped_and_not_blamed,
     a_guest_that_came_back_from_the_host_is_blamed,
+    a_guest_that_wants_no_longer_to_wait_is_blamed,
     a_failure_of_the_host_comes_before_a_limit,
     cpu_obeyed,
     cpu_violated,
@@ -125,12 +126,23 @@ async fn a_spinning_guest_is_stopped_and_others_run() {
 
 async fn a_guest_that_waits_for_the_host_is_stopped_and_not_blamed() {
     let plugin = rig().load(doing(0)).await.unwrap();
-    let deadline = Some(Duration::from_millis(50));
+    let deadline = Some(Duration::from_secs(1));
     let error = call_with(&plugin, ASK_FOREVER, Lent::default(), CallOptions { deadline, ..options(0) })
         .await
         .unwrap_err();
-    assert_eq!(error.to_string(), "plugin `helper` 1.2.3: it still waited for `models` after 50 ms");
+    assert_eq!(error.to_string(), "plugin `helper` 1.2.3: it still waited for `models` after 1000 ms");
     assert_eq!((error.blame(), error.retry()), (Blame::Provider, Retry::Later(Duration::ZERO)));
+}
+
+/// A manifest that asks for less time than the operator gives: who is in a hurry is not kept waiting.
+async fn a_guest_that_wants_no_longer_to_wait_is_blamed() {
+    let manifest = format!("{MANIFEST}[limits]\ndeadline_ms = 500");
+    let component = wat::parse_str(include_str!("guest.wat")).unwrap().into();
+    let source = Source::Embedded { manifest, component };
+    let plugin = rig().sandbox.load::<Router>(source, doing(0), |_| {}).await.unwrap();
+    let error = call_with(&plugin, ASK_FOREVER, Lent::default(), options(0)).await.unwrap_err();
+    assert_eq!(error.to_string(), "plugin `helper` 1.2.3: no answer within 500 ms");
+    assert_eq!(error.blame(), Blame::Plugin);
 }
 
 /// The host answered in time, and then the guest span.
@@ -143,10 +155,10 @@ async fn a_guest_that_came_back_from_the_host_is_blamed() {
         component: wat::parse_str(text).unwrap().into(),
     };
     let plugin = rig().sandbox.load::<Router>(source, doing(0), |_| {}).await.unwrap();
-    let deadline = Some(Duration::from_millis(50));
+    let deadline = Some(Duration::from_secs(1));
     let error =
         call_with(&plugin, 1_000, Lent::default(), CallOptions { deadline, ..options(0) }).await.unwrap_err();
-    assert_eq!(error.to_string(), "plugin `helper` 1.2.3: no answer within 50 ms");
+    assert_eq!(error.to_string(), "plugin `helper` 1.2.3: no answer within 1000 ms");
     assert_eq!(error.blame(), Blame::Plugin);
 }
 

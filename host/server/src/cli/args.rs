@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
+
+use crate::turn::{LIST_MAX, LIST_USUAL};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -137,8 +140,9 @@ pub enum TurnCommand {
     /// List the newest turns: when, through which channel, who answered, how it ended
     #[command(after_help = "Asks the running host; reads its store if none runs.")]
     List {
-        /// So many
-        #[arg(long, short = 'n', value_name = "N", default_value_t = crate::turn::LIST_USUAL)]
+        /// So many, 1 to 1000
+        #[arg(long, short = 'n', value_name = "N", default_value_t = LIST_USUAL)]
+        #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=LIST_MAX as u64))]
         limit: usize,
         /// A JSON list instead of a table, with everything that `show` tells
         #[arg(long)]
@@ -227,6 +231,21 @@ mod tests {
     fn the_compiler_is_found_and_not_shown() {
         assert!(matches!(Cli::parse_from(["chela", COMPILER]).command, Command::Compiler));
         assert!(!Cli::command().render_long_help().to_string().contains(COMPILER));
+    }
+
+    #[test]
+    fn turns_in_a_list_obeyed_and_violated() {
+        let listed = |n: &str| Cli::try_parse_from(["chela", "turn", "list", "-n", n]);
+        for (n, turns) in [("1", 1), ("1000", LIST_MAX)] {
+            let command = listed(n).unwrap().command;
+            let Command::Turn { command: TurnCommand::List { limit, .. } } = command else {
+                panic!("{command:?}")
+            };
+            assert_eq!(limit, turns);
+        }
+        for n in ["0", "1001", "-1", "many"] {
+            assert!(listed(n).is_err(), "{n}");
+        }
     }
 
     #[test]

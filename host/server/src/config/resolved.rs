@@ -77,7 +77,7 @@ pub struct Server {
     pub rate_per_minute: u32,
     /// … at once, on top.
     pub rate_burst: u32,
-    /// New web sessions of one client address in an hour.
+    /// New web sessions of one client address: at once, and again in each hour.
     pub sessions_per_hour: u32,
     /// Event streams of one client address at once.
     pub streams_per_client: usize,

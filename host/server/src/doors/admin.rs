@@ -28,6 +28,8 @@ use crate::turn::{LIST_USUAL, Turn};
 const EVENTS_MAX: usize = 100;
 /// Longest wait for a terminal's next event; a command line waits a minute in all.
 const WAIT_MAX: Duration = Duration::from_secs(25);
+/// Longest wait for what the metrics tell of the store.
+const GAUGE_WAIT: Duration = Duration::from_secs(1);
 /// Largest body of an admin request.
 const BODY_BYTES_MAX: usize = 256 << 10;
 
@@ -81,14 +83,19 @@ async fn authorized(State(token): State<Arc<SecretString>>, request: Request, ne
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Result<Response, Error> {
     let metrics = admin.metrics.as_ref().ok_or(Error::NotFound)?;
-    admin.gauge().await?;
+    // A store in trouble must not hide the metrics that say so.
+    let gauged = tokio::time::timeout(GAUGE_WAIT, admin.gauge()).await;
+    if let Ok(Err(error)) = &gauged {
+        tracing::warn!(%error, "the store cannot be read for the metrics");
+    }
+    metrics::gauge!("store_readable").set(if matches!(gauged, Ok(Ok(()))) { 1.0 } else { 0.0 });
     metrics.run_upkeep();
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render()).into_response())
 }
 
 impl Admin {
     /// How things stand, read from the store at this moment: a crash forgets no ambiguous send.
-    async fn gauge(&self) -> Result<(), Error> {
+    async fn gauge(&self) -> Result<(), chela_store::Error> {
         let now = self.clock.now();
         let standing = self.store.standing().await?;
         let age = standing.oldest_waiting.map_or(Duration::ZERO, |at| now.since(at));

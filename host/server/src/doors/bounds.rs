@@ -35,7 +35,7 @@ pub struct Bounds {
     pub rate_per_minute: u32,
     /// Requests of one client at once, on top.
     pub rate_burst: u32,
-    /// New web sessions of one client in an hour.
+    /// New web sessions of one client: at once, and again in each hour.
     pub sessions_per_hour: u32,
 }
 

@@ -129,6 +129,7 @@ fn blamed(error: &impl Fault) -> (StatusCode, &'static str) {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let (status, code) = self.status();
+        metrics::counter!("refused_total", "code" => code).increment(1);
         let again = self.again(status);
         let message =
             if status.is_server_error() { "not served; see `code`".to_owned() } else { self.to_string() };

@@ -43,9 +43,13 @@ impl Lines {
 
     /// Waits a moment for what is not written yet.
     pub(super) fn finish(&self) {
-        let mut waiting = self.0.waiting.lock();
         // Whoever does not read now will not read.
-        let _ = self.0.changed.wait_while_for(&mut waiting, |waiting| waiting.bytes > 0, END_WAIT);
+        self.finish_within(END_WAIT);
+    }
+
+    fn finish_within(&self, limit: Duration) {
+        let mut waiting = self.0.waiting.lock();
+        let _ = self.0.changed.wait_while_for(&mut waiting, |waiting| waiting.bytes > 0, limit);
     }
 }
 
@@ -90,6 +94,8 @@ mod tests {
     use std::io::Read;
 
     const LINE: [u8; 1024] = [b'x'; 1024];
+    /// Far above what the thread needs on a loaded machine: its end is a failure.
+    const PATIENCE: Duration = Duration::from_secs(30);
 
     #[test]
     fn what_waits_at_the_end_is_written() {
@@ -98,7 +104,7 @@ mod tests {
         for n in 0..100 {
             writeln!(lines, "line {n}").unwrap();
         }
-        lines.finish();
+        lines.finish_within(PATIENCE);
         let mut bytes = [0; 1 << 16];
         let count = from.read(&mut bytes).unwrap();
         let text = String::from_utf8(bytes[..count].to_vec()).unwrap();
@@ -135,7 +141,7 @@ mod tests {
         for _ in 0..2 * BYTES_MAX / LINE.len() {
             lines.write_all(&LINE).unwrap();
         }
-        lines.finish();
+        lines.finish_within(PATIENCE);
         assert_eq!(lines.0.waiting.lock().bytes, 0, "they are gone, and no more wait");
     }
 }

@@ -41,11 +41,11 @@ async fn a_store_that_could_not_keep_something_is_tried() {
 }
 
 #[tokio::test]
-async fn many_who_ask_make_one_try_at_a_time() {
+async fn many_who_ask_at_once_are_all_told() {
     let b = bench().await;
     b.store.commit(BREAK).await.unwrap();
     b.store.commit(FAIL).await.unwrap_err();
-    let asked = (0..20).map(|_| b.store.writable());
+    let asked = (0..5).map(|_| b.store.writable());
     for answer in futures::future::join_all(asked).await {
         assert!(matches!(answer, Err(Error::Database(_))), "{answer:?}");
     }

@@ -108,7 +108,9 @@ async fn who_stops_waiting_at_any_time_gets_his_money_back() {
         b.store.reserve(reserve(0, vec![])).await.unwrap();
         let mut waiting = Box::pin(b.store.reserve(reserve(10, vec![scope("a", Some(10))])));
         for _ in 0..turns {
-            let _ = futures::poll!(&mut waiting);
+            if futures::poll!(&mut waiting).is_ready() {
+                return; // from here on it is the caller's
+            }
             tokio::task::yield_now().await;
         }
         drop(waiting);

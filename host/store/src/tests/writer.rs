@@ -189,3 +189,29 @@ async fn what_failed_commits_may_leave_is_bounded_but_settlements_stay() {
     let journal = b.store.turn_record(lease.turn()).await.unwrap().unwrap().journal;
     assert_eq!(journal.iter().map(|(seq, ..)| *seq).collect::<Vec<_>>(), [0, 1], "the oldest are kept");
 }
+
+/// A statement of somebody else's.
+struct Statement(&'static str);
+
+impl Operation for Statement {
+    type Output = ();
+    async fn run(&self, tx: &mut Transaction<'_>) -> crate::Result<()> {
+        sqlx::query(self.0).execute(&mut *tx.connection).await?;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_settlement_outlives_a_statement_that_fails_too() {
+    let b = bench().await;
+    let id = reserved(&b).await;
+    let ill =
+        "CREATE TRIGGER ill BEFORE UPDATE OF state ON reservations BEGIN SELECT RAISE(ABORT, 'ill'); END";
+    b.store.commit(Statement(ill)).await.unwrap();
+    assert!(b.store.settle_behind(id, three()));
+    b.accept("c", "a").await;
+    assert_eq!(money(&b).await, (0, 10));
+    b.store.commit(Statement("DROP TRIGGER ill")).await.unwrap();
+    b.accept("c", "b").await;
+    assert_eq!(money(&b).await, (3, 0));
+}

@@ -45,7 +45,9 @@ pub(in crate::config) struct Server {
     /// Requests of one client address at once, on top of the rate.
     #[schemars(range(min = 1, max = 100_000))]
     pub(in crate::config) rate_burst: u32,
-    /// Web chats that one client address may begin in an hour; each counts as a person of its own.
+    /// Web chats that one client address may begin: so many at once, and as many again in each hour. Each counts as a
+    /// person of its own, and sessions do not end: only `[budget] global` bounds what an address with saved ones can
+    /// spend.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(in crate::config) sessions_per_hour: u32,
     /// Event streams of the web chat that one client address may have open.
