@@ -113,6 +113,31 @@ async fn a_restricted_agent_is_reached_from_its_room_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_decision_names_whom_the_router_thought_of_as_well() {
+    let outside = Outside::new().await;
+    let rules = json!({ "rules": [
+        { "agent": "sales", "phrases": ["price"], "priority": 2 },
+        { "agent": "technical", "phrases": ["api"], "priority": 1 },
+        { "agent": "hr", "phrases": ["payslip"] },
+    ] });
+    let host = host(&outside)
+        .agent("support", "assistant")
+        .agent("sales", "assistant")
+        .agent("technical", "assistant")
+        .agent("hr", "assistant")
+        .only_from("hr", "slack", None)
+        .router("keyword", rules)
+        .slack("slack", "support")
+        .webhook("partner", "support")
+        .run()
+        .await;
+    host.partner_says(&outside, "t1", "the price of the api, and my payslip").await;
+    let (_, decision) = host.closed("payslip").await.decisions.remove(0);
+    let others: Vec<_> = decision.alternatives.iter().map(|other| other.agent.as_str()).collect();
+    assert_eq!((decision.agent.as_str(), others), ("sales", vec!["technical"]), "and nobody out of reach");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_agent_hands_over_and_the_next_one_answers() {
     let outside = Outside::new().await;
     let host = host(&outside)

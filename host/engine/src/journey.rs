@@ -148,6 +148,7 @@ impl Journey {
                         by: RoutedBy::HandOver { from: agent },
                         score: 1.0,
                         reason,
+                        alternatives: Vec::new(),
                         overruled: None,
                         micros: 0,
                     };

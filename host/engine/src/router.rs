@@ -4,7 +4,7 @@
 use chela_sandbox::wasmtime::Store as Sandboxed;
 use chela_sandbox::{Call, CallOptions, Kind, Plugin, PluginKind};
 use chela_store::Turn;
-use chela_types::{AgentId, Decision, Message, PluginId, RoutedBy, Utterance};
+use chela_types::{AgentId, Alternative, Decision, Message, PluginId, RoutedBy, Utterance};
 use futures::future::BoxFuture;
 use std::time::Instant;
 use wasmtime::component::{HasSelf, InstancePre, Linker};
@@ -15,6 +15,9 @@ use crate::contract::{self, router, routing};
 use crate::error::Error;
 use crate::policy::Policy;
 use crate::words;
+
+/// Alternatives in a record.
+const ALTERNATIVES_MAX: usize = 8;
 
 /// Plugins of the router world.
 #[derive(Debug)]
@@ -95,6 +98,7 @@ impl RouterStation {
                 Some(_) => "the conversation stays with its agent".to_owned(),
                 None => format!("default of channel `{}`", message.channel),
             },
+            alternatives: Vec::new(),
             overruled: None,
             micros: 0,
         };
@@ -173,11 +177,31 @@ fn take(
         return;
     };
     decision.agent = (*agent).clone();
-    decision.score = if choice.score.is_finite() { choice.score.clamp(0.0, 1.0) } else { 0.0 };
+    decision.score = score(choice.score);
+    decision.alternatives = alternatives(&choice, candidates);
     decision.reason = words::reason(&choice.reason);
     decision.by = RoutedBy::Router {
         plugin: name.clone(),
         version: plugin.version().to_owned(),
         digest: plugin.digest().short(),
     };
+}
+
+/// Whom else the router thought of, as far as the policy allows them, the likeliest first.
+fn alternatives(choice: &routing::Decision, candidates: &Candidates<'_>) -> Vec<Alternative> {
+    let mut others: Vec<Alternative> = candidates
+        .iter()
+        .filter(|(name, _)| name.as_str() != choice.agent)
+        .filter_map(|(name, _)| {
+            let said = choice.alternatives.iter().find(|other| name.as_str() == other.agent)?;
+            Some(Alternative { agent: (*name).clone(), score: score(said.score) })
+        })
+        .collect();
+    others.sort_by(|one, other| other.score.total_cmp(&one.score));
+    others.truncate(ALTERNATIVES_MAX);
+    others
+}
+
+fn score(said: f32) -> f32 {
+    if said.is_finite() { said.clamp(0.0, 1.0) } else { 0.0 }
 }

@@ -205,6 +205,12 @@ impl Display for Turn {
         line(f, "channel", format_args!("{}, received {}", self.channel, time(self.received)))?;
         for decision in &self.decisions {
             line(f, "agent", Chosen(decision))?;
+            if !decision.alternatives.is_empty() {
+                let others = decision.alternatives.iter();
+                let others: Vec<_> =
+                    others.map(|other| format!("{} {:.2}", other.agent, other.score)).collect();
+                line(f, "", format_args!("or: {}", others.join(", ")))?;
+            }
             if let Some(overruled) = &decision.overruled {
                 line(f, "", format_args!("overruled: {overruled}"))?;
             }
@@ -427,6 +433,7 @@ pub(crate) mod tests {
             },
             score: 0.9,
             reason: "phrase `parental leave`".to_owned(),
+            alternatives: Vec::new(),
             overruled: None,
             micros: 38,
         };

@@ -27,6 +27,15 @@ pub enum RoutedBy {
     },
 }
 
+/// An agent that a router thought of as well.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alternative {
+    /// Which.
+    pub agent: AgentId,
+    /// 0.0 to 1.0.
+    pub score: f32,
+}
+
 /// Which agent got a message, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
@@ -38,6 +47,9 @@ pub struct Decision {
     pub by: RoutedBy,
     /// 0.0 to 1.0.
     pub score: f32,
+    /// Who else might have got it, as the router says, the likeliest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<Alternative>,
     /// For a person who asks why.
     pub reason: String,
     /// What the router wanted and could not have, or how it failed.

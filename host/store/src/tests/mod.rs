@@ -134,6 +134,7 @@ fn decision() -> Decision {
         by: RoutedBy::Policy,
         score: 0.5,
         reason: "default".into(),
+        alternatives: Vec::new(),
         overruled: None,
         micros: 7,
     }
