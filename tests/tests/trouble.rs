@@ -17,7 +17,7 @@ use chela_store::TurnState;
 use chela_tests::outside::PARTNER_SECRET;
 use chela_tests::signing::{Scheme, Signed};
 use chela_tests::{Host, NOTICE, Outside, eventually, host};
-use chela_types::Millis;
+use chela_types::{Clock, Millis};
 use secrecy::SecretString;
 use serde_json::json;
 
@@ -242,7 +242,7 @@ async fn turns_of_a_channel_that_is_gone_come_to_an_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_turn_that_stops_the_host_runs_alone_and_takes_nobody_with_it() {
-    let outside = Outside::new().await;
+    let (outside, clock) = Outside::at(NOW).await;
     let mut host = host(&outside)
         .agent("support", "assistant")
         .billed_model(&outside)
@@ -255,11 +255,16 @@ async fn a_turn_that_stops_the_host_runs_alone_and_takes_nobody_with_it() {
         host.partner_says(&outside, thread, thread).await;
     }
     for running in [3, 3, 1, 1] {
-        let asking = async || host.store.counts().await.unwrap().open_reservations;
-        eventually("as many as may are at work", async || asking().await >= running).await;
-        // Long enough for those that may not to come back and be sent away again.
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
-        assert_eq!(asking().await, running);
+        // Twice: those that may not run are sent away, come back a second later, and are sent away again.
+        for _ in 0..2 {
+            eventually("as many as may are at work, and the others are put off", async || {
+                let counts = host.store.counts().await.unwrap();
+                let put_off = host.store.next_due().await.unwrap().is_none_or(|due| due > clock.now());
+                (counts.leased, counts.open_reservations) == (running, running) && put_off
+            })
+            .await;
+            clock.advance(Duration::from_secs(1));
+        }
         host = host.crash().restart().await;
     }
 }
