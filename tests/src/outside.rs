@@ -28,6 +28,8 @@ pub const SLACK_TOKEN: &str = "xoxb-stand-in";
 pub const PARTNER_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// The provider's key.
 pub const PROVIDER_KEY: &str = "sk-stand-in";
+/// Under which id the guest channel's account posts.
+pub const GUEST_ID: &str = "guest-account";
 /// What the guest channel shows to its platform.
 pub const GUEST_TOKEN: &str = "guest-token";
 /// Rooms of the stand-in Slack; `TTTTTTTTT` is that of the recorded event.
@@ -150,6 +152,9 @@ async fn take(
     let body: Bytes = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap_or_default();
     let header =
         |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    if uri.path() == "/whoami" {
+        return Json(json!({ "id": GUEST_ID }));
+    }
     posted.lock().push(Posted {
         path: uri.path().to_owned(),
         authorization: header("authorization"),

@@ -14,7 +14,7 @@ use chela_engine::{Ambiguous, Error};
 use chela_server::standin::Fault;
 use chela_server::standin::slack::Say;
 use chela_store::TurnState;
-use chela_tests::outside::PARTNER_SECRET;
+use chela_tests::outside::{GUEST_ID, PARTNER_SECRET};
 use chela_tests::signing::{Scheme, Signed};
 use chela_tests::{Host, NOTICE, Outside, eventually, host};
 use chela_types::{Clock, Millis};
@@ -30,7 +30,11 @@ fn public(user: &str, text: &str) -> Say {
 
 /// A message for the channel `guest`.
 async fn guest_says(host: &Host, outside: &Outside, id: &str, text: &str) {
-    let body = json!({ "id": id, "room": "r1", "sender": "ann", "text": text }).to_string();
+    guest_hears(host, outside, "ann", (id, text)).await;
+}
+
+async fn guest_hears(host: &Host, outside: &Outside, sender: &str, (id, text): (&str, &str)) {
+    let body = json!({ "id": id, "room": "r1", "sender": sender, "text": text }).to_string();
     let signed = Signed::now(Scheme::Standard, PARTNER_SECRET, outside.clock.now(), body);
     assert_eq!(host.receive("guest", signed.webhook()).await.unwrap().status, 200);
 }
@@ -124,6 +128,22 @@ async fn an_adapter_that_puts_an_answer_off_for_ever_does_not_park_the_conversat
     .await;
     clock.advance(HOUR);
     assert_eq!(host.closed("the first").await.state, TurnState::Undelivered);
+}
+
+/// The Slack adapter leaves its own posts out as well; this one does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_host_leaves_an_accounts_own_posts_out_whatever_its_adapter_does() {
+    let outside = Outside::new().await;
+    let host =
+        host(&outside).agent("support", "assistant").guest_channel("guest", "honest", "support").run().await;
+    eventually("the host knows its own id", async || {
+        host.engine.channel_health().iter().any(|channel| channel.own_ids.iter().any(|id| id == GUEST_ID))
+    })
+    .await;
+    guest_hears(&host, &outside, GUEST_ID, ("m1", "an own post")).await;
+    guest_hears(&host, &outside, "ann", ("m2", "a person's post")).await;
+    host.closed("a person's post").await;
+    assert_eq!((host.turns().await, outside.bare.posted().len()), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
