@@ -191,6 +191,7 @@ impl Host {
             tenant,
             metrics: metrics.clone(),
             clock,
+            configuration: config.digest,
             started,
             stop: stop.clone(),
         };

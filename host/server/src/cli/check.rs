@@ -9,7 +9,7 @@ use crate::compose::{Surroundings, check};
 
 pub(super) async fn run(at: &ConfigPath) -> Outcome {
     let config = load(at)?;
-    say(&format!("ok  {}\n", at.config.display()));
+    say(&format!("ok  {}: configuration {}\n", at.config.display(), config.digest.short()));
     let loading = Loading::new();
     let surroundings = Surroundings::of_this_program()?;
     let checked = check(&config, &surroundings, &|serves, progress| loading.tell(serves, progress)).await?;

@@ -27,7 +27,7 @@ pub(super) struct Documents {
     pub(super) passages: Vec<Passage>,
 }
 
-/// Reads a folder. Files other than `*.md` are left alone.
+/// Reads a folder. Files other than `*.md` are left alone; a document that is not read is told in the log.
 pub(super) fn read(folder: &Path) -> Result<Documents, Error> {
     let mut files = Vec::new();
     collect(folder, 0, &mut files)?;
@@ -38,6 +38,9 @@ pub(super) fn read(folder: &Path) -> Result<Documents, Error> {
         let text = fs::read_to_string(&path).map_err(failed("read", &path))?;
         passages.extend(sections(&name, &text));
         parts.extend([name.into_bytes(), text.into_bytes()]);
+    }
+    if passages.is_empty() {
+        tracing::warn!(folder = %folder.display(), "there is no passage in these documents: nothing will be found");
     }
     let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
     Ok(Documents { digest: Digest::of("chela knowledge folder 1", &parts), passages })
@@ -55,9 +58,12 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), 
         let entry = entry.map_err(failed("read", folder))?;
         // Of the entry itself: a link could lead anywhere.
         let (path, kind) = (entry.path(), entry.file_type().map_err(failed("read", folder))?);
+        let is_document = path.extension().is_some_and(|extension| extension == "md");
         if kind.is_dir() {
             collect(&path, depth + 1, files)?;
-        } else if kind.is_file() && path.extension().is_some_and(|extension| extension == "md") {
+        } else if kind.is_symlink() && is_document {
+            tracing::warn!(file = %path.display(), "a document that is a link is not read: put the file itself there");
+        } else if kind.is_file() && is_document {
             if entry.metadata().map_err(failed("read", &path))?.len() > FILE_BYTES_MAX {
                 return Err(limit(&path, format!("longer than {FILE_BYTES_MAX} bytes")));
             }
@@ -169,6 +175,30 @@ mod tests {
         assert!(passages.len() > 2 && passages.iter().all(|p| p.text.len() <= PASSAGE_BYTES_MAX + 2));
         let text: String = passages.iter().map(|p| p.text.replace("\n\n", "")).collect();
         assert_eq!(text, format!("short{long}"));
+    }
+
+    /// What the log says while a folder is read.
+    fn log_of(folder: &Path) -> (Documents, String) {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let writer = std::sync::Arc::new(log.reopen().unwrap());
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+        let documents = tracing::subscriber::with_default(subscriber, || read(folder).unwrap());
+        (documents, fs::read_to_string(log.path()).unwrap())
+    }
+
+    #[test]
+    fn what_is_not_read_is_told() {
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (documents, log) = log_of(folder.path());
+        assert!(documents.passages.is_empty());
+        assert!(log.contains("WARN") && log.contains("no passage"), "{log}");
+        fs::write(elsewhere.path().join("secret.md"), "# Not yours").unwrap();
+        std::os::unix::fs::symlink(elsewhere.path().join("secret.md"), folder.path().join("link.md"))
+            .unwrap();
+        fs::write(folder.path().join("a.md"), "eins").unwrap();
+        let (documents, log) = log_of(folder.path());
+        assert_eq!(documents.passages.iter().map(|p| &*p.source).collect::<Vec<_>>(), ["a.md"]);
+        assert!(log.contains("link.md") && log.contains("not read") && !log.contains("no passage"), "{log}");
     }
 
     #[test]

@@ -117,14 +117,7 @@ fn budgets(config: &Config) -> chela_gateway::Budgets {
 
 fn script(provider: &str, given: &Script) -> Result<chela_gateway::Script, Error> {
     let (text, from) = match given {
-        Script::Builtin(name) if name == "demo" => {
-            (chela_bundle::document("model.toml").unwrap_or_default(), "builtin:demo".to_owned())
-        }
-        Script::Builtin(name) => {
-            return Err(Error::Configuration(format!(
-                "chela.toml: [provider.{provider}] script names `builtin:{name}`; there is `builtin:demo`"
-            )));
-        }
+        Script::Builtin { name, text } => (*text, format!("builtin:{name}")),
         Script::File { path, text } => (text.as_str(), path.display().to_string()),
     };
     toml::from_str(text).map_err(|error| {
@@ -152,7 +145,7 @@ pub(super) fn engine(
     plugins.insert(terminal_plugin.clone(), terminal_adapter(config, &terminal_plugin)?);
     for agent in config.agents.keys() {
         if let Some(name) = terminal(agent) {
-            channels.entry(name).or_insert_with(|| terminal_of(agent, &terminal_plugin));
+            channels.insert(name, terminal_of(agent, &terminal_plugin));
         }
     }
     let mut agents = BTreeMap::new();
@@ -242,11 +235,12 @@ fn channel(given: &Channel) -> ChannelConfig {
         secrets: given.secrets.clone(),
         config: given.config.clone(),
         rate_per_minute: given.rate_per_minute,
+        progress: given.progress,
     }
 }
 
-/// The name of the operator's own channel to an agent. Configured names may not begin so: no operator means
-/// this one when he names a channel.
+/// The name of the operator's own channel to an agent. Configured names may not begin so
+/// ([`RESERVED`](crate::config::RESERVED)): no operator means this one when he names a channel.
 pub(super) fn terminal(agent: &AgentId) -> Option<ChannelId> {
     ChannelId::new(format!("chela-terminal-{agent}")).ok()
 }
@@ -262,6 +256,7 @@ fn terminal_of(agent: &AgentId, plugin: &PluginId) -> ChannelConfig {
         secrets: BTreeMap::new(),
         config: Map::new(),
         rate_per_minute: TERMINAL_RATE_PER_MINUTE,
+        progress: false,
     }
 }
 

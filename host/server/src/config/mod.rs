@@ -37,6 +37,9 @@ use resolve::Resolver;
 /// Largest configuration file.
 pub const FILE_BYTES_MAX: u64 = 1_048_576;
 
+/// How names of the host's own plugins and channels begin; a file may not give such names.
+pub const RESERVED: &str = "chela-";
+
 /// Reads, checks and resolves the file at `path`. Variables of the environment come through `env`.
 ///
 /// # Errors

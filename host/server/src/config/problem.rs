@@ -61,6 +61,10 @@ codes! {
     AgentUnreachable = "agent_unreachable",
     /// An amount of money that is no amount.
     BadAmount = "bad_amount",
+    /// A budget that does not pay for a call.
+    BudgetTooSmall = "budget_too_small",
+    /// Something that is given to a plugin without the grant to use it.
+    GrantMissing = "grant_missing",
     /// A model without a price.
     UnknownPrice = "unknown_price",
     /// A secret written into the file.

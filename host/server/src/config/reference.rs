@@ -15,8 +15,8 @@ Generated from the program's own types; a test fails when it is stale. Write it 
 Unknown keys are refused. Relative paths start in the folder of the configuration. A secret is written as
 `\"env:NAME\"` (a variable of the environment) or `\"file:PATH\"` (a file's text without the line break at its
 end), never as itself. Amounts of money are decimal texts in US dollars. Names are 1 to 64 of `a-z`, `0-9`,
-`-` and `_`. A whole example stands in [example.toml](example.toml); each error has a page in
-[errors](../errors/).
+`-` and `_`; those of plugins and channels do not begin with `chela-`. A whole example stands in
+[example.toml](example.toml); each error has a page in [errors](../errors/).
 ";
 
 /// `docs/reference/config.md`.

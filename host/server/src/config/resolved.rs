@@ -17,7 +17,8 @@ use url::Url;
 pub struct Config {
     /// The file it came from.
     pub file: PathBuf,
-    /// Digest of the file's text: two instances of one installation should show the same.
+    /// Digest of the file's text and of the personas and scripts that it names: two instances of one installation
+    /// should show the same.
     pub digest: Digest,
     /// Listeners, log, shutdown.
     pub server: Server,
@@ -174,7 +175,12 @@ pub struct Endpoint {
 #[derive(Debug, Clone)]
 pub enum Script {
     /// Comes with the program.
-    Builtin(String),
+    Builtin {
+        /// As written after `builtin:`.
+        name: String,
+        /// What it says.
+        text: &'static str,
+    },
     /// Text of a file.
     File {
         /// Where it was.
@@ -458,6 +464,8 @@ pub struct Channel {
     pub config: Map<String, Value>,
     /// Webhooks in a minute.
     pub rate_per_minute: u32,
+    /// Shows answers while they are made.
+    pub progress: bool,
 }
 
 /// Who answers.

@@ -6,6 +6,7 @@
 use std::ops::Range;
 use std::path::Path;
 
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::resolve::reason;
@@ -82,23 +83,27 @@ pub(super) fn blotted(text: &str, root: &DeTable<'_>, broken: bool) -> String {
 fn find(table: &DeTable<'_>, within: bool, spans: &mut Vec<Range<usize>>) {
     for (key, value) in table {
         let name = key.get_ref().as_ref();
-        let secret = within || sounds_secret(name) || name == "secrets";
-        match value.get_ref() {
-            DeValue::Table(inner) => find(inner, secret, spans),
-            DeValue::String(text) => {
-                let credentials = text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
-                if credentials || (secret && Reference::parse(text).is_none()) || looks_secret(text) {
-                    spans.push(value.span());
-                }
+        find_in(value, within || sounds_secret(name) || name == "secrets", spans);
+    }
+}
+
+fn find_in(value: &Spanned<DeValue<'_>>, secret: bool, spans: &mut Vec<Range<usize>>) {
+    match value.get_ref() {
+        DeValue::Table(inner) => find(inner, secret, spans),
+        DeValue::String(text) => {
+            let credentials = text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
+            if credentials || (secret && Reference::parse(text).is_none()) || looks_secret(text) {
+                spans.push(value.span());
             }
-            DeValue::Array(_) if secret => spans.push(value.span()),
-            _ => {}
         }
+        DeValue::Array(_) if secret => spans.push(value.span()),
+        DeValue::Array(items) => items.iter().for_each(|item| find_in(item, secret, spans)),
+        _ => {}
     }
 }
 
 /// Well-known beginnings of tokens, for a secret under an innocent key.
-fn looks_secret(text: &str) -> bool {
+pub(super) fn looks_secret(text: &str) -> bool {
     ["sk-", "xoxb-", "xoxp-", "xapp-", "whsec_", "ghp_", "AKIA"].iter().any(|start| text.starts_with(start))
 }
 
@@ -140,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_may_be_a_secret_is_blotted_out_and_positions_stay() {
-        let text = "[provider.a]\nkey = \"hunter2ä\"\nurl = \"https://me:hunter2@x.y\"\nnote = \"sk-hunter2\"\nmax = 3\n[channel.b.secrets]\nx = \"hunter2\"\ny = \"env:Y\"\n[c]\nz = { bot_token = \"hunter2\" }\n";
+        let text = "[provider.a]\nkey = \"hunter2ä\"\nurl = \"https://me:hunter2@x.y\"\nnote = \"sk-hunter2\"\nmax = 3\n[channel.b.secrets]\nx = \"hunter2\"\ny = \"env:Y\"\n[c]\nz = { bot_token = \"hunter2\" }\nlist = [[\"sk-hunter2\"], { password = \"hunter2\" }]\n[[c.d]]\ntoken = \"hunter2\"\n";
         let (root, errors) = DeTable::parse_recoverable(text);
         assert!(errors.is_empty());
         let shown = blotted(text, root.get_ref(), false);

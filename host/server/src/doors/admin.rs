@@ -13,7 +13,7 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use chela_engine::{ChannelHealth, Draft, Engine, Loaded, Webhook, session_events_key};
 use chela_store::Store;
-use chela_types::{AgentId, ChannelId, Clock, Millis, TenantId, TurnId};
+use chela_types::{AgentId, ChannelId, Clock, Digest, Millis, TenantId, TurnId};
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,8 @@ pub struct Admin {
     pub metrics: Option<PrometheusHandle>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Digest of the configuration that runs.
+    pub configuration: Digest,
     /// When the host was ready.
     pub started: Millis,
     /// Cancelled as soon as the host begins to stop.
@@ -113,6 +115,9 @@ impl Admin {
 pub struct Status {
     /// Of the program.
     pub version: String,
+    /// The first 12 hex digits of the configuration's digest: two instances of one installation show the same. The
+    /// store does not know it.
+    pub configuration: Option<String>,
     /// `ready`, `draining`, or `stopped` if only the store was read.
     pub state: String,
     /// Since it was ready, in seconds.
@@ -149,6 +154,7 @@ impl Status {
         let age = |at: Millis| u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
         Ok(Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            configuration: None,
             state: "stopped".to_owned(),
             up_s: None,
             waiting: counts.waiting,
@@ -171,6 +177,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Result<Json<Status>, Error> 
     let agent = |(name, description): (AgentId, String)| (name.to_string(), description);
     Ok(Json(Status {
         state: if admin.stop.is_cancelled() { "draining" } else { "ready" }.to_owned(),
+        configuration: Some(admin.configuration.short()),
         up_s: Some(now.since(admin.started).as_secs()),
         channels: admin.engine.channel_health().into_iter().map(channel).collect(),
         agents: admin.engine.agents().into_iter().map(agent).collect(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chela_gateway::defaults::ATTEMPTS_MAX;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -86,7 +87,8 @@ pub(in crate::config) struct Price {
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Tier {
     /// `PROVIDER/MODEL`, in the order in which they are asked.
-    #[schemars(length(min = 1, max = 8))]
+    // A longer chain would have models that the gateway never comes to.
+    #[schemars(length(min = 1, max = ATTEMPTS_MAX))]
     pub(in crate::config) chain: Vec<String>,
     /// Most tokens of one answer.
     #[serde(default = "max_output_tokens")]

@@ -186,6 +186,10 @@ pub(in crate::config) struct Channel {
     #[serde(default = "channel_rate_per_minute")]
     #[schemars(range(min = 1, max = 10_000_000))]
     pub(in crate::config) rate_per_minute: u32,
+    /// Shows an answer while it is made, as one post that is edited. For adapters with `[progress]` in their manifest,
+    /// such as `slack`; a web chat shows drafts by itself.
+    #[serde(default)]
+    pub(in crate::config) progress: bool,
 }
 
 fn routed() -> bool {

@@ -27,8 +27,8 @@ impl Resolver<'_> {
             let help = "use `127.0.0.1:8081`, or set `admin_allow_public = true` if this is meant";
             self.fail(&["server", "admin"], note.help(help));
         }
-        if admin.is_some() && public == admin && admin.is_some_and(|admin| admin.port() != 0) {
-            let note = Note::new(Code::Duplicate, "both listeners have the same address", "same as `public`");
+        if let Some(label) = public.zip(admin).and_then(clash) {
+            let note = Note::new(Code::Duplicate, "both listeners have the same address", label);
             self.fail(&["server", "admin"], note.help("give the admin listener a port of its own"));
         }
         self.at_once(raw);
@@ -174,16 +174,20 @@ impl Resolver<'_> {
             agent: over(&raw.limits.agent, &Limits::AGENT),
             channel: over(&raw.limits.channel, &Limits::CHANNEL),
         };
-        let lease = seconds(raw.store.lease_s);
         for (kind, deadline) in [("router", limits.router.deadline), ("channel", limits.channel.deadline)] {
-            if deadline >= lease {
-                let at = ["limits", kind, "deadline_ms"];
-                let message = format!("`{}` must be shorter than `store.lease_s`", dotted(&at));
-                let label = format!("{} ms, but the lease is {} s", deadline.as_millis(), lease.as_secs());
-                self.fail(&at, Note::new(Code::TimeoutConflict, message, label));
-            }
+            self.within_lease(raw, &["limits", kind, "deadline_ms"], deadline);
         }
         limits
+    }
+
+    /// A call that outlasts the lease would work for a conversation that is another worker's by then.
+    pub(super) fn within_lease(&mut self, raw: &Raw, at: At<'_>, deadline: Duration) {
+        let lease = seconds(raw.store.lease_s);
+        if deadline >= lease {
+            let message = format!("`{}` must be shorter than `store.lease_s`", dotted(at));
+            let label = format!("{} ms, but the lease is {} s", deadline.as_millis(), lease.as_secs());
+            self.fail(at, Note::new(Code::TimeoutConflict, message, label));
+        }
     }
 
     /// An agent outwaits its models: a provider that uses all of its time fails as a provider does, with the next of
@@ -219,6 +223,18 @@ impl Resolver<'_> {
         let message = format!("`{}` must be shorter than `{}`", dotted(total), dotted(deadline_at));
         let label = format!("{total_s} s for the model, {} ms for the agent", deadline.as_millis());
         self.fail(place, Note::new(Code::TimeoutConflict, message, label));
+    }
+}
+
+/// Why two listeners cannot both be opened. Port 0 is a free one each time.
+fn clash((public, admin): (SocketAddr, SocketAddr)) -> Option<&'static str> {
+    let same_port = public.port() == admin.port() && admin.port() != 0;
+    match same_port {
+        true if public.ip() == admin.ip() => Some("same as `public`"),
+        // Not by the families: where IPv6 sockets take IPv4 as well, `[::]` holds 127.0.0.1 too.
+        true if public.ip().is_unspecified() => Some("`public` takes this port of every address"),
+        true if admin.ip().is_unspecified() => Some("takes the port of `public` too"),
+        _ => None,
     }
 }
 

@@ -3,22 +3,24 @@
 //! Each step reports what it finds and goes on, so that one run shows every mistake. A step that failed
 //! gives nothing; the whole gives a [`Config`] only if no step failed.
 
+mod free;
 mod host;
 mod models;
+mod sense;
 mod team;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
-use chela_types::{Digest, Money};
+use chela_types::{AgentId, Digest, Money};
 use secrecy::SecretString;
-use serde_json::{Map, Value};
 
+use super::RESERVED;
 use super::document::{Document, dotted};
-use super::problem::{Code, Note, Problems, suggest};
-use super::raw::{Free, Raw};
-use super::resolved::Config;
+use super::problem::{Code, Note, Problems, nearest, suggest};
+use super::raw::Raw;
+use super::resolved::{Agent, Config, Provider, ProviderKind, Script};
 use super::secret::{self, Reference};
 
 /// Looks up a variable of the environment.
@@ -62,10 +64,13 @@ impl Resolver<'_> {
         let channels = self.channels(raw);
         self.reachability(raw, &agents);
         self.patience(raw, (&plugins, &tiers), &agents);
+        self.affordable(&budget, (&plugins, &agents), (&providers, &tiers));
+        self.searchable(&plugins, &agents);
+        self.rules(raw);
         if self.problems.any() {
             return None;
         }
-        let digest = Digest::of("chela configuration file v1", &[text.as_bytes()]);
+        let digest = digest(text, &agents, &providers);
         Some(Config {
             file,
             digest,
@@ -116,6 +121,17 @@ impl Resolver<'_> {
         None
     }
 
+    /// As [`Self::name`], where the host has names of its own.
+    fn unreserved<T: TryFrom<String>>(&mut self, at: At<'_>) -> Option<T> {
+        let text = at.last().copied().unwrap_or_default();
+        if !text.starts_with(RESERVED) {
+            return self.name(at);
+        }
+        let note = Note::new(Code::BadName, format!("`{text}` cannot be a name"), "reserved");
+        self.fail_key(at, note.help(format!("names that begin with `{RESERVED}` are the host's own")));
+        None
+    }
+
     /// The name of another table, which must be there.
     fn reference<T: TryFrom<String>, V>(
         &mut self,
@@ -128,13 +144,32 @@ impl Resolver<'_> {
             // A name that ids don't allow is reported where it is defined.
             return T::try_from(name.to_owned()).ok();
         }
-        let note = Note::new(
-            Code::UnknownReference,
-            format!("`{}` names the {kind} `{name}`, which is not configured", dotted(at)),
-            format!("there is no `[{kind}.{name}]`"),
-        );
+        let note = self.unknown(at, kind, (name, known));
+        self.fail(at, note);
+        None
+    }
+
+    /// What is said of a name that no table has.
+    fn unknown<V>(&self, at: At<'_>, kind: &str, (name, known): (&str, &BTreeMap<String, V>)) -> Note {
+        let message = format!("`{}` names the {kind} `{name}`, which is not configured", dotted(at));
+        let note = Note::new(Code::UnknownReference, message, format!("there is no `[{kind}.{name}]`"));
         let help = suggest(name, known.keys().map(String::as_str));
-        self.fail(at, note.help(format!("add a table `[{kind}.NAME]`")).maybe_help(help));
+        note.help(format!("add a table `[{kind}.NAME]`")).maybe_help(help)
+    }
+
+    /// Something that comes with the program, which must be one of `names`.
+    fn builtin(&mut self, at: At<'_>, (kind, name): (&str, &str), names: &[&str]) -> Option<()> {
+        if names.contains(&name) {
+            return Some(());
+        }
+        let message =
+            format!("`{}` names the {kind} `builtin:{name}`, which is not in this program", dotted(at));
+        let note = Note::new(Code::UnknownReference, message, format!("no {kind} of this name"));
+        let help = match nearest(name, names.iter().copied()) {
+            Some(near) => format!("did you mean `builtin:{near}`?"),
+            None => format!("there is `builtin:{}`", names.join("`, `builtin:")),
+        };
+        self.fail(at, note.help(help));
         None
     }
 
@@ -201,13 +236,12 @@ impl Resolver<'_> {
         let written = Path::new(text);
         let upward = written.components().any(|part| part == Component::ParentDir);
         let path = self.base.join(written);
-        let led_out = written.is_relative()
-            && std::fs::canonicalize(&path).is_ok_and(|real| !real.starts_with(self.base));
+        let led_out = written.is_relative() && self.leads_out(&path);
         if text.is_empty() || upward || led_out {
             let label = match (text.is_empty(), upward) {
                 (true, _) => "empty path",
                 (_, true) => "has `..`",
-                _ => "a symbolic link leads out of the folder",
+                _ => "a symbolic link leads out of the folder, or nowhere",
             };
             let message =
                 format!("`{}` must be a path in the configuration's folder, or an absolute one", dotted(at));
@@ -216,6 +250,14 @@ impl Resolver<'_> {
             return None;
         }
         Some(path)
+    }
+
+    /// Whether a link leads out of the file's folder. Of what is not there yet the part that is counts: the rest would
+    /// be made behind it.
+    fn leads_out(&self, path: &Path) -> bool {
+        let mut parts = path.ancestors().take_while(|part| part.starts_with(self.base));
+        let there = parts.find(|part| part.symlink_metadata().is_ok());
+        there.is_some_and(|part| !part.canonicalize().is_ok_and(|real| real.starts_with(self.base)))
     }
 
     /// A folder that is there.
@@ -252,21 +294,20 @@ impl Resolver<'_> {
     fn shown(&self, path: &Path) -> String {
         format!("`{}`", path.strip_prefix(self.base).unwrap_or(path).display())
     }
+}
 
-    /// A free table as JSON, with a warning for what looks like a secret.
-    fn free(&mut self, at: At<'_>, table: &Free) -> Map<String, Value> {
-        for (key, value) in table {
-            if value.is_str() && secret::sounds_secret(key) {
-                let inner = [at, &[key.as_str()]].concat();
-                let message = format!("`{}` looks like a secret, and the plugin will see it", dotted(&inner));
-                let note = Note::new(Code::SecretInConfig, message, "given to the plugin as it is");
-                let help = "the host can hold it instead: see `secrets` of `[channel.NAME]` and `key` of \
-                            `[provider.NAME]`";
-                self.warn(&inner, note.help(help));
-            }
-        }
-        json_map(table)
-    }
+/// Of what the configuration says, wherever it stands. Not of documents, which have a digest of their own, nor of what
+/// comes with the program, which has a version.
+fn digest(text: &str, agents: &BTreeMap<AgentId, Agent>, providers: &BTreeMap<String, Provider>) -> Digest {
+    let mut parts = vec![text.as_bytes()];
+    parts
+        .extend(agents.iter().flat_map(|(name, agent)| [name.as_str().as_bytes(), agent.persona.as_bytes()]));
+    let scripts = providers.iter().filter_map(|(name, provider)| match &provider.kind {
+        ProviderKind::Scripted(Script::File { text, .. }) => Some([name.as_bytes(), text.as_bytes()]),
+        _ => None,
+    });
+    parts.extend(scripts.flatten());
+    Digest::of("chela configuration v2", &parts)
 }
 
 /// Why a file cannot be read, in plain words.
@@ -279,23 +320,6 @@ pub(super) fn reason(error: &std::io::Error) -> String {
 
 /// Largest persona or script file.
 const TEXT_BYTES_MAX: u64 = 1_048_576;
-
-fn json_map(table: &Free) -> Map<String, Value> {
-    table.iter().map(|(key, value)| (key.clone(), json(value))).collect()
-}
-
-/// Dates become texts; infinities were refused before.
-fn json(value: &toml::Value) -> Value {
-    match value {
-        toml::Value::String(text) => Value::String(text.clone()),
-        toml::Value::Integer(number) => Value::from(*number),
-        toml::Value::Float(number) => Value::from(*number),
-        toml::Value::Boolean(on) => Value::Bool(*on),
-        toml::Value::Datetime(date) => Value::String(date.to_string()),
-        toml::Value::Array(items) => Value::Array(items.iter().map(json).collect()),
-        toml::Value::Table(table) => Value::Object(json_map(table)),
-    }
-}
 
 /// A byte or element count in the machine's own size.
 fn size(count: impl TryInto<usize>) -> usize {

@@ -18,6 +18,9 @@ use crate::config::resolved::{
 const OPENAI_URL: &str = "https://api.openai.com/v1";
 const ANTHROPIC_URL: &str = "https://api.anthropic.com/v1";
 
+/// The one script that comes with the program, and the demo's file that holds it.
+const DEMO_SCRIPT: (&str, &str) = ("demo", "model.toml");
+
 impl Resolver<'_> {
     pub(super) fn providers(&mut self, raw: &Raw) -> BTreeMap<String, Provider> {
         let each = |(name, provider): (&String, &raw::Provider)| {
@@ -69,10 +72,13 @@ impl Resolver<'_> {
             );
             return None;
         };
+        let at: At<'_> = &["provider", name, "script"];
         if let Some(builtin) = script.strip_prefix("builtin:") {
-            return Some(Script::Builtin(builtin.to_owned()));
+            self.builtin(at, ("script", builtin), &[DEMO_SCRIPT.0])?;
+            let text = chela_bundle::document(DEMO_SCRIPT.1).unwrap_or_default();
+            return Some(Script::Builtin { name: builtin.to_owned(), text });
         }
-        let (path, text) = self.text_file(&["provider", name, "script"], script)?;
+        let (path, text) = self.text_file(at, script)?;
         Some(Script::File { path, text })
     }
 
@@ -173,6 +179,7 @@ impl Resolver<'_> {
         let each = |(name, tier): (&String, &raw::Tier)| {
             let id = self.name(&["tier", name]);
             let chain = self.chain(raw, name, tier);
+            self.first_token(raw, name, (tier.first_token_s, &chain));
             let tier = Tier {
                 chain,
                 max_output_tokens: tier.max_output_tokens,
@@ -181,6 +188,17 @@ impl Resolver<'_> {
             Some((id?, tier))
         };
         raw.tier.iter().filter_map(each).collect()
+    }
+
+    /// The tier's time stands in for that of each provider, so it must fit where theirs does.
+    fn first_token(&mut self, raw: &Raw, name: &str, (first, chain): (Option<u64>, &[ModelRef])) {
+        let Some(first) = first else { return };
+        let owners: BTreeSet<&str> = chain.iter().map(|model| model.provider.as_str()).collect();
+        for owner in owners {
+            let Some(provider) = raw.provider.get(owner) else { continue };
+            let total = (&["provider", owner, "total_timeout_s"][..], provider.total_timeout_s);
+            self.within((&["tier", name, "first_token_s"], first), total);
+        }
     }
 
     fn chain(&mut self, raw: &Raw, name: &str, tier: &raw::Tier) -> Vec<ModelRef> {

@@ -15,11 +15,17 @@ use crate::config::resolved::{
 impl Resolver<'_> {
     pub(super) fn plugins(&mut self, raw: &Raw, limits: &KindLimits) -> BTreeMap<PluginId, Plugin> {
         let each = |(name, plugin): (&String, &raw::Plugin)| {
-            let id = self.name(&["plugin", name]);
+            let id = self.unreserved(&["plugin", name]);
             let source = self.source(&["plugin", name, "source"], &plugin.source);
             let config = self.free(&["plugin", name, "config"], &plugin.config);
             let kind = self.plugin_kind(raw, name);
             let limits = over(&plugin.limits, limits.of(kind));
+            // Only its own: that of its kind is shown where it is written.
+            let own =
+                plugin.limits.deadline_ms.filter(|_| kind.is_some_and(|kind| kind != PluginKind::Agent));
+            if own.is_some() {
+                self.within_lease(raw, &["plugin", name, "limits", "deadline_ms"], limits.deadline);
+            }
             let raw::Isolation::InProcess = plugin.isolation;
             let grants = plugin.grants.iter().map(|grant| grant_name(*grant).to_owned()).collect();
             Some((id?, Plugin { source: source?, grants, kind, limits, config }))
@@ -54,7 +60,11 @@ impl Resolver<'_> {
 
     fn source(&mut self, at: At<'_>, text: &str) -> Option<Source> {
         match text.strip_prefix("builtin:") {
-            Some(name) => Some(Source::Builtin(name.to_owned())),
+            Some(name) => {
+                let names: Vec<_> = chela_bundle::all().map(|found| found.name).collect();
+                self.builtin(at, ("plugin", name), &names)?;
+                Some(Source::Builtin(name.to_owned()))
+            }
             None => self.folder(at, text).map(Source::Folder),
         }
     }
@@ -208,7 +218,7 @@ impl Resolver<'_> {
 
     pub(super) fn channels(&mut self, raw: &Raw) -> BTreeMap<ChannelId, Channel> {
         let each = |(name, channel): (&String, &raw::Channel)| {
-            let id = self.name(&["channel", name]);
+            let id = self.unreserved(&["channel", name]);
             let channel = self.channel(raw, name, channel);
             Some((id?, channel?))
         };
@@ -238,6 +248,7 @@ impl Resolver<'_> {
             secrets,
             config,
             rate_per_minute: channel.rate_per_minute,
+            progress: channel.progress,
         })
     }
 

@@ -1,6 +1,7 @@
 //! Bad configurations, each with the text that its author reads. The texts are in `snapshots/`.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::super::{Code, FILE_BYTES_MAX};
 use super::{BASE, env, load, load_in, snapshot};
@@ -15,6 +16,11 @@ const BAD: &[(&str, &str, &[Code])] = &[
     ),
     ("not-toml", "[server\npublic = 1\n", &[Code::Syntax]),
     ("duplicate-table", "[tier.a]\nchain = []\n[tier.a]\nchain = []\n", &[Code::Syntax]),
+    (
+        "agent-twice",
+        "[agent.hr]\nplugin = \"assistant\"\n[agent.hr]\nplugin = \"assistant\"\n",
+        &[Code::Syntax],
+    ),
     ("unknown-table", "[agents.hr]\nplugin = \"assistant\"\n", &[Code::UnknownKey]),
     ("unknown-key", "[server]\nadmin_adress = \"127.0.0.1:1\"\n", &[Code::UnknownKey]),
     ("unknown-key-far", "[cache]\ncolour = true\n", &[Code::UnknownKey]),
@@ -35,6 +41,22 @@ const BAD: &[(&str, &str, &[Code])] = &[
         "[tier.\"Fast one\"]\nchain = [\"a/b\"]\n[provider.a]\nkind = \"scripted\"\nscript = \"builtin:demo\"\n",
         &[Code::BadName],
     ),
+    ("name-reserved", "[plugin.chela-terminal]\nsource = \"builtin:web-chat\"\n", &[Code::BadName]),
+    (
+        "channel-name-reserved",
+        "[channel.chela-web]\nplugin = \"chat\"\ndefault_agent = \"sales\"\n[plugin.chat]\nsource = \"builtin:web-chat\"\n",
+        &[Code::BadName],
+    ),
+    (
+        "same-port-of-all",
+        "[server]\npublic = \"0.0.0.0:8081\"\nadmin = \"127.0.0.1:8081\"\n",
+        &[Code::Duplicate],
+    ),
+    (
+        "same-port-of-all-admin",
+        "[server]\npublic = \"127.0.0.1:8081\"\nadmin = \"[::]:8081\"\nadmin_allow_public = true\n",
+        &[Code::Duplicate],
+    ),
     ("same-address", "[server]\npublic = \"127.0.0.1:8081\"\n", &[Code::Duplicate]),
     ("admin-public", "[server]\nadmin = \"0.0.0.0:8081\"\n", &[Code::AdminPublic]),
     ("postgres", "[store]\nurl = \"postgres://db/chela\"\n", &[Code::NotYetServed]),
@@ -52,6 +74,16 @@ const BAD: &[(&str, &str, &[Code])] = &[
     ),
     ("too-much-at-once", "[server]\nrequests_max = 9900\n", &[Code::WrongValue]),
     ("deadline-over-lease", "[limits.router]\ndeadline_ms = 20000\n", &[Code::TimeoutConflict]),
+    (
+        "plugin-deadline-over-lease",
+        "[plugin.chat]\nsource = \"builtin:web-chat\"\nlimits = { deadline_ms = 15000 }\n[channel.web]\nplugin = \"chat\"\ndefault_agent = \"sales\"\n[plugin.keyword]\nsource = \"builtin:keyword\"\n[plugin.keyword.limits]\ndeadline_ms = 20000\n[routing]\nrouter = \"keyword\"\n",
+        &[Code::TimeoutConflict, Code::TimeoutConflict],
+    ),
+    (
+        "first-token-over-total",
+        "[provider.a]\nkind = \"scripted\"\nscript = \"builtin:demo\"\ntotal_timeout_s = 30\n[provider.b]\nkind = \"scripted\"\nscript = \"builtin:demo\"\n[tier.fast]\nchain = [\"a/x\", \"b/x\", \"a/y\"]\nfirst_token_s = 60\n",
+        &[Code::TimeoutConflict],
+    ),
     ("backoff-crossed", "[delivery]\nbackoff_min_s = 400\n", &[Code::TimeoutConflict]),
     ("notice-empty", "[delivery]\nnotice = \" \"\n", &[Code::WrongValue]),
     ("secret-inline", "[provider.a]\nkind = \"openai\"\nkey = \"hunter2\"\n", &[Code::SecretInline]),
@@ -104,11 +136,21 @@ const BAD: &[(&str, &str, &[Code])] = &[
         &[Code::PathUnusable],
     ),
     (
+        "script-unknown",
+        "[provider.a]\nkind = \"scripted\"\nscript = \"builtin:dmo\"\n",
+        &[Code::UnknownReference],
+    ),
+    (
         "price-negative",
         "[provider.a]\nkind = \"scripted\"\nscript = \"builtin:demo\"\nprice = { m = { input = \"-1\", output = \"1\" } }\n",
         &[Code::BadAmount],
     ),
     ("chain-empty", "[tier.fast]\nchain = []\n", &[Code::WrongValue]),
+    (
+        "chain-too-long",
+        "[tier.fast]\nchain = [\"a/1\", \"a/2\", \"a/3\", \"a/4\", \"a/5\", \"a/6\", \"a/7\", \"a/8\", \"a/9\"]\n",
+        &[Code::WrongValue],
+    ),
     ("chain-without-slash", "[tier.fast]\nchain = [\"gpt-4o\"]\n", &[Code::WrongValue]),
     (
         "chain-twice",
@@ -135,6 +177,13 @@ const BAD: &[(&str, &str, &[Code])] = &[
     ("budget-endless", "[budget]\nglobal = \"1e308\"\n", &[Code::BadAmount]),
     ("budget-words", "[budget]\nglobal = \"a lot\"\n", &[Code::BadAmount]),
     ("budget-as-number", "[budget]\nglobal = 5.5\n", &[Code::WrongType]),
+    (
+        "budget-too-small",
+        "[budget]\nuser = \"0.0001\"\n[provider.a]\nkind = \"anthropic\"\nkey = \"env:KEY\"\n[tier.fast]\nchain = [\"a/claude-haiku-4-5\"]\n[tier.smart]\nchain = [\"a/claude-sonnet-4-5\", \"a/claude-haiku-4-5\"]\n[plugin.m]\nsource = \"builtin:assistant\"\ngrants = [\"models\"]\n[agent.hr]\nplugin = \"m\"\ntier = \"smart\"\nbudget = \"0.0002\"\n[agent.legal]\nplugin = \"m\"\ntier = \"fast\"\ntiers_allowed = [\"smart\"]\n",
+        &[Code::BudgetTooSmall, Code::BudgetTooSmall],
+    ),
+    ("plugin-unknown-far", "[plugin.p]\nsource = \"builtin:p\"\n", &[Code::UnknownReference]),
+    ("plugin-unknown", "[plugin.p]\nsource = \"builtin:asistant\"\n", &[Code::UnknownReference]),
     ("plugin-escapes", "[plugin.p]\nsource = \"../p\"\n", &[Code::PathEscapes]),
     ("plugin-not-there", "[plugin.p]\nsource = \"plugins/p\"\n", &[Code::PathUnusable]),
     (
@@ -244,10 +293,51 @@ fn a_link_out_of_the_folder_is_refused() {
 }
 
 #[test]
+fn a_link_to_what_is_not_there_yet_is_followed_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, folder.path().join(name)).unwrap();
+    link(elsewhere.path(), "out");
+    link(&elsewhere.path().join("gone"), "nowhere");
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    link(Path::new("data"), "in");
+    let store = |url: &str| load_in(folder.path(), &format!("[store]\nurl = \"sqlite:{url}\"\n{BASE}"));
+    for url in ["out/new", "out/new/deeper", "nowhere", "nowhere/new"] {
+        let error = store(url).map(|_| url).unwrap_err();
+        assert_eq!(error.problems()[0].code(), Code::PathEscapes, "{url}");
+    }
+    for url in ["in/new", "data/new/deeper", "new"] {
+        store(url).unwrap_or_else(|error| panic!("{url}: {}", error.render(100, false)));
+    }
+    snapshot("store-link-escapes", &store("out/new").map(|_| ()).unwrap_err().render(100, false));
+}
+
+/// Depth is the parser's to refuse, before anything here descends: it would come to the end of the stack.
+#[test]
+fn endless_depth_is_refused() {
+    const DEPTH: usize = 10_000;
+    let lists = format!("x = {}\n{BASE}", "[".repeat(DEPTH));
+    let closed = format!("x = {}{}\n{BASE}", "[".repeat(DEPTH), "]".repeat(DEPTH));
+    let key = format!("{}x = 1\n{BASE}", "a.".repeat(DEPTH - 1));
+    let header = format!("[{}x]\n{BASE}", "a.".repeat(DEPTH - 1));
+    for text in [lists, closed, key, header] {
+        let error = load(&text).map(|_| ()).unwrap_err();
+        let codes: Vec<Code> = error.problems().iter().map(|problem| problem.code()).collect();
+        assert_eq!(codes, [Code::Syntax], "{error:?}");
+    }
+}
+
+#[test]
 fn every_code_is_met_by_a_test() {
     let errors = BAD.iter().flat_map(|(_, _, codes)| codes.iter().copied());
-    let elsewhere =
-        [Code::NoAgent, Code::Unreadable, Code::SecretExposed, Code::SecretInConfig, Code::AgentUnreachable];
+    let elsewhere = [
+        Code::NoAgent,
+        Code::Unreadable,
+        Code::SecretExposed,
+        Code::SecretInConfig,
+        Code::AgentUnreachable,
+        Code::GrantMissing,
+    ];
     let met: BTreeSet<Code> = errors.chain(elsewhere).collect();
     let all: BTreeSet<Code> = Code::ALL.iter().copied().collect();
     assert_eq!(met, all);

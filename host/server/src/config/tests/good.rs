@@ -67,7 +67,7 @@ fn the_smallest_file_has_all_defaults() {
 #[test]
 fn own_limits_stand_above_those_of_the_kind() {
     let text = format!(
-        "[limits.router]\ndeadline_ms = 100\n[plugin.p]\nsource = \"builtin:p\"\nlimits = {{ host_calls = 3 }}\n[routing]\nrouter = \"p\"\n{BASE}"
+        "[limits.router]\ndeadline_ms = 100\n[plugin.p]\nsource = \"builtin:keyword\"\nlimits = {{ host_calls = 3 }}\n[routing]\nrouter = \"p\"\n{BASE}"
     );
     let (config, _) = load(&text).unwrap();
     let limits = &config.plugins[&PluginId::new("p").unwrap()].limits;
@@ -129,11 +129,115 @@ fn doubts_are_warnings() {
     snapshot("warnings", &shown);
 }
 
+/// What `text` is doubted for, as its author reads it.
+fn doubts(text: &str) -> (Vec<Code>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("docs")).unwrap();
+    let (_, warnings) = load_in(folder.path(), text).unwrap_or_else(|e| panic!("{}", e.render(100, false)));
+    let shown: String = warnings.iter().map(|warning| warning.plain(100)).collect();
+    assert!(!shown.contains("hunter2"), "{shown}");
+    (warnings.iter().map(|warning| warning.code()).collect(), shown)
+}
+
 #[test]
-fn two_texts_have_two_digests() {
-    let digest = |text: &str| load(text).unwrap().0.digest;
+fn a_secret_is_found_wherever_it_lies_in_a_free_table() {
+    let text = format!(
+        "[plugin.chat]\nsource = \"builtin:web-chat\"\n[plugin.chat.config]\nnote = \"xoxb-hunter2\"\nmax_tokens = \"3\"\nlist = [\"a\", [\"sk-hunter2\"]]\nsecrets = {{ any = \"hunter2\" }}\n[[plugin.chat.config.rooms]]\nname = \"b\"\nlogin = {{ password = \"hunter2\", user = \"c\" }}\n{BASE}"
+    );
+    let (codes, shown) = doubts(&text);
+    assert_eq!(codes, [Code::SecretInConfig; 4], "{shown}");
+    snapshot("secrets-deep", &shown);
+}
+
+#[test]
+fn documents_that_nobody_may_search_are_doubted() {
+    let agent = |grants: &str| {
+        format!(
+            "[plugin.m]\nsource = \"builtin:assistant\"\ngrants = [{grants}]\n[agent.x]\nplugin = \"m\"\nknowledge = \"docs\"\n"
+        )
+    };
+    let (codes, shown) = doubts(&agent("\"memory\""));
+    assert_eq!(codes, [Code::GrantMissing]);
+    snapshot("knowledge-without-grant", &shown);
+    assert_eq!(doubts(&agent("\"knowledge\"")).0, []);
+}
+
+#[test]
+fn a_rule_that_leads_to_no_agent_is_doubted() {
+    let text = format!(
+        "[plugin.words]\nsource = \"builtin:keyword\"\n[[plugin.words.config.rules]]\nagent = \"sales\"\nphrases = [\"price\"]\n[[plugin.words.config.rules]]\nagent = \"slaes\"\nphrases = [\"offer\"]\n[routing]\nrouter = \"words\"\n{BASE}"
+    );
+    let (codes, shown) = doubts(&text);
+    assert_eq!(codes, [Code::UnknownReference], "{shown}");
+    snapshot("rule-leads-nowhere", &shown);
+}
+
+/// An agent that may ask a model which costs $1 for a thousand tokens, with 10 of these for an answer.
+fn asking(budget: &str, agent: &str) -> String {
+    format!(
+        "{budget}[provider.a]\nkind = \"scripted\"\nscript = \"builtin:demo\"\nprice = {{ x = {{ input = \"0\", output = \"1000\" }} }}\n[tier.fast]\nchain = [\"a/x\", \"a/free\"]\nmax_output_tokens = 10\n[plugin.m]\nsource = \"builtin:assistant\"\ngrants = [\"models\"]\n[agent.hr]\nplugin = \"m\"\n{agent}"
+    )
+}
+
+#[test]
+fn a_budget_for_less_than_an_answer_is_doubted() {
+    let (codes, shown) = doubts(&asking("[budget]\nglobal = \"0.009999999\"\n", "budget = \"0.001\"\n"));
+    assert_eq!(codes, [Code::BudgetTooSmall; 2], "{shown}");
+    snapshot("budget-for-less-than-an-answer", &shown);
+    assert_eq!(doubts(&asking("[budget]\nglobal = \"0.01\"\n", "budget = \"0.01\"\n")).0, []);
+    assert_eq!(doubts(&asking("[budget]\nglobal = \"unlimited\"\n", "budget = \"unlimited\"\n")).0, []);
+    let error = load(&asking("", "budget = \"0.000999999\"\n")).map(|_| ()).unwrap_err();
+    assert_eq!(error.problems()[0].code(), Code::BudgetTooSmall);
+}
+
+#[test]
+fn a_budget_of_nobody_who_asks_is_not_doubted() {
+    let text = asking("[budget]\nagent = \"0.000000001\"\n", "").replace("\"models\"", "\"memory\"");
+    assert_eq!(doubts(&text).0, []);
+}
+
+#[test]
+fn a_chain_is_as_long_as_the_gateway_asks() {
+    let chain = |links: usize| {
+        let links: Vec<String> = (0..links).map(|link| format!("\"a/{link}\"")).collect();
+        let links = links.join(", ");
+        load(&format!(
+            "[provider.a]\nkind = \"scripted\"\nscript = \"builtin:demo\"\n[tier.fast]\nchain = [{links}]\n{BASE}"
+        ))
+    };
+    let most = chela_gateway::defaults::ATTEMPTS_MAX;
+    let (config, _) = chain(most).unwrap();
+    assert_eq!(config.tiers[&TierId::new("fast").unwrap()].chain.len(), most);
+    assert_eq!(chain(most + 1).map(|_| ()).unwrap_err().problems()[0].code(), Code::WrongValue);
+    let guide = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/models.md"));
+    assert!(most == 8 && guide.contains("at most eight models; the last is asked too"));
+}
+
+#[test]
+fn two_addresses_may_share_a_port() {
+    for (public, admin) in [("10.0.0.1:80", "127.0.0.1:80"), ("0.0.0.0:0", "127.0.0.1:0")] {
+        load(&format!("[server]\npublic = \"{public}\"\nadmin = \"{admin}\"\n{BASE}")).unwrap();
+    }
+}
+
+#[test]
+fn two_configurations_have_two_digests() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let digest = |text: &str| load_in(folder.path(), text).unwrap().0.digest;
     assert_eq!(digest(BASE), digest(BASE));
     assert_ne!(digest(BASE), digest(&format!("{BASE}# changed\n")));
+    let text = format!(
+        "[provider.s]\nkind = \"scripted\"\nscript = \"say.toml\"\n[agent.x]\nplugin = \"assistant\"\npersona = \"file:persona.md\"\n{BASE}"
+    );
+    write("persona.md", "You are kind.\n");
+    write("say.toml", "# a script\n");
+    let before = digest(&text);
+    assert_eq!(digest(&text), before);
+    write("persona.md", "You are strict.\n");
+    let strict = digest(&text);
+    write("say.toml", "# another script\n");
+    assert!(strict != before && digest(&text) != strict);
 }
 
 fn permit(path: &Path, mode: u32) {
