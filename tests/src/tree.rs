@@ -7,13 +7,26 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
 }
 
-/// Names of the libraries in the `[dependencies]` of a package, tests' and build's left out.
+/// Names of the libraries that a package depends on, its tests' left out.
 pub fn dependencies(package: &str) -> Vec<String> {
     let path = root().join(package).join("Cargo.toml");
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let table: toml::Table = text.parse().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let names = table.get("dependencies").and_then(toml::Value::as_table);
-    names.map(|names| names.keys().cloned().collect()).unwrap_or_default()
+    dependencies_in(&text.parse().unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+}
+
+/// The same of a manifest: for every target, the build's too, and by their own names where they are renamed.
+pub fn dependencies_in(manifest: &toml::Table) -> Vec<String> {
+    let table = |value: &toml::Value| value.as_table().cloned().unwrap_or_default();
+    let targets = manifest.get("target").map(table).unwrap_or_default();
+    let sections = targets.values().map(table).chain([manifest.clone()]);
+    let lists = sections.flat_map(|section| {
+        ["dependencies", "build-dependencies"].map(|key| section.get(key).map(table).unwrap_or_default())
+    });
+    let own_name = |(name, value): (String, toml::Value)| {
+        let renamed = value.get("package").and_then(toml::Value::as_str).map(str::to_owned);
+        renamed.unwrap_or(name)
+    };
+    lists.flat_map(|list| list.into_iter().map(own_name).collect::<Vec<_>>()).collect()
 }
 
 /// Folders directly in `folder`.
@@ -38,6 +51,17 @@ pub fn all_sources() -> Vec<(String, String)> {
     let tops = ["host", "plugins", "sdk", "examples", "tests"];
     tops.iter()
         .flat_map(|top| sources(top).into_iter().map(move |(path, text)| (format!("{top}/{path}"), text)))
+        .collect()
+}
+
+/// What else is written by hand: path and text.
+pub fn other_sources() -> Vec<(String, String)> {
+    let kinds = [("host", "html"), ("host", "sql"), ("host", "toml"), ("wit", "wit"), ("plugins", "toml")];
+    kinds
+        .iter()
+        .flat_map(|(top, kind)| {
+            files(top, kind).into_iter().map(move |(path, text)| (format!("{top}/{path}"), text))
+        })
         .collect()
 }
 

@@ -86,6 +86,52 @@ async fn what_a_plugin_refuses_is_found_by_check_and_what_it_prepared_is_kept() 
     assert!(kept >= 2, "a key and what was prepared");
 }
 
+/// A block of the README, by the words before it.
+fn block(readme: &str, label: &str) -> String {
+    let (_, after) = readme.split_once(label).unwrap_or_else(|| panic!("{label} is not in the README"));
+    let block = after.split("```").nth(1).unwrap_or_else(|| panic!("nothing stands behind {label}"));
+    block.split_once('\n').unwrap().1.to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_readmes_first_plugin_is_built_and_answers_as_it_says() {
+    let root = chela_tests::tree::root();
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let process = Process::prepare(|folder| {
+        let crate_folder = folder.join("hours");
+        std::fs::create_dir_all(crate_folder.join("src")).unwrap();
+        let sdk = format!("path = \"{}\"", root.join("sdk/rust").canonicalize().unwrap().display());
+        let manifest = block(&readme, "`hours/Cargo.toml`");
+        assert!(manifest.contains("path = \"../../chela/sdk/rust\""), "{manifest}");
+        let manifest = manifest.replace("path = \"../../chela/sdk/rust\"", &sdk);
+        std::fs::write(crate_folder.join("Cargo.toml"), manifest).unwrap();
+        std::fs::write(crate_folder.join("src/lib.rs"), block(&readme, "`hours/src/lib.rs`")).unwrap();
+        std::fs::write(crate_folder.join("plugin.toml"), block(&readme, "`hours/plugin.toml`")).unwrap();
+        std::fs::copy(root.join("Cargo.lock"), crate_folder.join("Cargo.lock")).unwrap();
+        block(&readme, "`chela.toml`, in `shop`")
+    });
+    // The same crates as the workspace's, which are on this machine; its own target folder, kept for the next time.
+    let crate_folder = process.folder().join("hours");
+    let built = tokio::process::Command::new("cargo")
+        .args(["build", "--release", "--offline", "--target", "wasm32-wasip2"])
+        .current_dir(&crate_folder)
+        .env("CARGO_TARGET_DIR", root.join("target/readme"))
+        .env_remove("RUSTFLAGS")
+        .output()
+        .await
+        .unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    std::fs::copy(
+        root.join("target/readme/wasm32-wasip2/release/hours.wasm"),
+        crate_folder.join("hours.wasm"),
+    )
+    .unwrap();
+    let (well, text) = said(&process, &["check"]).await;
+    assert!(well, "{text}");
+    let (well, text) = said(&process, &["chat", "hours", "--message", "And on Sunday?"]).await;
+    assert!(well && text.contains("At the weekend we are open from 11 to 15."), "{text}");
+}
+
 /// The lesson's README says what these tests do: its configuration is theirs, but for the folder.
 #[test]
 fn the_lesson_says_what_is_tested() {

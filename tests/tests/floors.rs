@@ -21,6 +21,7 @@ const FLOORS: &[(&str, &[&str])] = &[
 const DOORS: &[(&str, &[&str])] = &[
     ("wasmtime", &["sandbox", "engine"]),
     ("wasmtime-wasi", &["sandbox"]),
+    ("wasmtime-wasi-io", &["sandbox"]),
     ("wasmtime-wizer", &["sandbox"]),
     ("wasmparser", &["sandbox"]),
     ("sqlx", &["store"]),
@@ -102,6 +103,59 @@ fn every_room_of_the_host_has_its_floor() {
     let known: Vec<&str> = FLOORS.iter().map(|(room, _)| *room).collect();
     for room in tree::folders("host") {
         assert!(known.contains(&room.as_str()), "host/{room} stands on no floor: add it to FLOORS");
+    }
+}
+
+#[test]
+fn a_door_behind_another_name_target_or_build_is_seen() {
+    let manifest = r#"
+        [dependencies]
+        plain = "1"
+        db = { package = "sqlx", version = "0.9" }
+        [build-dependencies]
+        reqwest = "0.13"
+        [target.'cfg(unix)'.dependencies]
+        wasmtime = "48"
+        [dev-dependencies]
+        insta = "1"
+    "#;
+    let mut found = tree::dependencies_in(&manifest.parse().unwrap());
+    found.sort();
+    assert_eq!(found, ["plain", "reqwest", "sqlx", "wasmtime"]);
+}
+
+/// Ways to the network that need no library.
+const SOCKETS: [&str; 4] = ["TcpStream::connect", "UdpSocket", "UnixStream::connect", "TcpSocket"];
+
+/// Files that open a socket, with what they are for: the way out, and the host's own socket on this machine.
+const MAY_CONNECT: [&str; 2] = ["egress/", "server/src/cli/"];
+
+fn sockets_elsewhere(sources: &[(String, String)]) -> Vec<String> {
+    let product = |text: &str| text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+    let is_test =
+        |path: &str| path.contains("/tests") || path.ends_with("_tests.rs") || path.ends_with("tests.rs");
+    sources
+        .iter()
+        .filter(|(path, _)| !is_test(path) && !MAY_CONNECT.iter().any(|start| path.starts_with(start)))
+        .filter(|(_, text)| SOCKETS.iter().any(|way| product(text).contains(way)))
+        .map(|(path, _)| path.clone())
+        .collect()
+}
+
+#[test]
+fn only_egress_opens_sockets_outward() {
+    let sources = tree::sources("host");
+    assert_eq!(sockets_elsewhere(&sources), Vec::<String>::new());
+    let broken = ("engine/src/agent.rs".to_owned(), "let way = TcpStream::connect(address);".to_owned());
+    assert_eq!(sockets_elsewhere(&[broken]), ["engine/src/agent.rs"]);
+}
+
+#[test]
+fn in_other_rooms_nobody_speaks_of_wasmtime() {
+    for room in ["types", "egress", "store", "gateway", "server"] {
+        for (path, text) in tree::sources(&format!("host/{room}/src")) {
+            assert!(!text.contains("wasmtime::"), "host/{room}/src/{path} speaks of wasmtime");
+        }
     }
 }
 

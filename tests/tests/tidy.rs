@@ -8,7 +8,7 @@ const LINES_MAX: usize = 800;
 
 #[test]
 fn no_file_is_too_long() {
-    for (path, text) in tree::all_sources() {
+    for (path, text) in tree::all_sources().into_iter().chain(tree::other_sources()) {
         let lines = text.lines().count();
         assert!(lines <= LINES_MAX, "{path} has {lines} lines: look for its second subject");
     }
@@ -19,6 +19,20 @@ fn every_file_says_what_it_is() {
     for (path, text) in tree::all_sources() {
         assert!(text.starts_with("//!"), "{path} does not start with `//!`");
     }
+}
+
+#[test]
+fn every_function_of_the_contract_says_when_it_is_called() {
+    let mut seen = 0;
+    for (path, text) in tree::other_sources().into_iter().filter(|(path, _)| path.ends_with(".wit")) {
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.contains(": func(")) {
+            let above = at.checked_sub(1).and_then(|above| lines.get(above)).unwrap_or(&"");
+            assert!(above.starts_with("///"), "{path}: `{line}` has no comment of its own");
+            seen += 1;
+        }
+    }
+    assert!(seen > 15, "functions were seen: {seen}");
 }
 
 #[test]

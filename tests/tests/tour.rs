@@ -8,6 +8,8 @@
 )]
 
 use std::collections::BTreeSet;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -21,7 +23,11 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 /// Whether `chela demo --tour` was content, and all that it said.
 async fn tour(data: &Path) -> (bool, String) {
-    let mut command = Command::new(program());
+    tour_of(&program(), data).await
+}
+
+async fn tour_of(program: &Path, data: &Path) -> (bool, String) {
+    let mut command = Command::new(program);
     command.args(["demo", "--tour", "--data"]).arg(data).env("NO_COLOR", "1").env_remove("CHELA_LOG");
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.expect("chela starts");
     let said = [output.stdout, output.stderr].concat();
@@ -73,4 +79,29 @@ async fn the_tour_goes_everywhere_and_is_not_content_with_anything() {
     assert!(!is_content, "{said}");
     assert!(said.contains("does not name pricing.md"), "{said}");
     assert!(said.contains("were not answered as they should be"), "{said}");
+}
+
+/// The program with one word of its Slack component changed, in the component itself.
+fn with_a_broken_component(folder: &Path) -> std::path::PathBuf {
+    let (whole, broken) = (b"/event/type", b"/event/typo");
+    let mut bytes = std::fs::read(program()).unwrap();
+    let found: Vec<usize> =
+        bytes.windows(whole.len()).enumerate().filter(|(_, word)| word == whole).map(|(at, _)| at).collect();
+    assert_eq!(found.len(), 1, "the word stands in the component and nowhere else");
+    bytes[found[0]..][..broken.len()].copy_from_slice(broken);
+    let path = folder.join("chela");
+    std::fs::write(&path, bytes).unwrap();
+    std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_component_is_seen_by_the_tour_and_breaks_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = with_a_broken_component(folder.path());
+    let (is_content, said) = tour_of(&program, &folder.path().join("data")).await;
+    assert!(!is_content, "{said}");
+    let refused = said.matches("Slack's event was answered with Some(400)").count();
+    assert_eq!(refused, 6, "each of Slack's messages: {said}");
+    assert!(said.contains("6 of 13 messages were not answered as they should be"), "{said}");
 }

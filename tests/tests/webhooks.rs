@@ -151,9 +151,38 @@ async fn a_recorded_standard_webhook_passes_verification_and_only_then_is_read()
     assert!(matches!(refused, Err(Error::Refused { kind: Refusal::Malformed, .. })), "{refused:?}");
 }
 
+/// Slack's own sample is a slash command: a form, which the Events API never sends. It proves its origin, at its time
+/// and no other, and is then not what this channel takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorded_slash_command_passes_verification_and_is_not_taken() {
+    let recorded = recorded("slack-docs-slash-command");
+    for (seconds, expected) in [
+        (0, Refusal::ContentType),
+        (300, Refusal::ContentType),
+        (-300, Refusal::ContentType),
+        (301, Refusal::Unverified),
+        (-301, Refusal::Unverified),
+    ] {
+        let now = Millis(recorded.time().0 + seconds * 1_000);
+        let (host, _outside, _) = at(now, &recorded.secret, PARTNER_SECRET).await;
+        let mut webhook = recorded.signed().webhook();
+        webhook.headers[0].1 = "application/x-www-form-urlencoded".to_owned();
+        match host.receive("slack", webhook).await {
+            Err(Error::Refused { kind, .. }) => assert_eq!(kind, expected, "{seconds} s"),
+            other => panic!("{seconds} s: {other:?}"),
+        }
+        assert_untouched(&host, "a slash command").await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_tampered_byte_is_refused() {
-    for id in ["slack-event-callback-app-mention", "svix-standard-webhooks"] {
+    for id in [
+        "slack-docs-slash-command",
+        "slack-url-verification",
+        "slack-event-callback-app-mention",
+        "svix-standard-webhooks",
+    ] {
         let recorded = recorded(id);
         let (host, _outside, _) = of(&recorded).await;
         let flip = |bytes: &[u8], at: usize| {
@@ -337,8 +366,10 @@ async fn requests_at_the_edge_are_taken() {
     let (host, outside, _) = at(NOW, SLACK_SECRET, PARTNER_SECRET).await;
     let second = |seconds: i64| (NOW.0 / 1_000 + seconds).to_string();
     for seconds in [-300, 0, 300] {
-        let webhook = with_time(Scheme::Standard, &second(seconds));
-        assert_eq!(host.receive("partner", webhook).await.unwrap().status, 200, "{seconds} s");
+        for (scheme, channel) in [(Scheme::Standard, "partner"), (Scheme::Slack, "slack")] {
+            let webhook = with_time(scheme, &second(seconds));
+            assert_eq!(host.receive(channel, webhook).await.unwrap().status, 200, "{seconds} s");
+        }
     }
     let charset =
         spoilt(Scheme::Slack, |webhook| webhook.headers[0].1 = "application/json; charset=utf-8".to_owned());

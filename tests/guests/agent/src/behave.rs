@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use chela_sdk::memory::{self, Scope};
 use chela_sdk::models::Request;
-use chela_sdk::{AnsweringError, Outcome, Reply, Turn, log};
+use chela_sdk::{AnsweringError, HostError, Outcome, Reply, Turn, blobs, http, log, tools};
 
 /// Lives in the guest's memory: counts the calls that one instance has seen.
 static CALLS: AtomicU64 = AtomicU64::new(0);
@@ -42,8 +42,10 @@ pub(crate) fn run(behaviour: &str, said: &str, turn: &Turn, seen: &str) -> Resul
             Ok(Outcome::hand_over(colleague(turn), "somebody else"))
         }
         "hand-over-ghost" => Ok(Outcome::hand_over("ghost", "nobody is there")),
+        "hand-over-hr" => Ok(Outcome::hand_over("hr", "whoever asks")),
         "escalate" => Ok(Outcome::escalate("as told", Reply::text("A human will come."))),
         "ask-again" => Ok(Outcome::ask_again(said.trim().parse().unwrap_or(1_000), "not yet")),
+        "ask-again-once" => ask_again_once(said),
         "unsuitable" => Err(AnsweringError::Unsuitable("as told".to_owned())),
         "wordy" => Err(AnsweringError::Other("\u{1b}[2Jwords ".repeat(100_000))),
         "unavailable" => Err(AnsweringError::Unavailable("as told".to_owned())),
@@ -56,10 +58,21 @@ pub(crate) fn run(behaviour: &str, said: &str, turn: &Turn, seen: &str) -> Resul
             reply(answer?)
         }
         "double" => reply(format!("{} | {}", ask(said)?, ask(said)?)),
+        "fallback" => fallback(said),
         "relay" => reply(Request::new(said).relay()?.text),
-        "stream" => stream(said),
-        "stream-drop" => reply(Request::new(said).stream()?.next().transpose()?.unwrap_or_default()),
-        "memory-kv" => kv(),
+        // Its drafts are seen, and then nothing comes of them.
+        "relay-trap" => {
+            let _ = Request::new(said).relay();
+            std::process::abort()
+        }
+        "stream" => reply(streamed(said)?),
+        "stream-drop" => reply(first_piece(said)?),
+        // What a second question shows, if the first one is not asked again.
+        "stream-ask" => reply(format!("{} | {}", streamed(said)?, ask(said)?)),
+        "stream-drop-ask" => reply(format!("{} | {}", first_piece(said)?, ask(said)?)),
+        "memory-kv" => reply(kv()?),
+        "memory-kv-ask" => reply(format!("{} | {}", kv()?, ask(said)?)),
+        "absent" => reply(absent()),
         "persona" => reply(&turn.profile.persona),
         _ => reply(format!("echo: {}", turn.message.text)),
     }
@@ -109,15 +122,63 @@ fn ask(said: &str) -> Result<String, AnsweringError> {
     Ok(Request::new(said).max_output_tokens(50).complete()?.text)
 }
 
-fn stream(said: &str) -> Result<Outcome, AnsweringError> {
+fn streamed(said: &str) -> Result<String, AnsweringError> {
     let mut reader = Request::new(said).stream()?;
     let pieces: Vec<String> = reader.by_ref().collect::<Result<_, _>>()?;
     let whole = reader.completion()?;
-    reply(format!("{} pieces, {}: {}", pieces.len(), pieces.concat() == whole.text, whole.text))
+    Ok(format!("{} pieces, {}: {}", pieces.len(), pieces.concat() == whole.text, whole.text))
+}
+
+/// The reader is dropped before its end.
+fn first_piece(said: &str) -> Result<String, AnsweringError> {
+    Ok(Request::new(said).stream()?.next().transpose()?.unwrap_or_default())
+}
+
+/// Gets over its first question's failure, and asks twice more.
+fn fallback(said: &str) -> Result<Outcome, AnsweringError> {
+    let first = ask(said);
+    let (second, third) = (ask(said)?, ask(said)?);
+    reply(format!("{} | {second} | {third}", if first.is_err() { "failed" } else { "answered" }))
+}
+
+/// Remembers that it has asked: the journal of a turn that comes again is empty.
+fn ask_again_once(said: &str) -> Result<Outcome, AnsweringError> {
+    if memory::get(Scope::Conversation, "asked")?.is_some() {
+        return reply("now");
+    }
+    memory::set(Scope::Conversation, "asked", "yes")?;
+    Ok(Outcome::ask_again(said.trim().parse().unwrap_or(1_000), "not yet"))
+}
+
+/// What each function says that this host does not serve.
+fn absent() -> String {
+    let request = http::Request {
+        method: "GET".to_owned(),
+        url: "https://example.com/".to_owned(),
+        headers: Vec::new(),
+        body: Vec::new(),
+        credential: None,
+    };
+    let said = [
+        denial("list-tools", tools::list_tools(None)),
+        denial("call", tools::call("search", "{}")),
+        denial("fetch", http::fetch(&request)),
+        denial("read", blobs::read("b1", 0)),
+        denial("write", blobs::write("a.txt", "text/plain", b"a")),
+    ];
+    said.join("\n")
+}
+
+fn denial<T>(function: &str, result: Result<T, HostError>) -> String {
+    match result {
+        Err(HostError::NotGranted(why)) => format!("{function}: not granted, {why}"),
+        Err(other) => format!("{function}: {other}"),
+        Ok(_) => format!("{function}: served"),
+    }
 }
 
 /// Counts in each scope; then a compare-and-set that must succeed and one that must not.
-fn kv() -> Result<Outcome, AnsweringError> {
+fn kv() -> Result<String, AnsweringError> {
     let mut said = Vec::new();
     for scope in [Scope::Conversation, Scope::User, Scope::Agent] {
         let before = memory::get(scope, "count")?;
@@ -127,5 +188,5 @@ fn kv() -> Result<Outcome, AnsweringError> {
     let version = memory::get(Scope::Conversation, "cas")?.map_or(0, |entry| entry.version);
     let right = memory::compare_and_set(Scope::Conversation, "cas", version, "x")?;
     let wrong = memory::compare_and_set(Scope::Conversation, "cas", version, "y")?;
-    reply(format!("{} {right} {wrong}", said.join(" ")))
+    Ok(format!("{} {right} {wrong}", said.join(" ")))
 }

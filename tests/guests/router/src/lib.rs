@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use chela_sdk::models::{Completion, ModelError, Request};
 use chela_sdk::{Context, Decision, Message, Router, RoutingError, log};
 
 /// Lives in the guest's memory: counts the calls that one instance has seen.
@@ -45,6 +46,10 @@ impl Router for Guest {
             "score" => Ok(default().score(f32::NAN).because("a score that is no number")),
             "alternatives" => Ok((0..100_000).fold(default(), |all, _| all.or("ghost", 2.0))),
             "state" => Ok(default().because(CALLS.fetch_add(1, Ordering::Relaxed).to_string())),
+            // The marker tells its questions from an agent's.
+            "model" => as_told(Request::new(format!("route: {}", message.text)).complete()),
+            "relay" => as_told(Request::new(format!("route: {}", message.text)).relay()),
+            "past" => Ok(as_begun(&context)),
             "none" => Err(RoutingError::NoMatch("as told".to_owned())),
             "error" => Err(RoutingError::Other("as told".to_owned())),
             word => match context.candidates.iter().find(|candidate| candidate.agent == word) {
@@ -53,6 +58,20 @@ impl Router for Guest {
             },
         }
     }
+}
+
+/// The first word of the model's answer is the agent.
+fn as_told(said: Result<Completion, ModelError>) -> Result<Decision, RoutingError> {
+    let said = said.map_err(|error| RoutingError::Other(format!("no model: {error}")))?;
+    let first = said.text.split_whitespace().next().unwrap_or_default();
+    Ok(Decision::to(first).because("the model names it"))
+}
+
+/// The first word of the whole conversation is the agent, if it is one.
+fn as_begun(context: &Context) -> Decision {
+    let begun = context.past.first().and_then(|first| first.text.split_whitespace().next());
+    let agent = begun.filter(|word| context.may_reach(word)).unwrap_or(&context.default_agent);
+    Decision::to(agent).because(format!("{} earlier utterances", context.past.len()))
 }
 
 fn eat() -> ! {
