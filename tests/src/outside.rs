@@ -155,11 +155,13 @@ async fn take(
     if uri.path() == "/whoami" {
         return Json(json!({ "id": GUEST_ID }));
     }
-    posted.lock().push(Posted {
+    let mut posted = posted.lock();
+    let id = format!("p{}", posted.len() + 1);
+    posted.push(Posted {
         path: uri.path().to_owned(),
         authorization: header("authorization"),
         content_type: header("content-type"),
         body: serde_json::from_slice(&body).unwrap_or_default(),
     });
-    Json(json!({ "ok": true }))
+    Json(json!({ "ok": true, "id": id }))
 }

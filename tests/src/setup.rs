@@ -214,6 +214,7 @@ impl Setup {
             secrets: account.secrets.iter().map(secret).collect(),
             config: object(account.config),
             rate_per_minute: 600_000,
+            progress: false,
         };
         setup.channels.insert(ChannelId::new(name).unwrap(), channel);
         setup

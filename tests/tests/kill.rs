@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chela_server::standin::{SenderSettings, provider, slack};
-use chela_store::{Phase, Store, TurnRecord, TurnState};
-use chela_tests::kill::{Books, Evidence, Load, Name, Verdict, check, configuration};
+use chela_store::{Phase, Progress, Store, TurnRecord, TurnState};
+use chela_tests::kill::{Books, Conversations, Evidence, Load, Name, Verdict, check, configuration, growing};
 use chela_tests::outside::{PRICE, PROVIDER_KEY, ROOMS, SLACK_SECRET, SLACK_TOKEN};
 use chela_tests::process::Process;
 use chela_tests::{Outside, PATIENCE};
@@ -30,8 +30,8 @@ use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, sleep};
 
 const KILLS: u32 = 50;
-/// Conversations in Slack and at the webhook partner.
-const CONVERSATIONS: (u32, u32) = (32, 16);
+/// Conversations in Slack, in Slack with answers that grow, and at the webhook partner.
+const CONVERSATIONS: Conversations = Conversations { slack: 24, growing: 10, partner: 14 };
 /// Phases of one commit are hit seldom: it goes on until each was, at most so many times the kills that were asked.
 const PATIENCE_IN_KILLS: u32 = 4;
 /// Phases that must have been hit.
@@ -162,7 +162,7 @@ async fn what_was_acknowledged_is_answered_once_whenever_the_host_is_killed() {
         let documents = folder.join("knowledge");
         std::fs::create_dir(&documents).unwrap();
         std::fs::write(documents.join("orders.md"), "# Orders\n\nAn order ships in two days.").unwrap();
-        configuration(&outside)
+        configuration(&outside) + &growing(folder, &outside)
     });
     process.start();
     process.ready().await; // the first start compiles the plugins
@@ -180,18 +180,28 @@ async fn what_was_acknowledged_is_answered_once_whenever_the_host_is_killed() {
         unknown: ledger.unknown,
         reserved: ledger.reserved,
     };
-    let mut evidence = Evidence { sent: load.sent(), seen: load.seen(), books, ambiguous: BTreeMap::new() };
-    let mut records = BTreeMap::new();
+    let mut evidence = Evidence { sent: load.sent(), seen: load.seen(), books, ..Evidence::default() };
+    let (mut records, mut grown) = (BTreeMap::new(), 0);
     for turn in store.recent_turns(usize::MAX).await.unwrap() {
         let record = store.turn_record(turn).await.unwrap().unwrap();
         let text = record.message.as_ref().map(|message| message.text.clone()).unwrap_or_default();
         let (name, _) = Name::read(text.split(' ').next().unwrap_or_default()).expect("one of our messages");
         let ambiguous = record.outbox.as_ref().map_or(0, |outbox| u64::from(outbox.ambiguous));
         evidence.ambiguous.insert(name.clone(), ambiguous);
+        grown += u64::from(matches!(record.progress, Some(Progress::Settled { .. })));
+        if record.progress == Some(Progress::Lost) {
+            evidence.lost_posts.insert(name.clone());
+        }
         records.insert(name, record);
     }
     let verdict = check(&evidence);
     report(&hits, &verdict, &evidence, &load, outside.provider.bills().len());
+    tell(&format!(
+        "growing answers   {grown} ended in the place of their drafts, {} drafts were left of {} lost posts",
+        verdict.drafts,
+        evidence.lost_posts.len()
+    ));
+    assert!(grown > 0, "no answer was seen growing");
 
     if !verdict.wrong.is_empty() {
         for (name, record) in

@@ -55,6 +55,13 @@ impl Kind for Agent {
     ) -> BoxFuture<'a, wasmtime::Result<Self::Exports>> {
         Box::pin(pre.instantiate_async(store))
     }
+
+    fn init<'a>(
+        exports: &'a Self::Exports,
+        store: &'a mut Sandboxed<Call<Lent>>,
+    ) -> BoxFuture<'a, wasmtime::Result<Result<(), String>>> {
+        Box::pin(exports.call_init(store))
+    }
 }
 
 /// What an agent made of a turn.

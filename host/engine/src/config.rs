@@ -108,6 +108,8 @@ pub struct ChannelConfig {
     pub config: serde_json::Map<String, serde_json::Value>,
     /// Verified requests a minute.
     pub rate_per_minute: u32,
+    /// Shows answers while they are made, by editing a post.
+    pub progress: bool,
 }
 
 /// What happens to a send whose outcome is unknown.

@@ -238,10 +238,7 @@ impl Journey {
     fn suspect(&self, turn: &Turn) -> Result<Option<SemaphorePermit<'_>>, Error> {
         let max = self.config.delivery.crashes_max;
         if turn.crashes >= max {
-            return Err(Error::Configuration(format!(
-                "the host stopped {} times in this turn",
-                turn.crashes
-            )));
+            return Err(Error::Crashed(turn.crashes));
         }
         if turn.crashes < max.div_ceil(2).max(SUSPECT_CRASHES_MIN) {
             return Ok(None);
@@ -286,12 +283,22 @@ impl Journey {
         let Claimed { lease, turn } = claimed;
         let agent = match (&turn.stage, self.channel(turn.message.channel.as_str())) {
             (_, Err(_)) => None,
+            (Stage::Answered(_), Ok(_)) => {
+                let outgoing = self.store.notice_instead(lease, reason, blame, notice).await?;
+                return self.deliver_notice(claimed, outgoing).await;
+            }
             (Stage::Decided(decision), Ok(_)) => Some(decision.agent.clone()),
-            (_, Ok(channel)) => Some(channel.config.default_agent.clone()),
+            (Stage::Received, Ok(channel)) => Some(channel.config.default_agent.clone()),
         };
         let notice = agent.map(|agent| (agent, notice));
         let letter = DeadLetter { reason: reason.to_owned(), blame, notice };
-        let Some(outgoing) = self.store.dead(lease, letter).await? else { return Ok(()) };
+        match self.store.dead(lease, letter).await? {
+            Some(outgoing) => self.deliver_notice(claimed, outgoing).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn deliver_notice(&self, claimed: &Claimed, outgoing: Outgoing) -> Result<(), Error> {
         let mut claimed = claimed.clone();
         answered(&mut claimed.turn, outgoing);
         match self.deliver(&claimed).await {
@@ -322,12 +329,19 @@ fn verdict(config: &DeliveryConfig, turn: &Turn, error: &Error, now: Millis) -> 
         Stage::Answered(outgoing) => Some(outgoing),
         _ => None,
     };
-    let over = if outgoing.is_some() { Verdict::GiveUpDelivery } else { Verdict::Dead };
+    let over = match outgoing {
+        // An adapter that cannot say the answer may be able to say the notice, if nothing of the answer has left.
+        Some(standing) if standing.notice || standing.requests > 0 || error.blame() != Blame::Plugin => {
+            Verdict::GiveUpDelivery
+        }
+        _ => Verdict::Dead,
+    };
     let asked = match (error, error.retry()) {
         (Error::Store(chela_store::Error::Fenced { .. }), _) => return Verdict::Nothing,
         (Error::Busy { .. } | Error::Suspect, Retry::Later(after)) => {
             return Verdict::Again { after, counts_as: CountsAs::Nothing };
         }
+        (Error::Crashed(_), _) => return over,
         (_, Retry::Never) if matches!(error.blame(), Blame::Operator | Blame::Sender) => return over,
         (_, Retry::Later(after)) => after,
         (_, Retry::Never | Retry::Elsewhere) => Duration::ZERO,

@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::broadcast;
 
+use crate::channel::Drawer;
+
 /// Drafts that a slow reader may fall behind before it loses some.
 const BACKLOG: usize = 256;
 
@@ -56,9 +58,27 @@ impl Drafts {
     }
 }
 
-/// Where the drafts of one turn go.
+/// Where the drafts of one call go.
 #[derive(Debug, Clone)]
-pub(crate) struct Sink {
+pub(crate) enum Sink {
+    /// To the windows of a web session.
+    Session(Windows),
+    /// Into a post that is edited.
+    Post(Drawer),
+}
+
+impl Sink {
+    pub(crate) fn push(&self, text: String) {
+        match self {
+            Self::Session(windows) => windows.push(text),
+            Self::Post(drawer) => drawer.push(&text),
+        }
+    }
+}
+
+/// The windows of a web session, for the drafts of one turn.
+#[derive(Debug, Clone)]
+pub(crate) struct Windows {
     pub(crate) drafts: Drafts,
     pub(crate) channel: ChannelId,
     pub(crate) session: String,
@@ -66,8 +86,8 @@ pub(crate) struct Sink {
     pub(crate) attempt: u32,
 }
 
-impl Sink {
-    pub(crate) fn push(&self, text: String) {
+impl Windows {
+    fn push(&self, text: String) {
         let draft = Draft::Text { turn: self.turn, attempt: self.attempt, text };
         self.drafts.tell(&self.channel, &self.session, draft);
     }

@@ -13,7 +13,9 @@ use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, AgentStation};
-use crate::channel::{Acknowledgement, Channel, ChannelStation, Parts, Sessions, Webhook, session_key};
+use crate::channel::{
+    Acknowledgement, Channel, ChannelStation, Parts, Sessions, Waiting, Webhook, session_key,
+};
 use crate::config::{Config, PluginConfig};
 use crate::dispatcher::Dispatcher;
 use crate::drafts::{Draft, Drafts};
@@ -94,8 +96,16 @@ impl Engine {
     ) -> Result<Self, Error> {
         let sessions = Arc::new(Sessions::new(config.session_key));
         let (egress, clock) = (rooms.egress.clone(), Arc::clone(&rooms.clock));
-        let loader =
-            Loader { config: &config, sandbox: &rooms.sandbox, egress, clock, sessions: &sessions, progress };
+        let waiting = Waiting::default();
+        let loader = Loader {
+            config: &config,
+            sandbox: &rooms.sandbox,
+            egress,
+            clock,
+            sessions: &sessions,
+            waiting: &waiting,
+            progress,
+        };
         let mut loaded = Vec::new();
         let router = match &config.routing.router {
             Some(name) => {
@@ -117,7 +127,7 @@ impl Engine {
             if !channel.operator {
                 loaded.push(description);
             }
-            channels.insert(name.clone(), station);
+            channels.insert(name.clone(), Arc::new(station));
         }
         let agents = AgentStation::new(agents, &config);
         let journey = Journey {
@@ -126,6 +136,7 @@ impl Engine {
             store: rooms.store,
             gateway: rooms.gateway,
             channels,
+            waiting,
             router: RouterStation::new(router),
             agents,
             drafts: Drafts::default(),
@@ -170,7 +181,7 @@ impl Engine {
 
     /// Whether a channel is a web chat of this host.
     pub fn is_web_chat(&self, channel: &str) -> bool {
-        self.journey.channel(channel).is_ok_and(ChannelStation::is_web_chat)
+        self.journey.channel(channel).is_ok_and(|channel| channel.is_web_chat())
     }
 
     /// A new web session of a channel: id and token.
@@ -200,7 +211,7 @@ impl Engine {
 
     /// How the channels are.
     pub fn channel_health(&self) -> Vec<ChannelHealth> {
-        let health = |channel: &ChannelStation| ChannelHealth {
+        let health = |channel: &Arc<ChannelStation>| ChannelHealth {
             channel: channel.name.to_string(),
             plugin: channel.config.plugin.to_string(),
             own_ids: channel.own_ids().to_vec(),
@@ -230,7 +241,8 @@ pub async fn check(
     progress: &(dyn Fn(&str, Progress) + Send + Sync),
 ) -> Vec<(String, Result<Loaded, Error>)> {
     let sessions = Arc::new(Sessions::new(config.session_key));
-    let loader = Loader { config, sandbox, egress: egress.clone(), clock, sessions: &sessions, progress };
+    let (egress, waiting) = (egress.clone(), Waiting::default());
+    let loader = Loader { config, sandbox, egress, clock, sessions: &sessions, waiting: &waiting, progress };
     let mut checked = Vec::new();
     if let Some(name) = &config.routing.router {
         checked.push((ROUTING.to_owned(), loader.router(name).await.map(|(_, loaded)| loaded)));
@@ -266,6 +278,7 @@ struct Loader<'a> {
     egress: Egress,
     clock: Arc<dyn Clock>,
     sessions: &'a Arc<Sessions>,
+    waiting: &'a Waiting,
     progress: &'a (dyn Fn(&str, Progress) + Send + Sync),
 }
 
@@ -298,6 +311,7 @@ impl Loader<'_> {
             egress: self.egress.clone(),
             clock: Arc::clone(&self.clock),
             sessions: Arc::clone(self.sessions),
+            waiting: self.waiting.clone(),
         };
         let station = ChannelStation::new(parts)?;
         let is_open = station.is_web_chat() && !channel.operator;

@@ -83,6 +83,9 @@ pub enum Error {
     /// The host stopped in the middle of this turn before, and another such turn runs.
     #[error("turns in which the host stopped run one at a time")]
     Suspect,
+    /// The host stopped in the middle of this turn too often.
+    #[error("the host stopped {0} times in this turn")]
+    Crashed(u32),
     /// No agent may be reached from where the message came.
     #[error("no agent may be reached from channel `{0}`")]
     Unreachable(ChannelId),
@@ -210,7 +213,7 @@ impl Fault for Error {
             | Self::Reported { .. }
             | Self::Misbehaved { .. }
             | Self::AskedAgain { .. } => Blame::Plugin,
-            Self::Busy { .. } | Self::Suspect => Blame::Host,
+            Self::Busy { .. } | Self::Suspect | Self::Crashed(_) => Blame::Host,
             Self::Unreachable(_) | Self::Configuration(_) => Blame::Operator,
             Self::Sandbox(error) => error.blame(),
             Self::Store(error) => error.blame(),
@@ -225,6 +228,7 @@ impl Fault for Error {
             | Self::UnknownAgent(_)
             | Self::Refused { .. }
             | Self::Unreachable(_)
+            | Self::Crashed(_)
             | Self::Configuration(_) => Retry::Never,
             Self::Undelivered { after, .. } | Self::Unknown { after, .. } => {
                 Retry::Later(after.unwrap_or_default())

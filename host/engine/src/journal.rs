@@ -26,6 +26,9 @@ pub(crate) struct Journal {
     who: String,
     /// Places that hold a failure which time may heal.
     failures: BTreeSet<u32>,
+    /// The last place that holds what was paid for or written: an agent that came so far has got over what failed
+    /// before it.
+    last_effect: Option<u32>,
     start: Start,
 }
 
@@ -75,6 +78,7 @@ impl Journal {
             next: 0,
             who: String::new(),
             failures: BTreeSet::new(),
+            last_effect: None,
             start: fresh,
         };
         journal.forget_failed_run().await?;
@@ -91,8 +95,10 @@ impl Journal {
 
     /// A run that the host's end cut off left a failure behind: this run asks again from there.
     async fn forget_failed_run(&mut self) -> Result<(), Error> {
-        let failed = self.kept.values().find(|entry| entry.function.ends_with(FAILED)).map(|entry| entry.seq);
-        if let Some(seq) = failed {
+        let failed = |entry: &&Entry| entry.function.ends_with(FAILED);
+        let failures = self.kept.values().filter(failed).map(|entry| entry.seq);
+        let effects = self.kept.values().filter(|entry| is_effect(&entry.function)).map(|entry| entry.seq);
+        if let Some(seq) = to_heal(failures, effects.max()) {
             self.store.discard_journal_from(&self.lease, seq).await?;
             self.kept.split_off(&seq);
         }
@@ -142,9 +148,12 @@ impl Journal {
         let place = Place { seq: self.next, function, arguments };
         self.next += 1;
         let Some(entry) = self.kept.get(&place.seq) else { return Ok(Found::Fresh(place)) };
-        let same = entry.function == function && entry.arguments == arguments;
+        let failed = entry.function.strip_suffix(FAILED);
+        let same = failed.unwrap_or(&entry.function) == function && entry.arguments == arguments;
         if let Some(value) = same.then(|| serde_json::from_slice(&entry.value).ok()).flatten() {
-            return Ok(Found::Kept(value, entry.at));
+            let (at, failed) = (entry.at, failed.is_some());
+            self.note(place.seq, function, failed);
+            return Ok(Found::Kept(value, at));
         }
         tracing::info!(turn = %self.lease.turn(), seq = place.seq, function, "journal diverges; the rest is void");
         self.store.discard_journal_from(&self.lease, place.seq).await?;
@@ -162,7 +171,11 @@ impl Journal {
 
     /// Fills a place without waiting for the disk: for what costs nothing to ask again. The writer is in order,
     /// so it is there before anything that is awaited later.
-    pub(crate) async fn fill_behind<T: Serialize>(&self, place: &Place, value: &T) -> Result<Millis, Error> {
+    pub(crate) async fn fill_behind<T: Serialize>(
+        &mut self,
+        place: &Place,
+        value: &T,
+    ) -> Result<Millis, Error> {
         let entry = self.entry(place, value)?;
         let at = entry.at;
         self.store.record_behind(&self.lease, entry).await?;
@@ -170,10 +183,12 @@ impl Journal {
     }
 
     /// The entry that belongs into a place, for writes that take their entry along.
-    pub(crate) fn entry<T: Serialize>(&self, place: &Place, value: &T) -> Result<Entry, Error> {
+    pub(crate) fn entry<T: Serialize>(&mut self, place: &Place, value: &T) -> Result<Entry, Error> {
         let value = serde_json::to_vec(value)
             .map_err(|error| Error::Configuration(format!("journal value cannot be written: {error}")))?;
-        let mark = if self.failures.contains(&place.seq) { FAILED } else { "" };
+        let failed = self.failures.contains(&place.seq);
+        self.note(place.seq, place.function, failed);
+        let mark = if failed { FAILED } else { "" };
         Ok(Entry {
             seq: place.seq,
             function: format!("{}{mark}", place.function),
@@ -188,10 +203,19 @@ impl Journal {
         self.failures.insert(place.seq);
     }
 
-    /// Before a later try: forgets what failed, and everything that followed from it. False if nothing did.
+    fn note(&mut self, seq: u32, function: &str, failed: bool) {
+        if failed {
+            self.failures.insert(seq);
+        } else if is_effect(function) {
+            self.last_effect = self.last_effect.max(Some(seq));
+        }
+    }
+
+    /// Before a later try: forgets what failed, and everything that followed from it, unless something was paid for or
+    /// written after it. False if there is nothing to ask again.
     pub(crate) async fn forget_failures(&self) -> Result<bool, Error> {
-        let Some(seq) = self.failures.first() else { return Ok(false) };
-        self.store.discard_journal_from(&self.lease, *seq).await?;
+        let Some(seq) = to_heal(self.failures.iter().copied(), self.last_effect) else { return Ok(false) };
+        self.store.discard_journal_from(&self.lease, seq).await?;
         Ok(true)
     }
 
@@ -199,6 +223,17 @@ impl Journal {
     pub(crate) async fn forget(&self) -> Result<(), Error> {
         Ok(self.store.discard_journal_from(&self.lease, 0).await?)
     }
+}
+
+/// The first failure behind the last effect: from there on a later try asks again. What was paid for is not paid again.
+fn to_heal(failures: impl Iterator<Item = u32>, last_effect: Option<u32>) -> Option<u32> {
+    failures.filter(|seq| last_effect.is_none_or(|effect| *seq > effect)).min()
+}
+
+/// Whether the function of an entry that holds no failure costs money or changes something.
+fn is_effect(function: &str) -> bool {
+    !function.ends_with(FAILED)
+        && (function.starts_with("models.") || matches!(function, "memory.set" | "memory.compare-and-set"))
 }
 
 fn agent_part(agent: &AgentId) -> String {
@@ -272,6 +307,44 @@ mod tests {
             search(&mut anew, "").await.as_deref(),
             Some("of the router"),
             "undecided, it starts there"
+        );
+    }
+
+    /// Asks a model; `None`: it fails in a way that time may heal. True if the journal had the answer.
+    async fn ask(journal: &mut Journal, prompt: &str, answer: Option<&str>) -> bool {
+        match journal.place::<Option<String>>("models.complete", &prompt).await.unwrap() {
+            Found::Kept(..) => true,
+            Found::Fresh(place) => {
+                if answer.is_none() {
+                    journal.failed(&place);
+                }
+                journal.fill(&place, &answer).await.unwrap();
+                false
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_paid_for_behind_a_failure_is_not_asked_again() {
+        let bench = Bench::new().await;
+        for crashes in [true, false] {
+            let mut journal = open(&bench).await;
+            journal.begin_agent(&agent("sales")).await.unwrap();
+            // The dear model is not there, the cheap one answers; then a third call fails.
+            let before = !crashes;
+            assert_eq!(ask(&mut journal, "dear", None).await, before);
+            assert_eq!(ask(&mut journal, "cheap", Some("yes")).await, before);
+            assert!(!ask(&mut journal, "third", None).await, "a failure at the end is asked again");
+            if !crashes {
+                assert!(journal.forget_failures().await.unwrap(), "the third call was an outage");
+            }
+        }
+        let mut journal = open(&bench).await;
+        journal.begin_agent(&agent("sales")).await.unwrap();
+        assert!(ask(&mut journal, "dear", None).await && ask(&mut journal, "cheap", None).await);
+        assert!(
+            !journal.forget_failures().await.unwrap(),
+            "the agent got over it: nothing is to be asked again"
         );
     }
 

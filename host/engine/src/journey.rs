@@ -3,7 +3,7 @@
 
 use chela_gateway::Gateway;
 use chela_sandbox::CallOptions;
-use chela_store::{Answer, Claimed, Lease, Outgoing, Stage, Store, Turn};
+use chela_store::{Accepted, Answer, Claimed, Lease, Outgoing, Stage, Store, Turn};
 use chela_types::{AgentId, ChannelId, Clock, Decision, RoutedBy};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,10 +11,13 @@ use tokio::sync::{Mutex, Semaphore};
 
 use crate::agent::{AgentStation, Handling, Outcome};
 use crate::capability::{Lent, Whom};
-use crate::channel::{Acknowledgement, ChannelStation, Delivered, Delivery, Webhook};
+use crate::channel::{
+    Acknowledgement, ChannelStation, Delivered, Delivery, Received, Response, Showing, Shown, Waiting,
+    Webhook,
+};
 use crate::config::Config;
 use crate::dispatcher::answered;
-use crate::drafts::{Draft, Drafts, Sink};
+use crate::drafts::{Draft, Drafts, Sink, Windows};
 use crate::error::Error;
 use crate::journal::Journal;
 use crate::policy::Policy;
@@ -27,7 +30,9 @@ pub(crate) struct Journey {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) store: Store,
     pub(crate) gateway: Gateway,
-    pub(crate) channels: BTreeMap<ChannelId, ChannelStation>,
+    pub(crate) channels: BTreeMap<ChannelId, Arc<ChannelStation>>,
+    /// Platforms' requests that wait for the answer.
+    pub(crate) waiting: Waiting,
     pub(crate) router: RouterStation,
     pub(crate) agents: AgentStation,
     pub(crate) drafts: Drafts,
@@ -40,6 +45,8 @@ struct Run<'a> {
     lease: &'a Lease,
     turn: &'a Turn,
     journal: Arc<Mutex<Journal>>,
+    /// Shows the answer while it is made, on channels that edit.
+    shown: Option<&'a Shown>,
 }
 
 impl Journey {
@@ -51,31 +58,66 @@ impl Journey {
         // 2: the component reads it; every identity it returns must be one that the host has read itself.
         let received = channel.receive(verified, &self.config.tenant).await?;
         // 3: kept on the disk, and only then acknowledged.
-        if !received.arrivals.is_empty() {
-            self.store.accept(received.arrivals).await?;
-            self.tell_sessions(channel, received.sessions);
+        self.keep(channel, received).await
+    }
+
+    /// Step 3. A request whose response may be the answer waits for it, not long.
+    async fn keep(&self, channel: &ChannelStation, received: Received) -> Result<Acknowledgement, Error> {
+        let Received { arrivals, changes, receipts, sessions, response } = received;
+        // A worker may have the answer before this goes on: who waits is put down first.
+        let wait = match (&response, arrivals.first()) {
+            (Response::Deferred { .. }, Some(first)) => self.waiting.put(first.message.id),
+            _ => None,
+        };
+        let mut accepted = Vec::new();
+        if !arrivals.is_empty() {
+            accepted = self.store.accept(arrivals).await?;
+            self.tell_sessions(channel, sessions);
         }
-        Ok(received.acknowledgement)
+        if !changes.is_empty() {
+            channel.count_changes(&self.store.change(changes).await?);
+        }
+        if !receipts.is_empty() {
+            channel.count_receipts(&receipts);
+            self.store.keep_receipts(receipts).await?;
+        }
+        let (deadline, fallback) = match response {
+            Response::Now(acknowledgement) => return Ok(acknowledgement),
+            Response::Deferred { deadline, fallback } => (deadline, fallback),
+        };
+        let answer = match (accepted.first(), wait) {
+            (Some(Accepted { fresh: true, .. }), Some(wait)) => wait.within(deadline).await,
+            (Some(Accepted { fresh: false, turn }), _) => match self.store.answer_in_response(*turn).await? {
+                Some((outgoing, target)) => channel.respond_again(&outgoing, &target).await?,
+                None => None,
+            },
+            _ => None,
+        };
+        Ok(answer.unwrap_or(fallback))
     }
 
     /// Carries a turn that is claimed (step 4) to its end. If that fails, `claimed` says how far it came.
     pub(crate) async fn advance(&self, claimed: &mut Claimed) -> Result<(), Error> {
         let channel = self.channel(claimed.turn.message.channel.as_str())?;
-        let Claimed { lease, turn } = &*claimed;
-        let outgoing = match &turn.stage {
-            Stage::Received => Some(self.work(lease, turn, None).await?),
-            Stage::Decided(decision) => Some(self.work(lease, turn, Some(decision)).await?),
-            Stage::Answered(_) => None,
-        };
-        if let Some(outgoing) = outgoing {
-            answered(&mut claimed.turn, outgoing);
+        if !matches!(claimed.turn.stage, Stage::Answered(_)) {
+            let shown = self.show(channel, claimed);
+            let worked = self.work(claimed, shown.as_ref()).await;
+            if let Some(shown) = shown {
+                claimed.turn.progress = shown.end().await;
+            }
+            answered(&mut claimed.turn, worked?);
         }
         // 9, 10: rendered, checked against the stored target, sent, closed.
         self.deliver_by(channel, claimed).await
     }
 
     /// Steps 5 to 8.
-    async fn work(&self, lease: &Lease, turn: &Turn, decided: Option<&Decision>) -> Result<Outgoing, Error> {
+    async fn work(&self, claimed: &Claimed, shown: Option<&Shown>) -> Result<Outgoing, Error> {
+        let Claimed { lease, turn } = claimed;
+        let decided = match &turn.stage {
+            Stage::Decided(decision) => Some(decision),
+            Stage::Received | Stage::Answered(_) => None,
+        };
         let mut journal = Journal::open(self.store.clone(), lease.clone(), Arc::clone(&self.clock)).await?;
         // A decision of an earlier run stands if the policy would still allow it.
         let allowed = |decision: &&Decision| {
@@ -86,7 +128,7 @@ impl Journey {
             Some(decision) => Some((decision.clone(), journal.resume(&decision.agent)?)),
             None => None,
         };
-        let run = Run { lease, turn, journal: Arc::new(Mutex::new(journal)) };
+        let run = Run { lease, turn, journal: Arc::new(Mutex::new(journal)), shown };
         // 5: which agent.
         let (decision, hand_overs) = match decided {
             Some(decided) => decided,
@@ -101,7 +143,7 @@ impl Journey {
 
     /// Step 5: policy, router, agent; the decision is kept before the agent works.
     async fn decide(&self, run: &Run<'_>) -> Result<Decision, Error> {
-        let Run { lease, turn, journal } = run;
+        let Run { lease, turn, journal, .. } = run;
         let past = match self.router.wants_history() {
             true => self.store.utterances(lease, HISTORY_FOR_ROUTERS).await?,
             false => Vec::new(),
@@ -115,7 +157,8 @@ impl Journey {
         };
         let routing = Routing {
             config: &self.config,
-            lent: self.lend(run, fallback, version)?,
+            // A router's words are no answer, and nobody sees them.
+            lent: self.lend(run, fallback, version, None)?,
             options: CallOptions { started: start.now, seed: derive(&start.seed, "router"), deadline: None },
             past,
             sticky: turn.sticky.clone(),
@@ -161,7 +204,7 @@ impl Journey {
     }
 
     async fn handle(&self, run: &Run<'_>, agent: &AgentId, hand_overs: usize) -> Result<Outcome, Error> {
-        let Run { lease, turn, journal } = run;
+        let Run { lease, turn, journal, .. } = run;
         let config = self.config.agents.get(agent).ok_or_else(|| Error::UnknownAgent(agent.to_string()))?;
         let version = self.agents.plugin(agent)?.digest().to_string();
         let start = {
@@ -174,7 +217,7 @@ impl Journey {
             config: &self.config,
             message: &turn.message,
             past: self.store.utterances(lease, config.history).await?,
-            lent: self.lend(run, agent, version)?,
+            lent: self.lend(run, agent, version, self.sink(run, agent))?,
             options: CallOptions { started: start.now, seed: derive(&start.seed, &purpose), deadline: None },
         };
         self.agents.handle(agent, handling).await
@@ -195,6 +238,7 @@ impl Journey {
             outgoing,
             target: &turn.target,
             steps_max: self.config.delivery.steps_max,
+            progress: turn.progress.clone(),
         };
         if channel.deliver(delivery).await? == Delivered::Done {
             let took = self.clock.now().since(turn.message.received);
@@ -205,17 +249,16 @@ impl Journey {
     }
 
     /// What a router or an agent may use while it works on this turn.
-    fn lend(&self, run: &Run<'_>, agent: &AgentId, version: String) -> Result<Lent, Error> {
-        let Run { lease, turn, journal } = run;
+    fn lend(
+        &self,
+        run: &Run<'_>,
+        agent: &AgentId,
+        version: String,
+        drafts: Option<Sink>,
+    ) -> Result<Lent, Error> {
+        let Run { lease, turn, journal, .. } = run;
         let config = self.config.agents.get(agent).ok_or_else(|| Error::UnknownAgent(agent.to_string()))?;
         let message = &turn.message;
-        let sink = turn.target.bound.get("session").map(|session| Sink {
-            drafts: self.drafts.clone(),
-            channel: message.channel.clone(),
-            session: session.clone(),
-            turn: message.id,
-            attempt: turn.tries + turn.crashes + turn.waits,
-        });
         Ok(Lent {
             store: self.store.clone(),
             gateway: self.gateway.clone(),
@@ -232,8 +275,37 @@ impl Journey {
                 knowledge: config.knowledge.as_ref().map(|(name, digest)| (name.clone(), digest.to_string())),
                 confidential: config.confidential,
             }),
-            drafts: sink,
+            drafts,
         })
+    }
+
+    /// Where an agent's drafts go: into the windows of a web session, or into a post that is edited.
+    fn sink(&self, run: &Run<'_>, agent: &AgentId) -> Option<Sink> {
+        let Turn { target, message, tries, crashes, waits, .. } = run.turn;
+        if let Some(session) = target.bound.get("session") {
+            return Some(Sink::Session(Windows {
+                drafts: self.drafts.clone(),
+                channel: message.channel.clone(),
+                session: session.clone(),
+                turn: message.id,
+                attempt: tries + crashes + waits,
+            }));
+        }
+        run.shown.map(|shown| Sink::Post(shown.drawer(agent.clone())))
+    }
+
+    /// Shows the turn's answer while it is made, if its channel does that.
+    fn show(&self, channel: &Arc<ChannelStation>, claimed: &Claimed) -> Option<Shown> {
+        let Claimed { lease, turn } = claimed;
+        let showing = Showing {
+            channel: Arc::clone(channel),
+            store: self.store.clone(),
+            lease: lease.clone(),
+            target: turn.target.clone(),
+            received: turn.message.received,
+            progress: turn.progress.clone(),
+        };
+        showing.begin()
     }
 
     /// Tells every window of a web session that something was said; what, is kept with the message.
@@ -243,7 +315,7 @@ impl Journey {
         }
     }
 
-    pub(crate) fn channel(&self, name: &str) -> Result<&ChannelStation, Error> {
+    pub(crate) fn channel(&self, name: &str) -> Result<&Arc<ChannelStation>, Error> {
         self.channels
             .iter()
             .find_map(|(id, station)| (id.as_str() == name).then_some(station))

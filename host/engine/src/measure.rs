@@ -38,6 +38,13 @@ impl Kind for Bare {
     ) -> BoxFuture<'a, wasmtime::Result<Self::Exports>> {
         Box::pin(pre.instantiate_async(store))
     }
+
+    fn init<'a>(
+        exports: &'a Self::Exports,
+        store: &'a mut Sandboxed<Call<()>>,
+    ) -> BoxFuture<'a, wasmtime::Result<Result<(), String>>> {
+        Box::pin(exports.call_init(store))
+    }
 }
 
 /// A router that is measured.

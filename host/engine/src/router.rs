@@ -2,7 +2,7 @@
 //! does, there is a decision, and the record says why.
 
 use chela_sandbox::wasmtime::Store as Sandboxed;
-use chela_sandbox::{Call, CallOptions, Kind, Plugin, PluginKind};
+use chela_sandbox::{Call, CallOptions, Kind, Limit, Plugin, PluginKind, Reason};
 use chela_store::Turn;
 use chela_types::{AgentId, Alternative, Decision, Message, PluginId, RoutedBy, Utterance};
 use futures::future::BoxFuture;
@@ -44,6 +44,13 @@ impl Kind for Router {
     ) -> BoxFuture<'a, wasmtime::Result<Self::Exports>> {
         Box::pin(pre.instantiate_async(store))
     }
+
+    fn init<'a>(
+        exports: &'a Self::Exports,
+        store: &'a mut Sandboxed<Call<Lent>>,
+    ) -> BoxFuture<'a, wasmtime::Result<Result<(), String>>> {
+        Box::pin(exports.call_init(store))
+    }
 }
 
 /// Chooses agents.
@@ -78,7 +85,8 @@ impl RouterStation {
     /// Decides.
     ///
     /// # Errors
-    /// [`Error::Unreachable`] if the policy lets nobody answer here; nothing else.
+    /// [`Error::Unreachable`] if the policy lets nobody answer here, and what the host itself could not do: that is no
+    /// word of the router's, and routes nothing.
     pub(crate) async fn route(&self, turn: &Turn, routing: Routing<'_>) -> Result<Decision, Error> {
         let started = Instant::now();
         let message = &turn.message;
@@ -103,7 +111,7 @@ impl RouterStation {
             micros: 0,
         };
         if let Some((name, plugin)) = self.plugin.as_ref().filter(|_| routed) {
-            match ask(plugin, message, routing, (&candidates, &default, sticky)).await {
+            match ask(plugin, message, routing, (&candidates, &default, sticky)).await? {
                 Ok(choice) => take(&mut decision, (name, plugin), choice, &candidates),
                 Err(reason) => decision.overruled = Some(reason),
             }
@@ -121,7 +129,7 @@ async fn ask(
     message: &Message,
     routing: Routing<'_>,
     (candidates, default, sticky): (&Candidates<'_>, &AgentId, Option<AgentId>),
-) -> Result<routing::Decision, String> {
+) -> Result<Result<routing::Decision, String>, Error> {
     let message = contract::message(message);
     let channel = routing.config.channels.iter().find(|(name, _)| name.as_str() == message.channel);
     let context = routing::Context {
@@ -145,7 +153,7 @@ async fn ask(
             })
         })
         .await;
-    match said {
+    Ok(match said {
         Ok(Ok(decision)) => Ok(decision),
         Ok(Err(routing::RoutingError::NoMatch(reason))) => {
             Err(format!("no match: {}", words::reason(&reason)))
@@ -153,12 +161,18 @@ async fn ask(
         Ok(Err(routing::RoutingError::Other(reason))) => {
             Err(format!("router reported: {}", words::reason(&reason)))
         }
+        Err(error) if is_hosts_own(&error) => return Err(error.into()),
         Err(error) => {
             metrics::counter!("router_failures_total").increment(1);
             tracing::warn!(%error, "router failed; the policy's default answers");
             Err(error.to_string())
         }
-    }
+    })
+}
+
+/// A disk that failed or a full pool; a router that waited too long for its model is a router that failed.
+fn is_hosts_own(error: &chela_sandbox::Error) -> bool {
+    matches!(&*error.reason, Reason::Host(_) | Reason::Limit { limit: Limit::Pool, .. })
 }
 
 /// Takes the router's choice if the policy allows it.

@@ -30,7 +30,7 @@ pub mod defaults {
     /// Output tokens of one answer.
     pub const MAX_OUTPUT: u64 = 1024;
     /// Attempts for one call, all providers together.
-    pub const ATTEMPTS_MAX: usize = 4;
+    pub const ATTEMPTS_MAX: usize = 8;
     /// A provider that asks for rest (`Retry-After`) gets it, up to this long.
     pub const COOLDOWN_MAX: Duration = Duration::from_secs(600);
     /// Answers kept.

@@ -60,4 +60,12 @@ impl PluginKind {
             Self::Channel => false,
         }
     }
+
+    /// Whether a plugin of this kind has a use for the grant. `history` is no interface: a router is shown more.
+    pub(crate) fn may_have(self, grant: Grant) -> bool {
+        match grant {
+            Grant::History => self == Self::Router,
+            grant => self.may_import(grant),
+        }
+    }
 }

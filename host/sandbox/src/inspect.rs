@@ -103,6 +103,9 @@ impl Interfaces {
         given: Grants,
     ) -> Result<Grants, Refusal> {
         let asked = manifest.grants.union(manifest.optional);
+        if let Some(grant) = asked.iter().find(|grant| !manifest.kind.may_have(*grant)) {
+            return Err(Refusal::NotInWorld { interface: grant.to_string(), kind: manifest.kind });
+        }
         for import in &self.imports {
             let Some(grant) = capability(import)? else { continue };
             if !manifest.kind.may_import(grant) {

@@ -22,7 +22,7 @@ pub struct Limits {
     /// Processor time that the threads of this host spend on the call: the guest's own work, and the host's for it
     /// between two waits. Waiting costs nothing, and neither does a machine that is busy with others.
     pub cpu: Duration,
-    /// Calls from the guest into the host, WASI not counted.
+    /// Calls from the guest into the host. WASI is not counted, nor are log lines, which have limits of their own.
     pub host_calls: u32,
     /// Lines in the plugin's log; further lines are dropped and counted.
     pub log_lines: u32,

@@ -19,8 +19,7 @@ const VERSION_BYTES_MAX: usize = 64;
 const LIKENESS_MIN: f64 = 0.75;
 
 /// The tables that only channels may have.
-const CHANNEL_TABLES: [&str; 8] =
-    ["accept", "verify", "identity", "bind", "endpoint", "own", "answer", "update"];
+const CHANNEL_TABLES: [&str; 7] = ["accept", "verify", "identity", "bind", "endpoint", "progress", "own"];
 
 /// What a plugin is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -67,14 +66,14 @@ pub struct Manifest {
     /// Capabilities that it can do without: denied at run time, with a typed result, if the operator does not give them.
     pub optional: Grants,
     /// Whether `init` is run once and its memory kept. False only for components that cannot be snapshotted
-    /// (nested components that hold modules); their `init` is not called at all.
+    /// (nested components that hold modules); their `init` is called in each call.
     pub snapshot: bool,
     /// The limits it asks for.
     pub limits: Requested,
     /// Defaults of its configuration.
     pub config: toml::Table,
-    /// The tables that only channels have, as written: `accept`, `verify`, `identity`, `bind`, `endpoint`, `own`,
-    /// `answer`, `update`. Empty for other kinds.
+    /// The tables that only channels have, as written: `accept`, `verify`, `identity`, `bind`, `endpoint`, `progress`,
+    /// `own`. Empty for other kinds.
     pub channel: toml::Table,
 }
 
@@ -116,9 +115,8 @@ struct Written {
     identity: Option<toml::Value>,
     bind: Option<toml::Value>,
     endpoint: Option<toml::Value>,
+    progress: Option<toml::Value>,
     own: Option<toml::Value>,
-    answer: Option<toml::Value>,
-    update: Option<toml::Value>,
 }
 
 fn yes() -> bool {
@@ -176,9 +174,8 @@ fn channel_tables(written: &mut Written) -> toml::Table {
         written.identity.take(),
         written.bind.take(),
         written.endpoint.take(),
+        written.progress.take(),
         written.own.take(),
-        written.answer.take(),
-        written.update.take(),
     ];
     let named = CHANNEL_TABLES.into_iter().zip(values);
     named.filter_map(|(name, value)| value.map(|value| (name.to_owned(), value))).collect()

@@ -59,6 +59,12 @@ pub trait Kind: Send + Sync + 'static {
         pre: &'a Self::Pre,
         store: &'a mut Store<Call<Self::Lent>>,
     ) -> BoxFuture<'a, wasmtime::Result<Self::Exports>>;
+
+    /// Calls `init`, for components without a snapshot.
+    fn init<'a>(
+        exports: &'a Self::Exports,
+        store: &'a mut Store<Call<Self::Lent>>,
+    ) -> BoxFuture<'a, wasmtime::Result<Result<(), String>>>;
 }
 
 /// What differs from call to call.
@@ -192,6 +198,11 @@ impl<K: Kind> Plugin<K> {
         };
         let work = async {
             let exports = K::instantiate(pre, store).await?;
+            if !known.manifest.snapshot
+                && let Err(refused) = K::init(&exports, store).await?
+            {
+                wasmtime::bail!("`init` was content once, and now refuses: {refused}");
+            }
             run(store, &exports).await
         };
         let ended = tokio::time::timeout(deadline, cpu::bounded(work, known.limits.cpu)).await;

@@ -5,7 +5,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use chela_store::{SettledAs, Store, TurnRecord, TurnState};
+use chela_store::{ReceiptRecord, SettledAs, Store, TurnRecord, TurnState};
 use chela_types::{CacheVerdict, Decision, Millis, ModelCall, Money, RoutedBy};
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,7 @@ pub struct Turn {
     pub id: String,
     /// The channel account.
     pub channel: String,
-    /// `open`, `delivered`, `dead` or `undelivered`.
+    /// `open`, `delivered`, `dead`, `undelivered`, or `withdrawn` by whoever wrote it.
     pub state: String,
     /// How the agent ended it.
     pub outcome: Option<String>,
@@ -77,7 +77,7 @@ pub struct Delivery {
     pub agent: String,
     /// The host's own words.
     pub is_notice: bool,
-    /// `kept`, `sending`, `sent`, `delivered` or `undelivered`.
+    /// `kept`, `sending`, `editing`, `sent`, `delivered` or `undelivered`.
     pub status: String,
     /// Requests that were begun.
     pub requests: u32,
@@ -85,6 +85,21 @@ pub struct Delivery {
     pub ambiguous: u32,
     /// The platform's id of the message.
     pub platform_id: Option<String>,
+    /// What the platform told of it afterwards.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub receipts: Vec<Receipt>,
+}
+
+/// A word of the platform about an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// `sent`, `delivered`, `read` or `failed`.
+    pub state: String,
+    /// When it was told.
+    pub at: Millis,
+    /// The platform's reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
 }
 
 /// What was said.
@@ -140,6 +155,7 @@ impl Turn {
                 requests: outbox.requests,
                 ambiguous: outbox.ambiguous,
                 platform_id: outbox.platform_id,
+                receipts: outbox.receipts.into_iter().map(receipt).collect(),
             }),
             tries: record.tries,
             crashes: record.crashes,
@@ -178,7 +194,12 @@ fn state(state: TurnState) -> &'static str {
         TurnState::Delivered => "delivered",
         TurnState::Dead => "dead",
         TurnState::Undelivered => "undelivered",
+        TurnState::Withdrawn => "withdrawn",
     }
+}
+
+fn receipt(told: ReceiptRecord) -> Receipt {
+    Receipt { state: told.state.word().to_owned(), at: told.at, detail: told.detail }
 }
 
 fn settled(state: SettledAs) -> &'static str {
@@ -224,6 +245,10 @@ impl Display for Turn {
         }
         if let Some(delivery) = &self.delivery {
             line(f, "delivery", delivery)?;
+            for Receipt { state, at, detail } in &delivery.receipts {
+                let detail = detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
+                line(f, "", format_args!("{state} at {}{detail}", time(*at)))?;
+            }
         }
         self.trouble(f)?;
         self.times(f)?;
@@ -457,6 +482,11 @@ pub(crate) mod tests {
                 requests: 1,
                 ambiguous: 0,
                 platform_id: Some("1763798400.000001".to_owned()),
+                receipts: vec![Receipt {
+                    state: "read".to_owned(),
+                    at: Millis(1_763_798_401_500),
+                    detail: None,
+                }],
             }),
             tries: 0,
             crashes: 1,
@@ -481,6 +511,7 @@ pub(crate) mod tests {
                     2. anthropic/claude-haiku ok, 40 ms
           journal   knowledge.search, models.relay × 2
           delivery  delivered, 1 request, platform id 1763798400.000001
+                    read at 2025-11-22 08:00:01.500 UTC
           trouble   interrupted by a crash 1 ×
           times     claimed after 2 ms, answer kept after 120 ms, closed after 143 ms
           said      two

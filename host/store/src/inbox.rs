@@ -1,7 +1,7 @@
 //! The inbox: what came in, once. A message is kept and its turn waits in its conversation's mailbox, or one of
 //! its keys is known and it is the same post told again.
 
-use chela_types::{Digest, Identity, Key, Message, Target, TenantId, TurnId};
+use chela_types::{ChannelId, Digest, Identity, Key, Message, Target, TenantId, TurnId};
 use serde::{Deserialize, Serialize};
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
@@ -74,11 +74,16 @@ impl Prepared {
         let target = Target { bound: arrival.identity.target.clone(), notes: arrival.notes.clone() };
         Ok(Self {
             conversation: digest("chela conversation key", &arrival.identity.conversation),
-            keys: arrival.identity.dedupe.iter().map(|key| digest("chela dedupe key", key)).collect(),
+            keys: arrival.identity.dedupe.iter().map(dedupe_digest).collect(),
             body: to_json("message", &Kept { message: arrival.message.clone(), target })?,
             arrival,
         })
     }
+}
+
+/// How a dedupe key is kept.
+pub(crate) fn dedupe_digest(key: &Key) -> Digest {
+    digest("chela dedupe key", key)
 }
 
 /// Platforms' keys have any length and content; a digest has one.
@@ -185,17 +190,28 @@ impl Prepared {
     }
 
     async fn add_keys(&self, connection: &mut SqliteConnection, turn: i64) -> Result<()> {
-        for key in &self.keys {
-            sqlx::query(
-                "INSERT INTO dedupe (tenant, channel, key, turn) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-            )
-            .bind(self.arrival.tenant.as_str())
-            .bind(self.arrival.message.channel.as_str())
-            .bind(key.as_bytes().as_slice())
-            .bind(turn)
-            .execute(&mut *connection)
-            .await?;
-        }
-        Ok(())
+        let whose = (&self.arrival.tenant, &self.arrival.message.channel);
+        add_keys(connection, whose, &self.keys, turn).await
     }
+}
+
+/// Makes these keys the turn's, those that are nobody's yet.
+pub(crate) async fn add_keys(
+    connection: &mut SqliteConnection,
+    (tenant, channel): (&TenantId, &ChannelId),
+    keys: &[Digest],
+    turn: i64,
+) -> Result<()> {
+    for key in keys {
+        sqlx::query(
+            "INSERT INTO dedupe (tenant, channel, key, turn) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        )
+        .bind(tenant.as_str())
+        .bind(channel.as_str())
+        .bind(key.as_bytes().as_slice())
+        .bind(turn)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
 }

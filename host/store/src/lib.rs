@@ -5,6 +5,7 @@
 //! and each later write shows the [`Lease`], which only this room can make; and nobody is told that something
 //! is kept before it is on the disk (`writer.rs` makes that cheap by committing for many at once).
 
+mod change;
 mod connect;
 mod error;
 mod health;
@@ -16,6 +17,8 @@ mod mailbox;
 mod memory;
 mod outbox;
 mod owner;
+mod progress;
+mod receipt;
 mod record;
 mod recover;
 mod row;
@@ -24,6 +27,7 @@ mod stream;
 mod trouble;
 mod writer;
 
+pub use change::{Change, Changed};
 pub use error::{Error, Result};
 pub use inbox::{Accepted, Arrival};
 pub use journal::Entry;
@@ -32,6 +36,8 @@ pub use ledger::{Budget, Ledger, LedgerRow, Reserve, ScopeLimit, SettledAs, Sett
 pub use mailbox::{Claimed, Lease, Stage, Turn};
 pub use memory::{MemoryEntry, MemoryOutcome, MemoryScope, MemoryWrite};
 pub use outbox::{Answer, Outgoing};
+pub use progress::Progress;
+pub use receipt::{Receipt, ReceiptRecord, ReceiptState};
 pub use record::{Counts, OutboxRecord, Phase, Standing, TurnRecord, TurnState};
 pub use store::{Config, Store};
 pub use stream::StreamEvent;

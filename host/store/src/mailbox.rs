@@ -16,6 +16,7 @@ use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteRow};
 
 use crate::inbox::Kept;
 use crate::outbox::Outgoing;
+use crate::progress::{self, Progress};
 use crate::row::{self, to_json};
 use crate::writer::{Due, Operation, Transaction};
 use crate::{Error, Result, Store};
@@ -88,6 +89,8 @@ pub struct Turn {
     pub target: Target,
     /// How far it has come.
     pub stage: Stage,
+    /// A post that shows the answer while it is made, if one was begun.
+    pub progress: Option<Progress>,
     /// The agent that answered last in this conversation.
     pub sticky: Option<AgentId>,
     /// Times it failed by a plugin's fault, in this stage: before its answer was kept, or since.
@@ -302,8 +305,10 @@ pub(crate) const CLAIM: &str = concat!(
         (SELECT body FROM contents WHERE turn = t.seq AND part = 0) AS message,
         (SELECT body FROM contents WHERE turn = t.seq AND part = 1) AS reply,
         (SELECT body FROM decisions WHERE turn = t.seq ORDER BY n DESC LIMIT 1) AS decision,
-        o.id AS outgoing, o.agent, o.notice, o.step, o.ambiguous, o.requests, o.kept_at
+        o.id AS outgoing, o.agent, o.notice, o.step, o.ambiguous, o.requests, o.kept_at,
+        p.status AS progress, p.platform_id AS progress_id, p.seq AS progress_seq
     FROM conversations AS c CROSS JOIN turns AS t ON t.seq = c.head LEFT JOIN outbox AS o ON o.turn = t.seq
+    LEFT JOIN progress AS p ON p.turn = t.seq
     WHERE c.claimable_at = $4 AND c.holder = $3 ORDER BY t.seq;
     UPDATE turns SET claimed_at = $1 WHERE claimed_at IS NULL AND seq IN (
         SELECT head FROM conversations WHERE claimable_at = $4 AND holder = $3);
@@ -330,6 +335,7 @@ fn claimed(row: &SqliteRow, until: Millis) -> Result<Claimed> {
         message: kept.message,
         target: kept.target,
         stage: stage(row)?,
+        progress: progress::read(row)?,
         sticky: row::maybe_name(row, "sticky")?,
         tries: row::count(row, "tries")?,
         crashes: row::count(row, "crashes")?,

@@ -4,9 +4,10 @@
 //! know whether the platform has the message; whatever leaves that window without an outcome (a crash, a lost
 //! lease, a failure) is counted as *ambiguous*.
 
-use chela_types::{AgentId, Millis, OutboxId, Reply};
+use chela_types::{AgentId, Millis, OutboxId, Reply, Target, TurnId};
 use sqlx::sqlite::SqliteRow;
 
+use crate::inbox::Kept;
 use crate::mailbox::{Lease, held};
 use crate::row::{self, to_json};
 use crate::stream::{StreamEvent, append};
@@ -67,6 +68,15 @@ impl Store {
         self.commit(Step { lease: lease.clone(), id, state, status: "sending" }).await
     }
 
+    /// Says that an edit is about to leave: one that is made again changes nothing, so that its outcome is never
+    /// ambiguous and nobody waits for this.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] or [`Error::Closed`].
+    pub async fn editing_behind(&self, lease: &Lease, id: OutboxId, state: Option<String>) -> Result<()> {
+        self.behind(Step { lease: lease.clone(), id, state, status: "editing" }).await
+    }
+
     /// Says that a request was answered and the adapter wants another. Not awaited: the next `sending` or
     /// `delivered` carries it to the disk.
     ///
@@ -81,7 +91,32 @@ impl Store {
     /// # Errors
     /// [`Error::Fenced`], or those of the disk.
     pub async fn delivered(&self, lease: &Lease, id: OutboxId, platform_id: Option<String>) -> Result<()> {
-        self.commit(Delivered { lease: lease.clone(), id, platform_id, event: None }).await.map(|_| ())
+        let operation = Delivered { platform_id, ..Delivered::new(lease, id) };
+        self.commit(operation).await.map(|_| ())
+    }
+
+    /// The same of an answer that became the response to the platform's own request.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`], or those of the disk.
+    pub async fn delivered_in_response(&self, lease: &Lease, id: OutboxId) -> Result<()> {
+        let operation = Delivered { in_response: true, ..Delivered::new(lease, id) };
+        self.commit(operation).await.map(|_| ())
+    }
+
+    /// The answer of a turn, if it became the response to the platform's own request: for a platform that asks again.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub async fn answer_in_response(&self, turn: TurnId) -> Result<Option<(Outgoing, Target)>> {
+        self.read(async |connection| {
+            let row =
+                sqlx::query(IN_RESPONSE).bind(turn.as_bytes().as_slice()).fetch_optional(connection).await?;
+            let Some(row) = row else { return Ok(None) };
+            let Some(kept) = row::json::<Kept>(&row, "message")? else { return Ok(None) };
+            Ok(Some((outgoing(&row)?, kept.target)))
+        })
+        .await
     }
 
     /// Delivery to a stream that the host itself serves: the event and the turn's end are one transaction.
@@ -90,7 +125,7 @@ impl Store {
     /// # Errors
     /// [`Error::Fenced`], or those of the disk.
     pub async fn delivered_to_stream(&self, lease: &Lease, id: OutboxId, event: StreamEvent) -> Result<u64> {
-        let operation = Delivered { lease: lease.clone(), id, platform_id: None, event: Some(event) };
+        let operation = Delivered { event: Some(event), ..Delivered::new(lease, id) };
         self.commit(operation).await?.ok_or(Error::Unreadable("stream event"))
     }
 
@@ -170,7 +205,7 @@ pub(crate) const ANSWER: &str = concat!(
 );
 
 /// The answer that is kept already.
-async fn standing(tx: &mut Transaction<'_>, lease: &Lease) -> Result<Option<Outgoing>> {
+pub(crate) async fn standing(tx: &mut Transaction<'_>, lease: &Lease) -> Result<Option<Outgoing>> {
     let row = sqlx::query(
         "SELECT o.*, (SELECT body FROM contents WHERE turn = o.turn AND part = 1) AS reply
          FROM outbox AS o WHERE turn = $1",
@@ -178,17 +213,25 @@ async fn standing(tx: &mut Transaction<'_>, lease: &Lease) -> Result<Option<Outg
     .bind(lease.seq)
     .fetch_optional(&mut *tx.connection)
     .await?;
-    let Some(row) = row else { return Ok(None) };
-    Ok(Some(Outgoing {
-        id: OutboxId::from_bytes(row::id(&row, "id")?),
-        agent: row::name(&row, "agent")?,
-        reply: row::json(&row, "reply")?.ok_or(Error::Unreadable("reply"))?,
-        notice: row::get(&row, "notice")?,
-        state: row::get(&row, "step")?,
-        ambiguous: row::count(&row, "ambiguous")?,
-        requests: row::count(&row, "requests")?,
-        kept: Millis(row::get(&row, "kept_at")?),
-    }))
+    row.map(|row| outgoing(&row)).transpose()
+}
+
+pub(crate) const IN_RESPONSE: &str = "
+    SELECT o.*, (SELECT body FROM contents WHERE turn = o.turn AND part = 1) AS reply,
+        (SELECT body FROM contents WHERE turn = o.turn AND part = 0) AS message
+    FROM turns AS t JOIN outbox AS o ON o.turn = t.seq WHERE t.id = $1 AND o.in_response";
+
+fn outgoing(row: &SqliteRow) -> Result<Outgoing> {
+    Ok(Outgoing {
+        id: OutboxId::from_bytes(row::id(row, "id")?),
+        agent: row::name(row, "agent")?,
+        reply: row::json(row, "reply")?.ok_or(Error::Unreadable("reply"))?,
+        notice: row::get(row, "notice")?,
+        state: row::get(row, "step")?,
+        ambiguous: row::count(row, "ambiguous")?,
+        requests: row::count(row, "requests")?,
+        kept: Millis(row::get(row, "kept_at")?),
+    })
 }
 
 struct Step {
@@ -215,7 +258,7 @@ impl Operation for Step {
 
 pub(crate) const STEP: &str = concat!(
     "UPDATE outbox SET status = $6, step = $7, sending_at = coalesce(sending_at, $3),
-         requests = requests + ($6 = 'sending')
+         requests = requests + ($6 IN ('sending', 'editing'))
      WHERE turn = $4 AND id = $5 AND EXISTS (SELECT 1 FROM conversations WHERE ",
     held!(),
     ")",
@@ -227,7 +270,14 @@ struct Delivered {
     lease: Lease,
     id: OutboxId,
     platform_id: Option<String>,
+    in_response: bool,
     event: Option<StreamEvent>,
+}
+
+impl Delivered {
+    fn new(lease: &Lease, id: OutboxId) -> Self {
+        Self { lease: lease.clone(), id, platform_id: None, in_response: false, event: None }
+    }
 }
 
 impl Operation for Delivered {
@@ -239,6 +289,7 @@ impl Operation for Delivered {
             .bind("delivered")
             .bind(self.id.as_bytes().as_slice())
             .bind(&self.platform_id)
+            .bind(self.in_response)
             .fetch_all(&mut *tx.connection)
             .await?;
         if freed.is_empty() {
@@ -253,7 +304,8 @@ impl Operation for Delivered {
 }
 
 pub(crate) const DELIVER: &str = concat!(
-    "UPDATE outbox SET status = $5, step = NULL, platform_id = $7, sending_at = coalesce(sending_at, $3)
+    "UPDATE outbox SET status = $5, step = NULL, platform_id = $7, in_response = $8,
+         sending_at = coalesce(sending_at, $3)
      WHERE turn = $4 AND id = $6 AND EXISTS (SELECT 1 FROM conversations WHERE ",
     held!(),
     ");",

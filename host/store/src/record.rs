@@ -9,6 +9,8 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use crate::inbox::Kept;
 use crate::ledger::{LedgerRow, ledger_row};
+use crate::progress::{self, Progress};
+use crate::receipt::{ReceiptRecord, receipts};
 use crate::{Error, Result, Store, row};
 
 /// How a turn stands.
@@ -22,6 +24,8 @@ pub enum TurnState {
     Dead,
     /// Answered, and the answer can't be delivered.
     Undelivered,
+    /// The person deleted the message before anybody had begun with it.
+    Withdrawn,
 }
 
 /// Everything that is known of a turn.
@@ -53,6 +57,8 @@ pub struct TurnRecord {
     pub journal: Vec<(u32, String, Millis)>,
     /// The answer's way out.
     pub outbox: Option<OutboxRecord>,
+    /// The post that showed the answer while it was made, if there was one.
+    pub progress: Option<Progress>,
     /// Failures by a plugin's fault, before and after its answer was kept.
     pub tries: u32,
     /// The same by the host's.
@@ -78,7 +84,7 @@ pub struct OutboxRecord {
     pub agent: AgentId,
     /// The host's own words.
     pub notice: bool,
-    /// `kept`, `sending`, `sent` (a step of several), `delivered`, `undelivered`.
+    /// `kept`, `sending`, `editing`, `sent` (a step of several), `delivered`, `undelivered`.
     pub status: String,
     /// Sends that may or may not have arrived.
     pub ambiguous: u32,
@@ -90,6 +96,8 @@ pub struct OutboxRecord {
     pub sending: Option<Millis>,
     /// The platform's id of the message.
     pub platform_id: Option<String>,
+    /// What the platform told of it afterwards, in order.
+    pub receipts: Vec<ReceiptRecord>,
 }
 
 /// What is being worked on.
@@ -167,8 +175,10 @@ impl Store {
                      (SELECT body FROM contents WHERE turn = t.seq AND part = 1) AS reply,
                      t.tries + coalesce(o.tries, 0) AS all_tries, t.waits + coalesce(o.waits, 0) AS all_waits,
                      t.crashes + coalesce(o.crashes, 0) AS all_crashes,
-                     coalesce(t.first_wait_at, o.first_wait_at) AS waited_at
-                 FROM turns AS t LEFT JOIN outbox AS o ON o.turn = t.seq WHERE t.id = $1",
+                     coalesce(t.first_wait_at, o.first_wait_at) AS waited_at,
+                     p.status AS progress, p.platform_id AS progress_id, p.seq AS progress_seq
+                 FROM turns AS t LEFT JOIN outbox AS o ON o.turn = t.seq
+                 LEFT JOIN progress AS p ON p.turn = t.seq WHERE t.id = $1",
             )
             .bind(turn.as_bytes().as_slice())
             .fetch_optional(&mut *connection)
@@ -178,7 +188,7 @@ impl Store {
             let seq = row::get(&row, "seq")?;
             record.decisions = decisions(connection, seq).await?;
             record.journal = journal(connection, seq).await?;
-            record.outbox = outbox(connection, seq).await?;
+            record.outbox = outbox(connection, (&record.tenant, &record.channel), seq).await?;
             let calls = sqlx::query("SELECT * FROM reservations WHERE turn = $1 ORDER BY seq")
                 .bind(turn.as_bytes().as_slice())
                 .fetch_all(connection)
@@ -290,7 +300,7 @@ fn number(row: &SqliteRow, column: &'static str) -> Result<u64> {
 const PHASES: &str = "
     SELECT CASE
         WHEN t.state <> 'open' THEN 'closed'
-        WHEN o.status = 'sending' THEN 'sending'
+        WHEN o.status IN ('sending', 'editing') THEN 'sending'
         WHEN o.status = 'sent' THEN 'sent'
         WHEN o.turn IS NOT NULL THEN 'answered'
         WHEN c.holder IS NULL OR t.seq > (SELECT min(seq) FROM turns WHERE conversation = c.id AND state = 'open')
@@ -323,6 +333,7 @@ fn state(text: &str) -> Result<TurnState> {
         "delivered" => TurnState::Delivered,
         "dead" => TurnState::Dead,
         "undelivered" => TurnState::Undelivered,
+        "withdrawn" => TurnState::Withdrawn,
         _ => return Err(Error::Unreadable("turn state")),
     })
 }
@@ -345,6 +356,7 @@ fn bare(row: &SqliteRow) -> Result<TurnRecord> {
         calls: Vec::new(),
         journal: Vec::new(),
         outbox: None,
+        progress: progress::read(row)?,
         tries: row::count(row, "all_tries")?,
         crashes: row::count(row, "all_crashes")?,
         waits: row::count(row, "all_waits")?,
@@ -378,21 +390,30 @@ async fn journal(connection: &mut SqliteConnection, turn: i64) -> Result<Vec<(u3
         .collect()
 }
 
-async fn outbox(connection: &mut SqliteConnection, turn: i64) -> Result<Option<OutboxRecord>> {
-    let row =
-        sqlx::query("SELECT * FROM outbox WHERE turn = $1").bind(turn).fetch_optional(connection).await?;
-    row.map(|row| {
-        Ok(OutboxRecord {
-            id: OutboxId::from_bytes(row::id(&row, "id")?),
-            agent: row::name(&row, "agent")?,
-            notice: row::get(&row, "notice")?,
-            status: row::get(&row, "status")?,
-            ambiguous: row::count(&row, "ambiguous")?,
-            requests: row::count(&row, "requests")?,
-            kept: Millis(row::get(&row, "kept_at")?),
-            sending: row::time(&row, "sending_at")?,
-            platform_id: row::get(&row, "platform_id")?,
-        })
-    })
-    .transpose()
+async fn outbox(
+    connection: &mut SqliteConnection,
+    whose: (&TenantId, &ChannelId),
+    turn: i64,
+) -> Result<Option<OutboxRecord>> {
+    let row = sqlx::query("SELECT * FROM outbox WHERE turn = $1")
+        .bind(turn)
+        .fetch_optional(&mut *connection)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let platform_id: Option<String> = row::get(&row, "platform_id")?;
+    Ok(Some(OutboxRecord {
+        id: OutboxId::from_bytes(row::id(&row, "id")?),
+        agent: row::name(&row, "agent")?,
+        notice: row::get(&row, "notice")?,
+        status: row::get(&row, "status")?,
+        ambiguous: row::count(&row, "ambiguous")?,
+        requests: row::count(&row, "requests")?,
+        kept: Millis(row::get(&row, "kept_at")?),
+        sending: row::time(&row, "sending_at")?,
+        receipts: match &platform_id {
+            Some(id) => receipts(connection, whose, id).await?,
+            None => Vec::new(),
+        },
+        platform_id,
+    }))
 }

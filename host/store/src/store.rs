@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use backon::{ConstantBuilder, Retryable};
 use chela_types::{Clock, SystemClock};
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -16,6 +17,10 @@ use crate::owner::{self, DATABASE, Owner};
 use crate::recover;
 use crate::writer::{Caller, Command, Due, Job, Operation, Pending, Writer};
 use crate::{Error, Result};
+
+/// Pauses before a folder counts as owned: how many, and how long.
+const OWNER_PAUSES: usize = 10;
+const OWNER_PAUSE: Duration = Duration::from_millis(20);
 
 /// How the store is run.
 #[derive(Debug, Clone)]
@@ -103,7 +108,10 @@ impl Store {
     /// [`Error::Owned`] if a process has the folder; [`Error::Corrupt`] or [`Error::Newer`] for a database
     /// that must not be written; [`Error::Folder`] or [`Error::Database`] if the disk fails.
     pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Self> {
-        let owner = Owner::take(&config.folder, clock.now())?;
+        // Who only looks whether the folder is free holds its lock for a moment.
+        let take = async || Owner::take(&config.folder, clock.now());
+        let pauses = ConstantBuilder::default().with_delay(OWNER_PAUSE).with_max_times(OWNER_PAUSES);
+        let owner = take.retry(pauses).when(|error| matches!(error, Error::Owned { .. })).await?;
         let file = config.folder.join(DATABASE);
         refuse_to_start_empty(&file, &owner)?;
         let mut connection = connect::open_writer(&file).await?;

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use chela_types::{AgentId, Blame, Millis, OutboxId, Reply};
 
-use crate::mailbox::Lease;
-use crate::outbox::{Answer, Answered, Outgoing, close};
+use crate::mailbox::{Lease, held};
+use crate::outbox::{Answer, Answered, Outgoing, close, standing};
 use crate::row::to_json;
 use crate::writer::{Operation, Transaction};
-use crate::{Result, Store};
+use crate::{Error, Result, Store};
 
 /// Why a turn is put off.
 #[derive(Debug, Clone)]
@@ -63,6 +63,60 @@ impl Store {
         self.commit(operation).await.map(Some)
     }
 }
+
+impl Store {
+    /// The same of a turn whose kept answer cannot be said, and of which no byte has left: the notice takes its place.
+    ///
+    /// # Errors
+    /// [`crate::Error::Fenced`], [`Error::Invalid`] if the answer was begun or is a notice itself, or those of the disk.
+    pub async fn notice_instead(
+        &self,
+        lease: &Lease,
+        reason: &str,
+        blame: Blame,
+        notice: Reply,
+    ) -> Result<Outgoing> {
+        let body = to_json("reply", &notice)?;
+        let dying = (reason.to_owned(), blame.to_string());
+        self.commit(Instead { lease: lease.clone(), id: OutboxId::new(), dying, body }).await
+    }
+}
+
+struct Instead {
+    lease: Lease,
+    id: OutboxId,
+    dying: (String, String),
+    body: String,
+}
+
+impl Operation for Instead {
+    type Output = Outgoing;
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Outgoing> {
+        let written = tx
+            .under(&self.lease, INSTEAD)
+            .bind(self.id.as_bytes().as_slice())
+            .bind(self.body.as_bytes())
+            .bind(&self.dying.0)
+            .bind(&self.dying.1)
+            .execute(&mut *tx.connection)
+            .await?;
+        if written.rows_affected() == 0 {
+            return Err(tx.refusal(&self.lease, Error::Invalid("the answer was begun already")).await);
+        }
+        standing(tx, &self.lease).await?.ok_or(Error::Unreadable("answer"))
+    }
+}
+
+const INSTEAD: &str = concat!(
+    "UPDATE outbox SET id = $5, notice = 1, step = NULL, status = 'kept', kept_at = $3, tries = 0, crashes = 0,
+         waits = 0, first_wait_at = NULL
+     WHERE turn = $4 AND NOT notice AND requests = 0 AND EXISTS (SELECT 1 FROM conversations WHERE ",
+    held!(),
+    ");
+     UPDATE contents SET body = $6 WHERE turn = $4 AND part = 1 AND changes() = 1;
+     UPDATE turns SET dying = $7, last_error = $7, last_blame = $8, outcome = 'dead' WHERE seq = $4 AND changes() = 1",
+);
 
 /// A turn that is given up.
 #[derive(Debug, Clone)]

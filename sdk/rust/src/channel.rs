@@ -2,10 +2,53 @@
 
 use crate::{
     Acknowledgement, Event, Frame, Header, HttpFrame, Inbound, Outbound, Outgoing, Rejection, RenderingError,
-    Request, Response, Step, Surroundings, Target,
+    Request, Response, Revision, Step, Surroundings, Target,
 };
 
+/// A pause where the platform names none.
+const RETRY_MS: u64 = 1_000;
+
 /// Speaks a platform's language. Pure: no network, no secret, nothing but its arguments.
+///
+/// ```
+/// use chela_sdk::{
+///     Channel, Event, Frame, Identity, Inbound, Incoming, Outgoing, Rejection, RenderingError, Request, Step,
+///     Surroundings, Target,
+/// };
+///
+/// /// Takes `{"id", "room", "user", "text"}`, posts `{"room", "text"}` to the manifest's `[endpoint.post]`.
+/// struct Room;
+///
+/// impl Channel for Room {
+///     fn init() -> Result<Self, String> {
+///         Ok(Room)
+///     }
+///
+///     fn receive(&self, frame: Frame, _: Surroundings) -> Result<Inbound, Rejection> {
+///         let body = frame.into_http()?.json()?;
+///         let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
+///         Ok(Inbound::one(Event::Message(Incoming {
+///             identity: Identity {
+///                 dedupe: vec![vec![text("id")]],
+///                 conversation: vec![text("room")],
+///                 sender: text("user"),
+///             },
+///             sender_name: None,
+///             text: text("text"),
+///             attachments: Vec::new(),
+///             notes: None,
+///         })))
+///     }
+///
+///     fn render(&self, outgoing: Outgoing, target: Target, _: Option<String>) -> Result<Step, RenderingError> {
+///         let room = target.bound("room").ok_or_else(|| RenderingError::Other("no room".into()))?;
+///         let body = serde_json::json!({ "room": room, "text": outgoing.reply.text });
+///         Ok(Step::send(Request::json("post", &body), outgoing.id))
+///     }
+/// }
+///
+/// chela_sdk::export!(channel: Room);
+/// ```
 pub trait Channel: Sized + Send + Sync + 'static {
     /// Called once when a version is loaded, before its memory is snapshotted.
     ///
@@ -30,35 +73,30 @@ pub trait Channel: Sized + Send + Sync + 'static {
         state: Option<String>,
     ) -> Result<Step, RenderingError>;
 
-    /// Called with the platform's response to each request, also for 4xx and 5xx.
+    /// Called with the platform's response to each request, also for 4xx and 5xx. Unless overridden: any 2xx has
+    /// delivered the answer, 408, 425, 429 and 5xx ask to come again ([`Response::retry_after_ms`], or a second
+    /// later), and everything else is a refusal for good.
     ///
     /// # Errors
     /// [`RenderingError`], if the response or the state makes no sense.
-    fn sent(&self, state: String, response: Response) -> Result<Step, RenderingError>;
+    fn sent(&self, state: String, response: Response) -> Result<Step, RenderingError> {
+        let _ = state;
+        Ok(match response.status {
+            200..=299 => Step::Done(None),
+            408 | 425 | 429 | 500..=599 => Step::Retry(response.retry_after_ms().unwrap_or(RETRY_MS)),
+            status => Step::Permanent(format!("the platform answered {status}")),
+        })
+    }
 
-    /// Progressive answers by editing. Not supported unless overridden.
+    /// Progressive answers by editing: called for channels with `[progress]` in the manifest. Not supported unless
+    /// overridden: the answer is rendered then as if there were no drafts.
     ///
     /// # Errors
     /// As [`Channel::render`].
-    fn update(&self, update: Update) -> Result<Step, RenderingError> {
-        let _ = update;
+    fn update(&self, outgoing: Outgoing, target: Target, revision: Revision) -> Result<Step, RenderingError> {
+        let _ = (outgoing, target, revision);
         Ok(Step::Permanent("this channel does not edit".to_owned()))
     }
-}
-
-/// One edit of an answer that grows.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Update {
-    /// What the platform called the post, as `done` returned it.
-    pub platform_id: String,
-    /// Where it stands.
-    pub target: Target,
-    /// The whole text so far.
-    pub text: String,
-    /// Counts the edits, from 1.
-    pub seq: u32,
-    /// True for the edit that shows the kept answer.
-    pub last: bool,
 }
 
 impl Frame {
@@ -168,4 +206,36 @@ impl Step {
 
 fn find<'a>(headers: &'a [Header], name: &str) -> Option<&'a str> {
     headers.iter().find(|header| header.name == name).map(|header| header.value.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Plain;
+
+    impl Channel for Plain {
+        fn init() -> Result<Self, String> {
+            Ok(Self)
+        }
+
+        fn receive(&self, _: Frame, _: Surroundings) -> Result<Inbound, Rejection> {
+            Ok(Inbound::ignored("everything"))
+        }
+
+        fn render(&self, _: Outgoing, _: Target, _: Option<String>) -> Result<Step, RenderingError> {
+            Ok(Step::Done(None))
+        }
+    }
+
+    #[test]
+    fn a_platforms_status_decides_unless_the_adapter_does() {
+        let sent = |status, headers| {
+            Plain.sent(String::new(), Response { status, headers, body: Vec::new() }).unwrap()
+        };
+        assert_eq!(sent(204, Vec::new()), Step::Done(None));
+        assert_eq!(sent(503, Vec::new()), Step::Retry(1_000));
+        assert_eq!(sent(429, vec![Header::new("retry-after", "7")]), Step::Retry(7_000));
+        assert!(matches!(sent(404, Vec::new()), Step::Permanent(_)));
+    }
 }

@@ -152,16 +152,11 @@ macro_rules! export {
                 }
 
                 fn update(
-                    platform_id: String,
+                    outgoing: $crate::Outgoing,
                     target: $crate::Target,
-                    text: String,
-                    seq: u32,
-                    last: bool,
+                    revision: $crate::Revision,
                 ) -> Result<Step, RenderingError> {
-                    $crate::Channel::update(
-                        plugin()?,
-                        $crate::Update { platform_id, target, text, seq, last },
-                    )
+                    $crate::Channel::update(plugin()?, outgoing, target, revision)
                 }
             }
 

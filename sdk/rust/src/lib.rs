@@ -55,7 +55,7 @@ pub mod testing;
 pub mod tools;
 
 pub use agent::Agent;
-pub use channel::{Channel, Update};
+pub use channel::Channel;
 pub use config::{config, config_json};
 pub use router::Router;
 
@@ -76,7 +76,7 @@ pub use bindings::router::exports::chela::plugin::routing::{
 
 /// What a channel speaks of.
 pub use bindings::channel::exports::chela::plugin::translating::{
-    Acknowledgement, Deferral, DeliveryState, DeliveryStatus, Edit, Event, Frame, Header, HttpFrame,
+    Acknowledgement, Change, Deferral, DeliveryState, DeliveryStatus, Edit, Event, Frame, Header, HttpFrame,
     Identity, Inbound, Incoming, Interaction, Key, Outbound, Outgoing, Rejection, RenderingError, Request,
-    Response, Step, Surroundings, Target, TransportFrame,
+    Response, Revision, Step, Surroundings, Target, TransportFrame,
 };

@@ -50,6 +50,8 @@ pub struct Evidence {
     pub books: Books,
     /// Sends of each answer that the host itself counts as ambiguous.
     pub ambiguous: BTreeMap<Name, u64>,
+    /// Answers whose progress post the host itself counts as lost.
+    pub lost_posts: BTreeSet<Name>,
 }
 
 /// What came of it.
@@ -61,7 +63,12 @@ pub struct Verdict {
     pub acknowledged: u64,
     /// Deliveries beyond the first of the same part of an answer: at most the ambiguous sends.
     pub repeats: u64,
+    /// Drafts that were left standing: at most one for each lost progress post.
+    pub drafts: u64,
 }
+
+/// What a draft ends with.
+const MORE: char = '…';
 
 /// One part of an answer: the words from the first to the last.
 type Part = (u32, u32);
@@ -72,6 +79,7 @@ pub fn check(evidence: &Evidence) -> Verdict {
     let sent: BTreeMap<&Name, &Sent> = evidence.sent.iter().map(|sent| (&sent.name, sent)).collect();
     let mut parts: BTreeMap<Name, BTreeMap<Part, u64>> = BTreeMap::new();
     let mut newest: BTreeMap<&str, (Name, u32)> = BTreeMap::new();
+    let mut drafts: BTreeSet<Name> = BTreeSet::new();
     for seen in &evidence.seen {
         let Some((name, part)) = read(seen) else {
             verdict.wrong.push(format!("unexpected in {}: {}", seen.conversation, start(&seen.text)));
@@ -79,6 +87,13 @@ pub fn check(evidence: &Evidence) -> Verdict {
         };
         if !sent.contains_key(&name) || name.conversation != seen.conversation {
             verdict.wrong.push(format!("misdirected in {}: {}", seen.conversation, start(&seen.text)));
+            continue;
+        }
+        if seen.text.ends_with(MORE) {
+            verdict.drafts += 1;
+            if !evidence.lost_posts.contains(&name) || !drafts.insert(name.clone()) {
+                verdict.wrong.push(format!("a draft stands for {}", name.word(0)));
+            }
             continue;
         }
         let times = parts.entry(name.clone()).or_default().entry(part).or_default();
@@ -172,6 +187,7 @@ mod tests {
             seen: vec![seen(0, 0..1), seen(1, 0..2), seen(1, 2..4)],
             books: Books { bill: cent(20), settled: cent(25), unknown: cent(7), ..Books::default() },
             ambiguous: BTreeMap::new(),
+            lost_posts: BTreeSet::new(),
         }
     }
 
@@ -183,7 +199,7 @@ mod tests {
 
     #[test]
     fn what_is_well_is_well() {
-        assert_eq!(check(&good()), Verdict { wrong: Vec::new(), acknowledged: 2, repeats: 0 });
+        assert_eq!(check(&good()), Verdict { acknowledged: 2, ..Verdict::default() });
         assert_eq!(Name::read("#w3-17.05xxx"), Some((Name { conversation: "w3".into(), number: 17 }, 5)));
         assert_eq!(Name::read("#general"), None);
     }
@@ -211,6 +227,39 @@ mod tests {
                 e.ambiguous.insert(name(0), 1);
             }),
             ""
+        );
+    }
+
+    #[test]
+    fn a_draft_may_stand_only_where_its_post_is_lost_and_is_no_answer() {
+        let draft = |e: &mut Evidence| {
+            e.seen.insert(1, Seen { text: "You said: #s1-1.00xx …".into(), ..seen(1, 0..1) })
+        };
+        assert_eq!(wrong(draft), "a draft stands for #s1-1.00");
+        let lost = |e: &mut Evidence| e.lost_posts.extend([name(1)]);
+        assert_eq!(
+            wrong(|e| {
+                draft(e);
+                lost(e);
+            }),
+            ""
+        );
+        assert_eq!(
+            wrong(|e| {
+                draft(e);
+                draft(e);
+                lost(e);
+            }),
+            "a draft stands for #s1-1.00"
+        );
+        assert!(
+            wrong(|e| {
+                draft(e);
+                lost(e);
+                e.seen.retain(|seen| seen.text.ends_with('…'));
+            })
+            .contains("lost: #s1-1.00"),
+            "it is no answer"
         );
     }
 

@@ -2,6 +2,7 @@
 //! repeats what is not, as platforms do.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -123,10 +124,51 @@ backoff_max_s = 1
     )
 }
 
+/// A second account in the same Slack, whose answers grow; quicker than the real one would like it. Its plugin's
+/// folder is made in `folder`.
+pub fn growing(folder: &Path, outside: &Outside) -> String {
+    let found = chela_bundle::get("slack").unwrap();
+    let manifest = found.manifest.replace("interval_ms = 1500", "interval_ms = 100");
+    let manifest = manifest.replace("per_minute = 40", "per_minute = 60000");
+    let plugin = folder.join("growing");
+    std::fs::create_dir(&plugin).unwrap();
+    std::fs::write(plugin.join("plugin.toml"), manifest).unwrap();
+    std::fs::write(plugin.join("slack.wasm"), found.component).unwrap();
+    let slack = outside.slack.base_url();
+    format!(
+        r#"
+[plugin.growing]
+source = "growing"
+
+[channel.growing]
+plugin = "growing"
+default_agent = "support"
+rate_per_minute = 10000000
+progress = true
+secrets = {{ signing_secret = "env:SLACK_SIGNING_SECRET", bot_token = "env:SLACK_BOT_TOKEN" }}
+
+[channel.growing.config]
+base_url = "{slack}"
+"#
+    )
+}
+
+/// How many conversations there are: in Slack, in Slack with answers that grow, and at the webhook partner.
+#[derive(Debug, Clone, Copy)]
+pub struct Conversations {
+    /// Named `s0`, `s1` …
+    pub slack: u32,
+    /// Named `g0`, `g1` …
+    pub growing: u32,
+    /// Named `w0`, `w1` …
+    pub partner: u32,
+}
+
 /// Where the host takes webhooks.
 #[derive(Debug, Clone)]
 struct Doors {
     slack: Url,
+    growing: Url,
     partner: Url,
 }
 
@@ -143,14 +185,15 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts `slack` and `partner` conversations and the platforms' misbehaviour, all from one seed.
+    /// Starts the conversations and the platforms' misbehaviour, all from one seed.
     pub fn start(
         outside: Arc<Outside>,
         channel: impl Fn(&str) -> Url,
         seed: u64,
-        (slack, partner): (u32, u32),
+        Conversations { slack, growing, partner }: Conversations,
     ) -> Self {
-        let doors = Doors { slack: channel("slack"), partner: channel("partner") };
+        let doors =
+            Doors { slack: channel("slack"), growing: channel("growing"), partner: channel("partner") };
         let mut load = Self {
             outside,
             sent: Arc::default(),
@@ -165,7 +208,9 @@ impl Load {
             Arc::clone(&answered),
             load.stop.clone(),
         )));
-        let names = (0..slack).map(|n| format!("s{n}")).chain((0..partner).map(|n| format!("w{n}")));
+        let names = (0..slack).map(|n| format!("s{n}"));
+        let names = names.chain((0..growing).map(|n| format!("g{n}")));
+        let names = names.chain((0..partner).map(|n| format!("w{n}")));
         for (index, name) in names.enumerate() {
             let talk = Talk {
                 outside: Arc::clone(&load.outside),
@@ -206,7 +251,7 @@ impl Load {
     /// What the platforms saw so far.
     pub fn seen(&self) -> Vec<Seen> {
         let threads = self.threads.lock();
-        let slack = self.outside.slack.posts().all().into_iter().map(|post| Seen {
+        let slack = self.outside.slack.screen().into_iter().map(|post| Seen {
             conversation: post.thread_ts.and_then(|ts| threads.get(&ts).cloned()).unwrap_or_default(),
             text: post.text,
         });
@@ -263,7 +308,11 @@ impl Talk {
                 return;
             }
             let name = Name { conversation: self.name.clone(), number };
-            let is_long = self.name.starts_with('s') && self.random.random_range(0..LONG_ONE_IN) == 0;
+            let is_long = match self.name.chars().next() {
+                Some('g') => self.random.random(),
+                Some('s') => self.random.random_range(0..LONG_ONE_IN) == 0,
+                _ => false,
+            };
             let words = if is_long { LONG.0 } else { 1 };
             let text = self.text(&name, words);
             let at = {
@@ -271,9 +320,9 @@ impl Talk {
                 sent.push(Sent { name, words, is_acknowledged: false });
                 sent.len() - 1
             };
-            let answer = match self.name.starts_with('s') {
-                true => self.slack(text, &mut thread).await,
-                false => self.partner(text).await,
+            let answer = match self.name.starts_with('w') {
+                true => self.partner(text).await,
+                false => self.slack(text, &mut thread).await,
             };
             self.attempts.fetch_add(answer.attempts.len() as u64, Ordering::Relaxed);
             self.sent.lock()[at].is_acknowledged = answer.is_acknowledged();
@@ -304,7 +353,8 @@ impl Talk {
         let event = self.outside.slack.event(&say).unwrap();
         let first = thread.get_or_insert_with(|| event.ts.clone());
         self.threads.lock().insert(first.clone(), self.name.clone());
-        self.outside.slack.send(&self.doors.slack, &event).await.unwrap()
+        let door = if self.name.starts_with('g') { &self.doors.growing } else { &self.doors.slack };
+        self.outside.slack.send(door, &event).await.unwrap()
     }
 
     async fn partner(&self, text: String) -> chela_server::standin::Sent {

@@ -8,12 +8,12 @@ mod check;
 mod load;
 
 pub use check::{Books, Evidence, Seen, Sent, Verdict, check};
-pub use load::{Load, configuration};
+pub use load::{Conversations, Load, configuration, growing};
 
 /// A message: which conversation, which number in it, and how many words its answer must repeat.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name {
-    /// Such as `s12` (Slack) or `w3` (webhook).
+    /// Such as `s12` (Slack), `g7` (Slack with answers that grow) or `w3` (webhook).
     pub conversation: String,
     /// Counts up from 0.
     pub number: u32,

@@ -118,7 +118,7 @@ impl models::HostStreamReader for Call<Lent> {
         if let Reading::Live { place, spoken, .. } = reader.kind
             && let Ok(lent) = self.lend(Grant::Models)?
         {
-            let journal = lent.journal.lock().await;
+            let mut journal = lent.journal.lock().await;
             let streamed = Streamed { spoken, end: None };
             journal.fill_behind(&place, &streamed).await.map_err(host_failed)?;
         }

@@ -2,31 +2,27 @@
 //!
 //! A request leaves only after the store has it marked as `sending`; its outcome is written behind it. So a
 //! crash in between is known afterwards as an *ambiguous* send, and the channel's configuration says whether
-//! it is made again.
+//! it is made again. Where a post already shows drafts of the answer, the answer takes its place by an edit: that may
+//! be made twice, so that it needs no such mark.
 
-use chela_egress::{Credential, Heard, Request, Response, Signing};
-use chela_store::{Lease, Outgoing, Store, StreamEvent};
-use chela_types::{Blame, ChannelId, Digest, Fault, OutboxId, Retry, Target};
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use chela_egress::{Heard, Request, Response};
+use chela_store::{Lease, Outgoing, Progress, Store, StreamEvent};
+use chela_types::{Blame, ChannelId, Fault, Retry, Target};
+use http::StatusCode;
 use std::time::Duration;
-use url::Url;
 
+use super::component;
 use super::json;
-use super::manifest::{Endpoint, EndpointKind};
-use super::station::{ChannelStation, options};
+use super::request::{Allowed, Bounds};
+use super::station::{Acknowledgement, ChannelStation};
 use crate::config::Ambiguous;
 use crate::contract::{self, translating};
 use crate::drafts::{Draft, Drafts};
 use crate::error::Error;
 use crate::words;
 
-/// Longest state of an adapter in bytes.
-const STATE_BYTES_MAX: usize = 64 * 1024;
 /// Longest id of a platform's.
 const PLATFORM_ID_BYTES_MAX: usize = 512;
-/// Longest response body that is shown to an adapter.
-const RESPONSE_BYTES_MAX: usize = 256 * 1024;
 
 /// One answer on its way out.
 pub(crate) struct Delivery<'a> {
@@ -36,6 +32,19 @@ pub(crate) struct Delivery<'a> {
     pub(crate) outgoing: &'a Outgoing,
     pub(crate) target: &'a Target,
     pub(crate) steps_max: usize,
+    /// The post that shows drafts of the answer, or that it has taken the place of.
+    pub(crate) progress: Option<Progress>,
+}
+
+impl Delivery<'_> {
+    fn post(&self) -> Option<&str> {
+        match &self.progress {
+            Some(Progress::Posted { platform_id, .. } | Progress::Settled { platform_id }) => {
+                Some(platform_id)
+            }
+            Some(Progress::Lost) | None => None,
+        }
+    }
 }
 
 /// How it ended.
@@ -47,24 +56,24 @@ pub(crate) enum Delivered {
     GivenUp,
 }
 
-type Step = Result<translating::Step, translating::RenderingError>;
-
 impl ChannelStation {
     /// Renders and sends until the component says it is done. Closes the turn.
     ///
     /// # Errors
     /// [`Error::Undelivered`] if it is to be tried again; the plugin's or the host's fault otherwise.
-    pub(crate) async fn deliver(&self, delivery: Delivery<'_>) -> Result<Delivered, Error> {
+    pub(crate) async fn deliver(&self, mut delivery: Delivery<'_>) -> Result<Delivered, Error> {
         if delivery.outgoing.ambiguous > 0 && self.config.ambiguous == Ambiguous::AtMostOnce {
             return self
                 .give_up(&delivery, "a crash hides whether it was sent, and the channel sends at most once")
                 .await;
         }
-        let mut step = self.render(&delivery).await?;
+        let mut step = self.first_step(&mut delivery).await?;
         for _ in 0..delivery.steps_max {
             match step {
                 translating::Step::Done(platform_id) => {
-                    let platform_id = platform_id.filter(|id| self.is_sound_id(id));
+                    let platform_id = platform_id
+                        .filter(|id| self.is_sound_id(id))
+                        .or_else(|| delivery.post().map(ToOwned::to_owned));
                     delivery.store.delivered(delivery.lease, delivery.outgoing.id, platform_id).await?;
                     return Ok(Delivered::Done);
                 }
@@ -73,7 +82,7 @@ impl ChannelStation {
                     let reason = "the platform asks to wait".to_owned();
                     return Err(self.undelivered(reason, Some(Duration::from_millis(millis))));
                 }
-                translating::Step::Next(outbound) => match self.send(&delivery, outbound).await? {
+                translating::Step::Next(outbound) => match self.send(&mut delivery, outbound).await? {
                     Some(next) => step = next,
                     None => return Ok(Delivered::Done),
                 },
@@ -82,25 +91,80 @@ impl ChannelStation {
         self.give_up(&delivery, "the adapter asks for more requests than one answer may take").await
     }
 
+    /// In the place of its drafts, or as a post of its own.
+    async fn first_step(&self, delivery: &mut Delivery<'_>) -> Result<translating::Step, Error> {
+        let Some(Progress::Posted { platform_id, seq }) = &delivery.progress else {
+            return self.rendered(delivery, delivery.outgoing.state.clone()).await;
+        };
+        let revision = translating::Revision {
+            platform_id: Some(platform_id.clone()),
+            seq: seq.saturating_add(1),
+            final_: true,
+        };
+        let (outgoing, target) = (answer(delivery.outgoing), component::target(delivery.target, false));
+        match self.update(outgoing, target, revision, delivery.outgoing.kept).await {
+            Ok(translating::Step::Permanent(_)) => self.anew(delivery).await,
+            Err(error) if error.blame() == Blame::Plugin => self.anew(delivery).await,
+            step => step,
+        }
+    }
+
+    async fn rendered(
+        &self,
+        delivery: &Delivery<'_>,
+        state: Option<String>,
+    ) -> Result<translating::Step, Error> {
+        let waits = self.waiting.waits(delivery.lease.turn());
+        let target = component::target(delivery.target, waits);
+        self.render(answer(delivery.outgoing), target, state, delivery.outgoing.kept).await
+    }
+
+    /// The post with the drafts is left as it is, and the answer becomes a post of its own.
+    async fn anew(&self, delivery: &mut Delivery<'_>) -> Result<translating::Step, Error> {
+        tracing::warn!(channel = %self.name, turn = %delivery.lease.turn(), "a draft cannot be edited; the answer is posted anew");
+        self.leave_post(delivery).await?;
+        self.rendered(delivery, None).await
+    }
+
+    /// From here on a repetition goes on with the posts, and not with the edit.
+    async fn leave_post(&self, delivery: &mut Delivery<'_>) -> Result<(), Error> {
+        self.lost_post();
+        delivery.store.progress_behind(delivery.lease, Progress::Lost).await?;
+        delivery.progress = Some(Progress::Lost);
+        Ok(())
+    }
+
     /// Sends one request; the next step, or `None` if the host itself has delivered it.
     async fn send(
         &self,
-        delivery: &Delivery<'_>,
+        delivery: &mut Delivery<'_>,
         outbound: translating::Outbound,
     ) -> Result<Option<translating::Step>, Error> {
-        let Delivery { store, lease, outgoing, .. } = delivery;
-        let endpoint = self.endpoint(&outbound.request.endpoint)?;
-        let body = self.bound(&outbound.request.body, delivery.target)?;
-        if endpoint.kind == EndpointKind::Stream {
-            self.tell_session(delivery, body).await?;
-            return Ok(None);
+        let bounds = Bounds { target: delivery.target, post: delivery.post(), id: delivery.outgoing.id };
+        let allowed = match self.allow(&outbound, bounds) {
+            // An adapter that edits badly may render well.
+            Err(_) if matches!(delivery.progress, Some(Progress::Posted { .. })) => {
+                return self.anew(delivery).await.map(Some);
+            }
+            allowed => allowed?,
+        };
+        let request = match allowed {
+            Allowed::Stream(event) => {
+                self.tell_session(delivery, event).await?;
+                return Ok(None);
+            }
+            Allowed::Response(body) => return self.respond(delivery, body).await,
+            Allowed::Http { request, is_edit: true } => {
+                return self.edit(delivery, outbound.state, *request).await.map(Some);
+            }
+            Allowed::Http { request, is_edit: false } => request,
+        };
+        if matches!(delivery.progress, Some(Progress::Posted { .. })) {
+            self.leave_post(delivery).await?;
         }
-        if outbound.state.len() > STATE_BYTES_MAX {
-            return Err(self.forbidden("its state is over the limit"));
-        }
-        let request = self.request(endpoint, &outbound.request, outgoing.id)?;
+        let Delivery { store, lease, outgoing, .. } = &*delivery;
         store.sending(lease, outgoing.id, Some(outbound.state.clone())).await?;
-        match self.egress.ask(request).await {
+        match self.egress.ask(*request).await {
             // The status says whether it was taken, also if what should follow it was cut or too long.
             Ok(Heard { status, headers, body }) => {
                 let is_whole = body.is_ok();
@@ -112,6 +176,73 @@ impl ChannelStation {
                 self.later(&error)
             }
             Err(error) => self.unknown(error.to_string(), None).map(Some),
+        }
+    }
+
+    /// The answer takes the place of its drafts. What becomes of an edit may stay unknown: it is made again.
+    async fn edit(
+        &self,
+        delivery: &mut Delivery<'_>,
+        state: String,
+        request: Request,
+    ) -> Result<translating::Step, Error> {
+        delivery.store.editing_behind(delivery.lease, delivery.outgoing.id, Some(state.clone())).await?;
+        let Heard { status, headers, body } = match self.egress.ask(request).await {
+            Ok(heard) => heard,
+            Err(error) => return self.later(&error),
+        };
+        let response = Response { status, headers, body: body.unwrap_or_default() };
+        match (self.heard(delivery, &state, &response).await, &delivery.progress) {
+            (Ok(translating::Step::Permanent(_)), Some(Progress::Posted { .. })) => self.anew(delivery).await,
+            (Ok(next @ (translating::Step::Done(_) | translating::Step::Next(_))), _) => {
+                self.settle(delivery).await?;
+                Ok(next)
+            }
+            (Err(error), _) if status.is_success() && error.blame() == Blame::Plugin => {
+                self.settle(delivery).await?;
+                Ok(took_a_part(&error))
+            }
+            (next, _) => next,
+        }
+    }
+
+    /// From here on a repetition goes on behind the edit, and not with it.
+    async fn settle(&self, delivery: &mut Delivery<'_>) -> Result<(), Error> {
+        let Some(platform_id) = delivery.post().map(ToOwned::to_owned) else { return Ok(()) };
+        let settled = Progress::Settled { platform_id };
+        delivery.store.progress_behind(delivery.lease, settled.clone()).await?;
+        delivery.progress = Some(settled);
+        Ok(())
+    }
+
+    /// Hands the answer to the platform's request that waits for it, or renders it for the usual way if that is gone.
+    async fn respond(
+        &self,
+        delivery: &Delivery<'_>,
+        body: Vec<u8>,
+    ) -> Result<Option<translating::Step>, Error> {
+        let Delivery { store, lease, outgoing, .. } = delivery;
+        store.sending(lease, outgoing.id, None).await?;
+        if self.waiting.answer(lease.turn(), Acknowledgement::json(body)) {
+            store.delivered_in_response(lease, outgoing.id).await?;
+            return Ok(None);
+        }
+        store.step_sent_behind(lease, outgoing.id, None).await?;
+        self.rendered(delivery, None).await.map(Some)
+    }
+
+    /// The answer once more for a request that is told again, if it is one that becomes a response.
+    pub(crate) async fn respond_again(
+        &self,
+        outgoing: &Outgoing,
+        target: &Target,
+    ) -> Result<Option<Acknowledgement>, Error> {
+        let step =
+            self.render(answer(outgoing), component::target(target, true), None, outgoing.kept).await?;
+        let translating::Step::Next(outbound) = step else { return Ok(None) };
+        match self.allow(&outbound, Bounds { target, post: None, id: outgoing.id })? {
+            Allowed::Response(body) => Ok(Some(Acknowledgement::json(body))),
+            Allowed::Http { .. } | Allowed::Stream(_) => Ok(None),
         }
     }
 
@@ -127,23 +258,16 @@ impl ChannelStation {
         // A server that failed may have worked before it did; one that says 503 has not begun.
         let failed = response.status.is_server_error() && response.status != StatusCode::SERVICE_UNAVAILABLE;
         let has_it = response.status.is_success();
-        let next = match self.sent(state.clone(), &response).await {
-            // The component is a function: it may be asked again, where the platform must not be.
-            Err(error) if error.blame() == Blame::Plugin => self.sent(state.clone(), &response).await,
-            next => next,
-        };
-        let next = match next {
-            Ok(translating::Step::Done(_) | translating::Step::Next(_)) => return next,
-            Ok(translating::Step::Permanent(_)) if failed => return next,
+        let next = match self.heard(delivery, &state, &response).await {
+            Ok(next @ (translating::Step::Done(_) | translating::Step::Next(_))) => return Ok(next),
+            Ok(next @ translating::Step::Permanent(_)) if failed => return Ok(next),
             // Of a whole answer the component knows whether it says yes.
             Ok(translating::Step::Retry(millis)) if failed || (has_it && !is_whole) => {
                 let reason = format!("the platform answered {}, and is to be asked again", response.status);
                 return self.unknown(reason, Some(Duration::from_millis(millis)));
             }
             // What the platform has is not sent again for an adapter that cannot go on from there.
-            Err(error) if has_it && error.blame() == Blame::Plugin => {
-                Ok(translating::Step::Permanent(format!("the platform took a part, and then {error}")))
-            }
+            Err(error) if has_it && error.blame() == Blame::Plugin => Ok(took_a_part(&error)),
             Err(error) if has_it || failed => {
                 return self
                     .unknown(format!("the platform answered {}, and then {error}", response.status), None);
@@ -173,165 +297,27 @@ impl ChannelStation {
         Err(self.undelivered(error.to_string(), after))
     }
 
-    async fn render(&self, delivery: &Delivery<'_>) -> Result<translating::Step, Error> {
-        let outgoing = translating::Outgoing {
-            id: delivery.outgoing.id.to_string(),
-            agent: delivery.outgoing.agent.to_string(),
-            reply: contract::reply_out(&delivery.outgoing.reply),
-        };
-        let target = translating::Target {
-            bound: delivery
-                .target
-                .bound
-                .iter()
-                .map(|(name, value)| translating::Header { name: name.clone(), value: value.clone() })
-                .collect(),
-            notes: delivery.target.notes.clone(),
-        };
-        let state = delivery.outgoing.state.clone();
-        let step: Step = self
-            .plugin
-            .call((), options(self.clock.now(), b"render"), move |store, exports| {
-                Box::pin(async move {
-                    let translating = exports.chela_plugin_translating();
-                    let (outgoing, target, state) =
-                        store.data_mut().hand((&outgoing, &target, state.as_deref()))?;
-                    translating.call_render(store, outgoing, target, state).await
-                })
-            })
-            .await?;
-        self.step(step)
-    }
-
-    async fn sent(&self, state: String, response: &Response) -> Result<translating::Step, Error> {
-        let shown = |(name, value): (&HeaderName, &HeaderValue)| {
-            Some(translating::Header { name: name.to_string(), value: value.to_str().ok()?.to_owned() })
-        };
-        let response = translating::Response {
-            status: response.status.as_u16(),
-            headers: response.headers.iter().filter_map(shown).collect(),
-            body: response.body.iter().copied().take(RESPONSE_BYTES_MAX).collect(),
-        };
-        let step: Step = self
-            .plugin
-            .call((), options(self.clock.now(), b"sent"), move |store, exports| {
-                Box::pin(async move {
-                    let (state, response) = store.data_mut().hand((&state, &response))?;
-                    exports.chela_plugin_translating().call_sent(store, state, response).await
-                })
-            })
-            .await?;
-        self.step(step)
-    }
-
-    fn step(&self, step: Step) -> Result<translating::Step, Error> {
-        match step {
-            Ok(step) => Ok(step),
-            Err(translating::RenderingError::Unsuitable(reason)) => Ok(translating::Step::Permanent(reason)),
-            Err(translating::RenderingError::Other(reason)) => {
-                Err(Error::reported(format!("channel `{}`", self.name), &reason, false))
-            }
-        }
-    }
-
-    fn endpoint(&self, name: &str) -> Result<&Endpoint, Error> {
-        let own = self.tables.own.as_ref().is_some_and(|own| own.endpoint == name);
-        self.tables.endpoint.get(name).filter(|_| !own).ok_or_else(|| {
-            self.forbidden(&format!("`{}` is no endpoint of its manifest", words::short(name, 64)))
-        })
-    }
-
-    /// The outgoing body, if every bound place holds the stored target and nothing else.
-    fn bound(&self, body: &[u8], target: &Target) -> Result<serde_json::Value, Error> {
-        let value =
-            json::read(body).map_err(|error| self.forbidden(&format!("its body is not JSON: {error}")))?;
-        for bind in &self.tables.bind {
-            let stored = target.bound.get(&bind.name);
-            let same = match (value.pointer(&bind.pointer), stored) {
-                (Some(found), Some(stored)) => found.as_str() == Some(stored),
-                (None, _) => bind.optional,
-                (Some(_), None) => false,
-            };
-            if !same {
-                metrics::counter!("channel_forgeries_total", "channel" => self.name.to_string()).increment(1);
-                return Err(self.forbidden(&format!("`{}` is not the stored target", bind.pointer)));
-            }
-        }
-        Ok(value)
-    }
-
-    fn request(
+    /// What the component makes of a response. It is a function: it may be asked again, where the platform must not be.
+    async fn heard(
         &self,
-        endpoint: &Endpoint,
-        asked: &translating::Request,
-        id: OutboxId,
-    ) -> Result<Request, Error> {
-        let mut request = self.empty_request(endpoint, asked.body.clone())?;
-        request.headers = self.headers(endpoint, asked)?;
-        // The target was checked in JSON; read as anything else, the same bytes could name another.
-        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
-        if let Some(sign) = &endpoint.sign {
-            let body = Digest::of("chela webhook body", &[&asked.body]);
-            request.sign = self.secret(&sign.standard_webhooks).map(|secret| Signing::StandardWebhooks {
-                id: format!("msg_{id}_{}", body.short()),
-                at: self.clock.now(),
-                secret: secret.clone(),
-            });
+        delivery: &Delivery<'_>,
+        state: &str,
+        response: &Response,
+    ) -> Result<translating::Step, Error> {
+        let at = delivery.outgoing.kept;
+        match self.sent(state.to_owned(), response, at).await {
+            Err(error) if error.blame() == Blame::Plugin => self.sent(state.to_owned(), response, at).await,
+            next => next,
         }
-        Ok(request)
-    }
-
-    /// A request to an endpoint with its credential, as the manifest says.
-    fn empty_request(&self, endpoint: &Endpoint, body: Vec<u8>) -> Result<Request, Error> {
-        let method = Method::from_bytes(endpoint.method.as_bytes())
-            .map_err(|_| self.forbidden(&format!("`{}` is no method", words::short(&endpoint.method, 64))))?;
-        let mut request = Request::new(method, self.address(endpoint)?, body);
-        if let Some(credential) = &endpoint.credential {
-            request.credential = self.secret(&credential.bearer).cloned().map(Credential::Bearer);
-        }
-        Ok(request)
-    }
-
-    fn headers(&self, endpoint: &Endpoint, asked: &translating::Request) -> Result<HeaderMap, Error> {
-        let mut headers = HeaderMap::new();
-        for header in &asked.headers {
-            if !endpoint.headers.contains(&header.name) {
-                return Err(self.forbidden(&format!(
-                    "header `{}` is not allowed by its manifest",
-                    words::short(&header.name, 64)
-                )));
-            }
-            let wrong =
-                || self.forbidden(&format!("header `{}` is not well formed", words::short(&header.name, 64)));
-            let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| wrong())?;
-            headers.insert(name, HeaderValue::from_str(&header.value).map_err(|_| wrong())?);
-        }
-        Ok(headers)
     }
 
     /// An id is kept to be named again; what is no id, but has been sent, is done all the same.
-    fn is_sound_id(&self, id: &str) -> bool {
+    pub(super) fn is_sound_id(&self, id: &str) -> bool {
         let is_sound = id.len() <= PLATFORM_ID_BYTES_MAX && !id.contains(char::is_control);
         if !is_sound {
             tracing::warn!(channel = %self.name, "the adapter returned a platform's id that is none");
         }
         is_sound
-    }
-
-    /// The endpoint's address with `{key}` replaced by the channel's configuration.
-    pub(super) fn address(&self, endpoint: &Endpoint) -> Result<Url, Error> {
-        let mut address = endpoint.url.clone();
-        for (key, value) in &self.settings {
-            if let Some(text) = value.as_str() {
-                address = address.replace(&format!("{{{key}}}"), text);
-            }
-        }
-        Url::parse(&address).map_err(|error| {
-            Error::Configuration(format!(
-                "chela.toml: [channel.{}.config] makes `{}` into no address: {error}",
-                self.name, endpoint.url
-            ))
-        })
     }
 
     async fn tell_session(&self, delivery: &Delivery<'_>, event: serde_json::Value) -> Result<(), Error> {
@@ -358,7 +344,7 @@ impl ChannelStation {
     pub(crate) async fn ask_own_ids(&self) -> Result<bool, Error> {
         let Some(own) = &self.tables.own else { return Ok(false) };
         let Some(endpoint) = self.tables.endpoint.get(&own.endpoint) else { return Ok(false) };
-        let request = self.empty_request(endpoint, Vec::new())?.json();
+        let request = self.request(endpoint, Vec::new())?.json();
         let response = self.egress.send(request).await?;
         let answer = json::read(&response.body).unwrap_or_default();
         let ids: Vec<String> = own
@@ -374,13 +360,27 @@ impl ChannelStation {
         Ok(true)
     }
 
-    fn undelivered(&self, reason: String, after: Option<Duration>) -> Error {
+    pub(super) fn undelivered(&self, reason: String, after: Option<Duration>) -> Error {
         Error::Undelivered { channel: self.name.clone(), reason, after }
     }
 
-    fn forbidden(&self, reason: &str) -> Error {
-        Error::ForbiddenRequest { channel: self.name.clone(), reason: reason.to_owned() }
+    pub(super) fn lost_post(&self) {
+        metrics::counter!("progress_lost_total", "channel" => self.name.to_string()).increment(1);
     }
+}
+
+/// The contract's words for an answer.
+fn answer(outgoing: &Outgoing) -> translating::Outgoing {
+    translating::Outgoing {
+        id: outgoing.id.to_string(),
+        agent: outgoing.agent.to_string(),
+        reply: contract::reply_out(&outgoing.reply),
+    }
+}
+
+/// What the platform has is not sent again for an adapter that cannot go on from there.
+fn took_a_part(error: &Error) -> translating::Step {
+    translating::Step::Permanent(format!("the platform took a part, and then {error}"))
 }
 
 /// A session's name in the store: sessions of two channels never meet.

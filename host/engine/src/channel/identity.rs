@@ -8,6 +8,7 @@ use chela_types::{Identity, Key};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+use super::json;
 use super::manifest::{Bind, IdentityTable, Outsider};
 
 /// At most this many elements of one request are read.
@@ -20,6 +21,8 @@ const PART_BYTES_MAX: usize = 512;
 pub(crate) struct Document<'a> {
     /// The body as JSON, if it is.
     pub(crate) json: Option<&'a Value>,
+    /// Fields of the body, if it is a form.
+    pub(crate) form: &'a [(String, String)],
     /// Headers, lower case.
     pub(crate) headers: &'a [(String, String)],
     /// The host's own session, for session-verified channels.
@@ -47,14 +50,32 @@ pub(crate) struct Claim {
 
 /// Every identity in the request, at most [`READINGS_MAX`].
 pub(crate) fn readings(table: &IdentityTable, binds: &[Bind], document: &Document<'_>) -> Vec<Reading> {
-    let sources = std::iter::once(&table.sender).chain(table.dedupe.iter().flatten());
-    let spine = sources.max_by_key(|source| stars(source)).cloned().unwrap_or_default();
-    let mut places = Vec::new();
-    match document.json {
-        Some(json) => elements(json, &spine, &mut Vec::new(), &mut places),
-        None => places.push(Vec::new()),
-    }
+    let places = document.places([&table.sender].into_iter().chain(table.dedupe.iter().flatten()));
     places.iter().filter_map(|indices| reading(table, binds, document, indices)).collect()
+}
+
+impl Document<'_> {
+    /// Every element of the request that these sources speak of, as the indices that stand for their stars.
+    pub(crate) fn places<'s>(&self, sources: impl Iterator<Item = &'s String>) -> Vec<Vec<usize>> {
+        let spine = sources.max_by_key(|source| stars(source)).cloned().unwrap_or_default();
+        let mut places = Vec::new();
+        match self.json {
+            Some(json) => elements(json, &spine, &mut Vec::new(), &mut places),
+            None => places.push(Vec::new()),
+        }
+        places
+    }
+
+    /// What stands at a source, if it can be an id or a part of a key.
+    pub(crate) fn text(&self, source: &str, indices: &[usize]) -> Option<String> {
+        value(self, source, indices).and_then(scalar)
+    }
+
+    /// Those of the keys that are there whole.
+    pub(crate) fn keys(&self, keys: &[Vec<String>], indices: &[usize]) -> Vec<Key> {
+        let key = |parts: &Vec<String>| parts.iter().map(|source| self.text(source, indices)).collect();
+        keys.iter().filter_map(key).collect()
+    }
 }
 
 /// The reading that the claim names as a whole, as the identity that counts: with *all* dedupe keys that the
@@ -89,10 +110,9 @@ fn reading(
     document: &Document<'_>,
     indices: &[usize],
 ) -> Option<Reading> {
-    let text = |source: &String| value(document, source, indices).and_then(scalar);
-    let key = |parts: &Vec<String>| parts.iter().map(text).collect::<Option<Key>>();
-    let dedupe: Vec<Key> = table.dedupe.iter().filter_map(key).collect();
-    let conversations: Vec<Key> = table.conversation.iter().filter_map(key).collect();
+    let text = |source: &String| document.text(source, indices);
+    let dedupe = document.keys(&table.dedupe, indices);
+    let conversations = document.keys(&table.conversation, indices);
     if dedupe.is_empty() || conversations.is_empty() {
         return None;
     }
@@ -126,6 +146,9 @@ fn value(document: &Document<'_>, source: &str, indices: &[usize]) -> Option<Val
     if source == "session:id" {
         return text(document.session?);
     }
+    if let Some(field) = source.strip_prefix("form:") {
+        return in_form(document.form, field);
+    }
     let mut indices = indices.iter();
     let mut pointer = String::new();
     for step in source.split('/').skip(1) {
@@ -136,6 +159,17 @@ fn value(document: &Document<'_>, source: &str, indices: &[usize]) -> Option<Val
         }
     }
     document.json?.pointer(&pointer).cloned()
+}
+
+/// A field of a form, or what stands at a pointer in one that holds JSON: `payload/user/id`. What is not UTF-8 is
+/// nobody's.
+fn in_form(form: &[(String, String)], field: &str) -> Option<Value> {
+    let (name, pointer) = field.split_at(field.find('/').unwrap_or(field.len()));
+    let text = only(form, name).filter(|text| !text.contains(char::REPLACEMENT_CHARACTER))?;
+    match pointer {
+        "" => Some(Value::String(text.to_owned())),
+        pointer => json::read(text.as_bytes()).ok()?.pointer(pointer).cloned(),
+    }
 }
 
 /// The value of a name that stands exactly once.
@@ -204,7 +238,7 @@ mod tests {
     }
 
     fn read(body: &Value) -> Vec<Reading> {
-        let document = Document { json: Some(body), headers: &[], session: None };
+        let document = Document { json: Some(body), form: &[], headers: &[], session: None };
         readings(&table(), &[], &document)
     }
 
@@ -258,7 +292,7 @@ mod tests {
         let body = json!({"entry":[
             {"account":"a","changes":[{"id":"1","from":"u"},{"id":"2","from":"v"}]},
             {"account":"b","changes":[{"id":3,"from":"w"}]}]});
-        let document = Document { json: Some(&body), headers: &[], session: None };
+        let document = Document { json: Some(&body), form: &[], headers: &[], session: None };
         let found = readings(&table, &[], &document);
         assert_eq!(found.len(), 3);
         let claim = |dedupe: &str, account: &str, sender: &str| Claim {
@@ -270,6 +304,27 @@ mod tests {
         assert!(confirm(&found, &claim("2", "a", "v")).is_ok());
         assert_eq!(confirm(&found, &claim("1", "a", "v")), Err("a dedupe key"));
         assert_eq!(confirm(&found, &claim("2", "b", "v")), Err("a conversation"));
+    }
+
+    #[test]
+    fn a_form_is_read_by_its_fields_and_the_json_in_them() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let form = [
+            pair("user", "U1"),
+            pair("twice", "a"),
+            pair("twice", "b"),
+            pair("payload", r#"{"user":{"id":"U2"},"n":7}"#),
+            pair("broken", "{"),
+            pair("foreign", "\u{fffd}"),
+        ];
+        let document = Document { json: None, form: &form, headers: &[], session: None };
+        let read = |source: &str| document.text(source, &[]);
+        assert_eq!(read("form:user").as_deref(), Some("U1"));
+        assert_eq!(read("form:payload/user/id").as_deref(), Some("U2"));
+        assert_eq!(read("form:payload/n").as_deref(), Some("7"));
+        for source in ["form:twice", "form:none", "form:broken/user", "form:payload/user", "form:foreign"] {
+            assert_eq!(read(source), None, "{source}");
+        }
     }
 
     #[test]

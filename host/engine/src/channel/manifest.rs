@@ -4,6 +4,7 @@
 use chela_types::signature::{Recipe, SecretEncoding};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 /// The tables.
 #[derive(Debug, Clone, Deserialize)]
@@ -16,6 +17,7 @@ pub(crate) struct Tables {
     pub(crate) bind: Vec<Bind>,
     #[serde(default)]
     pub(crate) endpoint: BTreeMap<String, Endpoint>,
+    pub(crate) progress: Option<ProgressTable>,
     pub(crate) own: Option<Own>,
 }
 
@@ -56,6 +58,29 @@ pub(crate) struct IdentityTable {
     pub(crate) place: Option<String>,
     #[serde(default)]
     pub(crate) outsider: Vec<Outsider>,
+    pub(crate) edit: Option<ChangeTable>,
+    pub(crate) deletion: Option<ChangeTable>,
+    pub(crate) status: Option<StatusTable>,
+}
+
+/// Where a request says which message was changed.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChangeTable {
+    /// Keys of the event itself.
+    pub(crate) dedupe: Vec<Vec<String>>,
+    /// The message: the key under which it came, at any of these places.
+    pub(crate) post: Vec<Vec<String>>,
+    /// Who wrote the message.
+    pub(crate) sender: String,
+}
+
+/// Where a request tells of an answer.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StatusTable {
+    /// The platform's id of it.
+    pub(crate) platform_id: String,
 }
 
 /// A marker of somebody from outside.
@@ -117,6 +142,22 @@ pub(crate) enum EndpointKind {
     Http,
     /// An event of the host's own web chat.
     Stream,
+    /// The response to the platform's own request, while that waits.
+    Response,
+}
+
+/// How an answer can be watched while it is made.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProgressTable {
+    /// The endpoint that edits a post.
+    pub(crate) endpoint: String,
+    /// Where its requests name the post.
+    pub(crate) id: String,
+    /// Shortest time between two drafts of one answer, and before the first.
+    pub(crate) interval_ms: u64,
+    /// Drafts of the whole account in a minute.
+    pub(crate) per_minute: NonZeroU32,
 }
 
 /// A credential, put in at the edge.
@@ -144,7 +185,8 @@ pub(crate) struct Own {
 impl Tables {
     /// Every place of a request that the host is to read, with the key that names it.
     fn sources(&self) -> impl Iterator<Item = (&'static str, &String)> {
-        let IdentityTable { dedupe, conversation, sender, place, outsider } = &self.identity;
+        let IdentityTable { dedupe, conversation, sender, place, outsider, edit, deletion, status } =
+            &self.identity;
         let named = |key: &'static str| move |source| (key, source);
         (dedupe.iter().flatten().map(named("identity.dedupe")))
             .chain(conversation.iter().flatten().map(named("identity.conversation")))
@@ -157,6 +199,9 @@ impl Tables {
                     .flatten()
                     .map(named("identity.outsider")),
             )
+            .chain(edit.iter().flat_map(ChangeTable::sources).map(named("identity.edit")))
+            .chain(deletion.iter().flat_map(ChangeTable::sources).map(named("identity.deletion")))
+            .chain(status.iter().map(|table| &table.platform_id).map(named("identity.status")))
             .chain(self.bind.iter().flat_map(|bind| &bind.sources).map(named("bind.in")))
     }
 
@@ -194,7 +239,14 @@ impl Tables {
         if tables.identity.outsider.iter().any(|o| o.equals.is_some() == o.differs.is_some()) {
             return Err("each `identity.outsider` needs `equals` or `differs`".to_owned());
         }
+        let changes = [("edit", &tables.identity.edit), ("deletion", &tables.identity.deletion)];
+        for (name, table) in changes {
+            if table.as_ref().is_some_and(ChangeTable::is_hollow) {
+                return Err(format!("`identity.{name}` names no key in `dedupe` or in `post`"));
+            }
+        }
         tables.sources().try_for_each(|(key, source)| readable(key, source))?;
+        tables.check_progress()?;
         if let Some(own) = &tables.own
             && !tables.endpoint.contains_key(&own.endpoint)
         {
@@ -214,17 +266,58 @@ impl Tables {
     }
 }
 
+impl ChangeTable {
+    fn sources(&self) -> impl Iterator<Item = &String> {
+        self.dedupe.iter().chain(&self.post).flatten().chain([&self.sender])
+    }
+
+    fn is_hollow(&self) -> bool {
+        [&self.dedupe, &self.post].iter().any(|keys| keys.is_empty() || keys.iter().any(Vec::is_empty))
+    }
+}
+
+/// Shortest interval between two drafts that a manifest may ask for.
+const INTERVAL_MS_MIN: u64 = 100;
+
+impl Tables {
+    fn check_progress(&self) -> Result<(), String> {
+        let Some(progress) = &self.progress else { return Ok(()) };
+        let endpoint = self.endpoint.get(&progress.endpoint);
+        if endpoint.is_none_or(|endpoint| endpoint.kind != EndpointKind::Http) {
+            return Err(format!(
+                "`progress.endpoint` names `{}`, which is no endpoint over the network",
+                progress.endpoint
+            ));
+        }
+        if !progress.id.starts_with('/') {
+            return Err(format!(
+                "`progress.id` is `{}`: it is a pointer into the request, as `/ts`",
+                progress.id
+            ));
+        }
+        if progress.interval_ms < INTERVAL_MS_MIN {
+            return Err(format!("`progress.interval_ms` is at least {INTERVAL_MS_MIN}"));
+        }
+        Ok(())
+    }
+}
+
 /// Whether the host can read there at all: a source that is never found would refuse every request.
 fn readable(key: &str, source: &str) -> Result<(), String> {
-    if source.starts_with('/') || source.starts_with("header:") || source == "session:id" {
+    let is_field = |field: &str| {
+        let (name, pointer) = field.split_at(field.find('/').unwrap_or(field.len()));
+        !name.is_empty() && !pointer.split('/').any(|step| step == "*")
+    };
+    let is_read = source.starts_with('/')
+        || source.starts_with("header:")
+        || source == "session:id"
+        || source.strip_prefix("form:").is_some_and(is_field);
+    if is_read {
         return Ok(());
     }
-    let why = match source.strip_prefix("form:") {
-        Some(_) => "fields of forms are not read yet",
-        None => "nothing is read there",
-    };
     Err(format!(
-        "`{key}` names `{source}`, and {why}: a source is `/a/pointer`, `header:NAME` or `session:id`"
+        "`{key}` names `{source}`, and nothing is read there: a source is `/a/pointer`, `header:NAME`, `session:id`, \
+         or `form:FIELD`, with a pointer without `*` behind it if the field holds JSON"
     ))
 }
 
@@ -245,17 +338,62 @@ mod tests {
     #[test]
     fn a_source_that_is_never_read_is_refused() {
         assert!(read("/user", "header:x-room").is_ok());
-        let error = read("form:user_id", "/room").unwrap_err();
-        assert!(error.contains("`identity.sender` names `form:user_id`, and fields of forms"), "{error}");
+        assert!(read("form:user_id", "form:payload/channel/id").is_ok());
+        for source in ["form:", "form:/channel", "form:payload/*/id", "body"] {
+            let error = read(source, "/room").unwrap_err();
+            assert!(error.contains(&format!("`identity.sender` names `{source}`, and nothing")), "{error}");
+        }
         let error = read("/user", "room").unwrap_err();
         assert!(error.contains("`bind.in` names `room`"), "{error}");
     }
 
     #[test]
-    fn what_is_not_served_yet_is_no_key() {
-        for table in ["answer", "update"] {
-            let text = format!("{table} = {{}}");
-            assert!(Tables::read(text.parse().unwrap()).unwrap_err().contains(table));
-        }
+    fn a_table_of_no_meaning_is_refused() {
+        assert!(Tables::read("update = {}".parse().unwrap()).unwrap_err().contains("update"));
+    }
+
+    fn extended(extra: &str) -> Result<Tables, String> {
+        let text = format!(
+            r#"
+            accept = {{ methods = ["POST"], content_types = ["application/json"], body_bytes_max = 1024 }}
+            verify = {{ kind = "session" }}
+            bind = [{{ name = "to", in = ["/room"], out = "/to" }}]
+            endpoint.post = {{ url = "https://example.com/post" }}
+            endpoint.page = {{ kind = "stream" }}
+            [identity]
+            dedupe = [["/id"]]
+            conversation = [["/room"]]
+            sender = "/user"
+            {extra}
+            "#
+        );
+        Tables::read(text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_change_needs_keys_of_its_own_and_of_the_message() {
+        let edit = |dedupe: &str, post: &str| {
+            let text = format!("edit = {{ dedupe = {dedupe}, post = {post}, sender = \"/user\" }}");
+            extended(&text).err().unwrap_or_default()
+        };
+        assert_eq!(edit(r#"[["/id"]]"#, r#"[["/post"]]"#), "");
+        assert!(edit("[]", r#"[["/post"]]"#).contains("`identity.edit` names no key"));
+        assert!(edit(r#"[["/id"]]"#, "[[]]").contains("`identity.edit` names no key"));
+        assert!(edit(r#"[["/id"]]"#, r#"[["post"]]"#).contains("nothing is read there"));
+    }
+
+    #[test]
+    fn progress_needs_an_endpoint_that_edits_and_a_pace() {
+        let progress = |endpoint: &str, id: &str, interval: u64| {
+            let text = format!(
+                "[progress]\nendpoint = \"{endpoint}\"\nid = \"{id}\"\ninterval_ms = {interval}\nper_minute = 50"
+            );
+            extended(&text).err().unwrap_or_default()
+        };
+        assert_eq!(progress("post", "/ts", 1_000), "");
+        assert!(progress("ghost", "/ts", 1_000).contains("`progress.endpoint` names `ghost`"));
+        assert!(progress("page", "/ts", 1_000).contains("no endpoint over the network"));
+        assert!(progress("post", "ts", 1_000).contains("`progress.id`"));
+        assert!(progress("post", "/ts", 10).contains("`progress.interval_ms`"));
     }
 }

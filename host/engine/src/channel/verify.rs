@@ -34,6 +34,8 @@ pub(crate) struct Verified {
     pub(crate) webhook: Webhook,
     /// The host's own session id.
     pub(crate) session: Option<String>,
+    /// The body is a form.
+    pub(crate) is_form: bool,
 }
 
 /// What verification needs to know of a channel.
@@ -70,7 +72,7 @@ impl Gate<'_> {
                 self.refuse(Refusal::ContentType, format!("content type `{essence}` is not accepted"))
             );
         }
-        Ok(Verified { webhook, session })
+        Ok(Verified { webhook, session, is_form: essence == "application/x-www-form-urlencoded" })
     }
 
     fn fresh(&self, webhook: &Webhook, timestamp: &Timestamp, now: Millis) -> Result<(), Error> {

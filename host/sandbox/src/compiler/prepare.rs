@@ -34,10 +34,13 @@ pub(super) fn prepare(
     component: &[u8],
     mut tell: impl FnMut(Frame) -> io::Result<()>,
 ) -> Prepared<Vec<u8>> {
-    if !job.snapshot {
-        return compile(component, &mut tell);
-    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    if !job.snapshot {
+        return match runtime.block_on(try_init(job, component, &mut tell))? {
+            Ok(()) => compile(component, &mut tell),
+            Err(verdict) => Ok(Err(verdict)),
+        };
+    }
     match runtime.block_on(snapshot(job, component, &mut tell))? {
         Ok(snapshot) => compile(&snapshot, &mut tell),
         Err(verdict) => Ok(Err(verdict)),
@@ -61,10 +64,9 @@ async fn snapshot(job: &Job, component: &[u8], tell: Tell<'_>) -> Prepared<Vec<u
         Ok(both) => both,
         Err(error) => return Ok(Err(Verdict::Snapshot(said(&error)))),
     };
-    let instance = init(&mut store, &instrumented).await;
-    let lines = store.data().log().lock().take_kept();
-    lines.into_iter().try_for_each(|line| tell(Frame::Line(line)))?;
-    let instance = match instance {
+    let instance = match init(&mut store, &instrumented, tell).await? {
+        // A handle lies in the guest's memory, and so in the snapshot; what it stands for does not.
+        Ok(_) if store.data().holds_handles() => return Ok(Err(Verdict::InitHandles)),
         Ok(instance) => instance,
         Err(verdict) => return Ok(Err(verdict)),
     };
@@ -76,7 +78,27 @@ async fn snapshot(job: &Job, component: &[u8], tell: Tell<'_>) -> Prepared<Vec<u
     Ok(snapshot.map_err(|error| Verdict::Snapshot(said(&error))))
 }
 
+/// Whether `init` has something against its configuration; each call will run it again.
+async fn try_init(job: &Job, component: &[u8], tell: Tell<'_>) -> Prepared<()> {
+    tell(at(Stage::Init))?;
+    let engine = engine::initialising().map_err(io::Error::other)?;
+    let mut store = call::store(&engine, &job.limits(), beginning(job));
+    Ok(init(&mut store, component, tell).await?.map(|_| ()))
+}
+
+/// Runs `init`, and tells what it logged, however it ended.
 async fn init(
+    store: &mut Store<Call<()>>,
+    component: &[u8],
+    tell: Tell<'_>,
+) -> Prepared<wasmtime::component::Instance> {
+    let instance = run_init(store, component).await;
+    let lines = store.data().log().lock().take_kept();
+    lines.into_iter().try_for_each(|line| tell(Frame::Line(line)))?;
+    Ok(instance)
+}
+
+async fn run_init(
     store: &mut Store<Call<()>>,
     component: &[u8],
 ) -> Result<wasmtime::component::Instance, Verdict> {
@@ -90,8 +112,6 @@ async fn init(
     let instance = instance.map_err(|error| failed(store, &error))?;
     let init = instance.get_typed_func::<(), (Result<(), String>,)>(&mut *store, "init").map_err(broken)?;
     match init.call_async(&mut *store, ()).await {
-        // A handle lies in the guest's memory, and so in the snapshot; what it stands for does not.
-        Ok((Ok(()),)) if store.data().holds_handles() => Err(Verdict::InitHandles),
         Ok((Ok(()),)) => Ok(instance),
         Ok((Err(message),)) => Err(Verdict::Init(cut(&message, MESSAGE_BYTES_MAX).to_owned())),
         Err(error) => Err(failed(store, &error)),

@@ -46,12 +46,13 @@ pub(crate) struct Lent {
 pub(crate) struct Router;
 
 pub(crate) type Route = TypedFunc<(u32,), (u32,)>;
+type Init = TypedFunc<(), (Result<(), String>,)>;
 
 impl Kind for Router {
     const KIND: PluginKind = PluginKind::Router;
     type Lent = Lent;
     type Pre = InstancePre<Call<Lent>>;
-    type Exports = Route;
+    type Exports = (Route, Init);
 
     fn link(linker: &mut Linker<Call<Lent>>) -> wasmtime::Result<()> {
         linker.instance("chela:plugin/models@0.1.0")?.func_wrap_async("ask", |mut store, (n,): (u32,)| {
@@ -87,13 +88,21 @@ impl Kind for Router {
     fn instantiate<'a>(
         pre: &'a Self::Pre,
         store: &'a mut Store<Call<Lent>>,
-    ) -> BoxFuture<'a, wasmtime::Result<Route>> {
+    ) -> BoxFuture<'a, wasmtime::Result<(Route, Init)>> {
         Box::pin(async move {
             let instance = pre.instantiate_async(&mut *store).await?;
             let routing = instance.get_export_index(&mut *store, None, "chela:plugin/routing@0.1.0").unwrap();
             let route = instance.get_export_index(&mut *store, Some(&routing), "route").unwrap();
-            instance.get_typed_func(&mut *store, route)
+            let route = instance.get_typed_func(&mut *store, route)?;
+            Ok((route, instance.get_typed_func(&mut *store, "init")?))
         })
+    }
+
+    fn init<'a>(
+        (_, init): &'a (Route, Init),
+        store: &'a mut Store<Call<Lent>>,
+    ) -> BoxFuture<'a, wasmtime::Result<Result<(), String>>> {
+        Box::pin(async move { Ok(init.call_async(store, ()).await?.0) })
     }
 }
 
@@ -156,7 +165,7 @@ pub(crate) async fn call_with(
     options: CallOptions,
 ) -> Result<u32, Error> {
     plugin
-        .call(lent, options, move |store, route| {
+        .call(lent, options, move |store, (route, _)| {
             Box::pin(async move { Ok(route.call_async(store, (n,)).await?.0) })
         })
         .await

@@ -105,7 +105,7 @@ const STOPS: [Stop; 13] = [
         "When is my payslip there?",
         "support",
         "",
-        "a guest in HR's channel: no HR either",
+        "somebody of another company in HR's channel: no HR either",
     ),
     stop(
         Via::Partner,

@@ -117,6 +117,17 @@ pub struct Posted {
     pub is_answered: bool,
 }
 
+/// A change of a message that people see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Edited {
+    /// When.
+    pub at: Millis,
+    /// Which message.
+    pub ts: String,
+    /// Its new text.
+    pub text: String,
+}
+
 /// A call that posted nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Refused {
@@ -139,6 +150,7 @@ struct Workspace {
     settings: Settings,
     clock: Arc<dyn Clock>,
     posts: Log<Posted>,
+    edits: Log<Edited>,
     refusals: Log<Refused>,
     faults: Faults,
     counter: AtomicU64,
@@ -154,6 +166,7 @@ impl Slack {
         let sender = Sender::new(egress, settings.sender.clone());
         let workspace = Arc::new(Workspace {
             posts: Log::open(settings.log.as_deref())?,
+            edits: Log::open(None)?,
             refusals: Log::open(None)?,
             faults: Faults::default(),
             counter: AtomicU64::new(1),
@@ -162,6 +175,7 @@ impl Slack {
         });
         let router = Router::new()
             .route("/api/chat.postMessage", post(post_message))
+            .route("/api/chat.update", post(update_message))
             .route("/api/auth.test", post(auth_test).get(auth_test))
             .with_state(Arc::clone(&workspace));
         Ok(Self { server: serve(listen, router).await?, workspace, sender })
@@ -177,12 +191,29 @@ impl Slack {
         &self.workspace.posts
     }
 
+    /// What was edited, in order.
+    pub fn edits(&self) -> &Log<Edited> {
+        &self.workspace.edits
+    }
+
+    /// What people see now, in the order of the posts.
+    pub fn screen(&self) -> Vec<Posted> {
+        let mut posts = self.posts().all();
+        for edit in self.edits().all() {
+            posts
+                .iter_mut()
+                .filter(|post| post.ts == edit.ts)
+                .for_each(|post| post.text.clone_from(&edit.text));
+        }
+        posts
+    }
+
     /// Calls that posted nothing, in order.
     pub fn refusals(&self) -> &Log<Refused> {
         &self.workspace.refusals
     }
 
-    /// Misbehaviours of `chat.postMessage`.
+    /// Misbehaviours of `chat.postMessage` and `chat.update`.
     pub fn faults(&self) -> &Faults {
         &self.workspace.faults
     }
@@ -206,13 +237,31 @@ impl Slack {
         if let (Some(thread), Some(fields)) = (&say.thread_ts, event.as_object_mut()) {
             fields.insert("thread_ts".to_owned(), json!(thread));
         }
-        let body = serde_json::to_vec(&json!({
-            "type": "event_callback", "team_id": settings.team, "api_app_id": "A0CHELA", "event": event,
-            "event_id": id, "event_time": self.workspace.clock.now().0 / 1_000,
-            "is_ext_shared_channel": say.foreign_team.is_some(),
-            "authorizations": [{ "team_id": settings.team, "user_id": settings.bot_user, "is_bot": true }],
-        }))?;
-        Ok(Event { id, ts, body: body.into() })
+        self.workspace.event(event, id, ts, say.foreign_team.is_some())
+    }
+
+    /// The event that tells of a post whose writer gave it other words; `None`: who deleted it.
+    ///
+    /// # Errors
+    /// As [`Slack::event`].
+    pub fn changed(&self, say: &Say, post: &Event, text: Option<&str>) -> Result<Event, Error> {
+        let ts = self.workspace.new_ts();
+        let id = format!("Ev{}", Uuid::now_v7().simple());
+        let before = json!({ "type": "message", "user": say.user, "text": say.text, "ts": post.ts });
+        let event = match text {
+            Some(text) => json!({
+                "type": "message", "subtype": "message_changed", "hidden": true, "channel": say.channel,
+                "channel_type": "channel", "ts": ts, "event_ts": ts, "previous_message": before,
+                "message": { "type": "message", "user": say.user, "text": text, "ts": post.ts,
+                    "edited": { "user": say.user, "ts": ts } },
+            }),
+            None => json!({
+                "type": "message", "subtype": "message_deleted", "hidden": true, "channel": say.channel,
+                "channel_type": "channel", "ts": ts, "event_ts": ts, "deleted_ts": post.ts,
+                "previous_message": before,
+            }),
+        };
+        self.workspace.event(event, id, ts, false)
     }
 
     /// Sends an event, and again until the host takes it or Slack's repetitions are used up.
@@ -300,6 +349,17 @@ impl Workspace {
         format!("{}.{micros:06}", self.clock.now().0 / 1_000)
     }
 
+    /// What Slack puts around an event.
+    fn event(&self, event: Value, id: String, ts: String, is_shared: bool) -> Result<Event, Error> {
+        let Settings { team, bot_user, .. } = &self.settings;
+        let body = serde_json::to_vec(&json!({
+            "type": "event_callback", "team_id": team, "api_app_id": "A0CHELA", "event": event, "event_id": id,
+            "event_time": self.clock.now().0 / 1_000, "is_ext_shared_channel": is_shared,
+            "authorizations": [{ "team_id": team, "user_id": bot_user, "is_bot": true }],
+        }))?;
+        Ok(Event { id, ts, body: body.into() })
+    }
+
     fn refuse(&self, error: &str) -> Response {
         self.refusals.push(Refused { at: self.clock.now(), error: error.to_owned() });
         Json(json!({ "ok": false, "error": error })).into_response()
@@ -310,6 +370,23 @@ impl Workspace {
             "" => Err("not_authed"),
             token if token == self.settings.bot_token => Ok(()),
             _ => Err("invalid_auth"),
+        }
+    }
+
+    /// What a call wants, if nothing speaks against it, and the fault that it meets.
+    async fn take(&self, headers: &HeaderMap, body: &[u8]) -> Result<(Wanted, Option<Fault>), Response> {
+        let fault = self.faults.meet().await;
+        if let Some(response) = refused(fault.as_ref()) {
+            let error = format!("http {}", response.status().as_u16());
+            self.refusals.push(Refused { at: self.clock.now(), error });
+            return Err(response);
+        }
+        if let Some(Fault::Refusal(code)) = &fault {
+            return Err(self.refuse(code));
+        }
+        match self.check(headers, body) {
+            Ok(wanted) => Ok((wanted, fault)),
+            Err(code) => Err(self.refuse(code)),
         }
     }
 
@@ -343,6 +420,8 @@ struct Wanted {
     #[serde(default)]
     text: String,
     thread_ts: Option<String>,
+    /// Of `chat.update`: which message.
+    ts: Option<String>,
 }
 
 /// `1531431954.000073`.
@@ -358,23 +437,11 @@ async fn post_message(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let fault = workspace.faults.meet().await;
-    if let Some(response) = refused(fault.as_ref()) {
-        let error = format!("http {}", response.status().as_u16());
-        workspace.refusals.push(Refused { at: workspace.clock.now(), error });
-        return response;
-    }
-    if let Some(Fault::Refusal(code)) = &fault {
-        return workspace.refuse(code);
-    }
-    let wanted = match workspace.check(&headers, &body) {
-        Ok(wanted) => wanted,
-        Err(code) => return workspace.refuse(code),
+    let (wanted, fault) = match workspace.take(&headers, &body).await {
+        Ok(taken) => taken,
+        Err(refusal) => return refusal,
     };
     let is_answered = !matches!(fault, Some(Fault::Drop | Fault::Cut | Fault::Late(_)));
-    if matches!(fault, Some(Fault::Drop | Fault::Cut)) {
-        scissors.cut();
-    }
     let ts = workspace.new_ts();
     let answer =
         json!({ "ok": true, "ts": ts, "channel": wanted.channel, "message": { "text": wanted.text } });
@@ -386,7 +453,35 @@ async fn post_message(
         text: wanted.text,
         is_answered,
     });
-    belated(fault.as_ref()).unwrap_or_else(|| Json(answer).into_response())
+    answered(fault.as_ref(), &scissors, answer)
+}
+
+async fn update_message(
+    State(workspace): State<Arc<Workspace>>,
+    ConnectInfo(scissors): ConnectInfo<Scissors>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let (wanted, fault) = match workspace.take(&headers, &body).await {
+        Ok(taken) => taken,
+        Err(refusal) => return refusal,
+    };
+    let posts = workspace.posts.all();
+    let post = posts.iter().find(|post| Some(&post.ts) == wanted.ts.as_ref());
+    let Some(post) = post.filter(|post| post.channel == wanted.channel) else {
+        return workspace.refuse("message_not_found");
+    };
+    let answer = json!({ "ok": true, "ts": post.ts, "channel": wanted.channel, "text": wanted.text });
+    workspace.edits.push(Edited { at: workspace.clock.now(), ts: post.ts.clone(), text: wanted.text });
+    answered(fault.as_ref(), &scissors, answer)
+}
+
+/// The answer to a call that was done, or what a fault makes of it.
+fn answered(fault: Option<&Fault>, scissors: &Scissors, answer: Value) -> Response {
+    if matches!(fault, Some(Fault::Drop | Fault::Cut)) {
+        scissors.cut();
+    }
+    belated(fault).unwrap_or_else(|| Json(answer).into_response())
 }
 
 async fn auth_test(State(workspace): State<Arc<Workspace>>, headers: HeaderMap) -> Response {

@@ -3,6 +3,7 @@
 mod folder;
 mod health;
 mod keeping;
+mod later;
 mod mailbox;
 mod money;
 mod outbox;

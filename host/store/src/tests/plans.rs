@@ -2,13 +2,16 @@
 //! every message needs.
 
 use super::*;
-use crate::{health, inbox, journal, ledger, mailbox, outbox, record};
+use crate::{change, health, inbox, journal, ledger, mailbox, outbox, progress, record};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row};
 
 /// The statements on a message's way.
-const EVERY_MESSAGE: [&str; 13] = [
+const EVERY_MESSAGE: [&str; 16] = [
     inbox::KEEP,
+    change::FIND,
+    progress::SET,
+    outbox::IN_RESPONSE,
     mailbox::CLAIM,
     mailbox::RENEW,
     journal::UTTERANCES,
@@ -24,7 +27,9 @@ const EVERY_MESSAGE: [&str; 13] = [
 ];
 
 /// The tables that grow with the messages.
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 12] = [
+    "progress",
+    "receipts",
     "conversations",
     "turns",
     "dedupe",

@@ -1,9 +1,12 @@
 //! What Slack's events mean.
 //!
 //! An own post, another bot's post, an edit, a join notice: all arrive as `message`. Only a person's new
-//! post becomes a message here; answering anything else is how two bots talk for ever.
+//! post becomes a message here, and only what a person did to it becomes an edit or a deletion; answering anything
+//! else is how two bots talk for ever.
 
-use chela_sdk::{Attachment, Event, Identity, Inbound, Incoming, Rejection, Response, Surroundings};
+use chela_sdk::{
+    Attachment, Change, Edit, Event, Identity, Inbound, Incoming, Rejection, Response, Surroundings,
+};
 use serde_json::Value;
 
 use crate::text;
@@ -46,6 +49,11 @@ fn callback(body: &Value, surroundings: &Surroundings) -> Result<Inbound, Reject
         Some(_) => return Ok(Inbound::ignored("an event of another kind")),
         None => return Err(missing("/event/type")),
     }
+    match text_at(body, "/event/subtype")? {
+        Some("message_changed") => return edited(body, surroundings),
+        Some("message_deleted") => return deleted(body, surroundings),
+        _ => {}
+    }
     if let Some(reason) = of_no_interest(body, surroundings)? {
         return Ok(Inbound::ignored(reason));
     }
@@ -78,8 +86,51 @@ fn of_no_interest(body: &Value, surroundings: &Surroundings) -> Result<Option<&'
     }
 }
 
+/// A post has other words now. Slack says `message_changed` also when it has looked a link up; then nobody `edited` it.
+fn edited(body: &Value, surroundings: &Surroundings) -> Result<Inbound, Rejection> {
+    if body.pointer("/event/message/edited").is_none_or(Value::is_null) {
+        return Ok(Inbound::ignored("a change that nobody made"));
+    }
+    if !is_persons(body, "/event/message", surroundings)? {
+        return Ok(Inbound::ignored("an edit of no person's post"));
+    }
+    let written = text_at(body, "/event/message/text")?.unwrap_or_default();
+    let text = text::decode(written, &addressed(body, surroundings));
+    if text.is_empty() {
+        return Ok(Inbound::ignored("an edit that leaves no words"));
+    }
+    let change = change(body, "/event/message/ts", "/event/message/user")?;
+    Ok(Inbound::one(Event::Edit(Edit { change, text })))
+}
+
+fn deleted(body: &Value, surroundings: &Surroundings) -> Result<Inbound, Rejection> {
+    if !is_persons(body, "/event/previous_message", surroundings)? {
+        return Ok(Inbound::ignored("a deletion of no person's post"));
+    }
+    let change = change(body, "/event/deleted_ts", "/event/previous_message/user")?;
+    Ok(Inbound::one(Event::Deletion(change)))
+}
+
+/// Whether a person wrote the post that an event tells of.
+fn is_persons(body: &Value, post: &str, surroundings: &Surroundings) -> Result<bool, Rejection> {
+    if body.pointer(&format!("{post}/bot_id")).is_some_and(|id| !id.is_null()) {
+        return Ok(false);
+    }
+    let user = text_at(body, &format!("{post}/user"))?;
+    Ok(user.is_some_and(|user| surroundings.own_ids.iter().all(|own| own != user)))
+}
+
+fn change(body: &Value, ts: &str, sender: &str) -> Result<Change, Rejection> {
+    let need = |pointer: &str| need(body, pointer);
+    Ok(Change {
+        dedupe: vec![vec![need("/event_id")?]],
+        post: vec![need("/team_id")?, need("/event/channel")?, need(ts)?],
+        sender: need(sender)?,
+    })
+}
+
 fn identity(body: &Value, direct: bool) -> Result<Identity, Rejection> {
-    let need = |pointer| text_at(body, pointer)?.map(str::to_owned).ok_or_else(|| missing(pointer));
+    let need = |pointer| need(body, pointer);
     let (team, channel, ts) = (need("/team_id")?, need("/event/channel")?, need("/event/ts")?);
     let thread = text_at(body, "/event/thread_ts")?.map(str::to_owned);
     let post = vec![team.clone(), channel.clone(), ts.clone()];
@@ -119,6 +170,10 @@ fn text_at<'a>(body: &'a Value, pointer: &str) -> Result<Option<&'a str>, Reject
         Some(Value::String(text)) => Ok(Some(text)),
         Some(_) => Err(Rejection::Malformed(format!("{pointer} is not a text"))),
     }
+}
+
+fn need(body: &Value, pointer: &str) -> Result<String, Rejection> {
+    text_at(body, pointer)?.map(str::to_owned).ok_or_else(|| missing(pointer))
 }
 
 fn missing(pointer: &str) -> Rejection {

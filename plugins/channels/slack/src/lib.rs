@@ -9,7 +9,8 @@ mod post;
 mod text;
 
 use chela_sdk::{
-    Channel, Frame, Inbound, Outgoing, Rejection, RenderingError, Response, Step, Surroundings, Target,
+    Channel, Frame, Inbound, Outgoing, Rejection, RenderingError, Response, Revision, Step, Surroundings,
+    Target,
 };
 
 /// The adapter. Nothing to prepare.
@@ -39,6 +40,10 @@ impl Channel for Slack {
 
     fn sent(&self, state: String, response: Response) -> Result<Step, RenderingError> {
         post::sent(&state, &response)
+    }
+
+    fn update(&self, outgoing: Outgoing, target: Target, revision: Revision) -> Result<Step, RenderingError> {
+        post::revised(&outgoing, &target, revision)
     }
 }
 

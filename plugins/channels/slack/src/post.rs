@@ -1,9 +1,9 @@
-//! Posting an answer, in as many parts as its length needs.
+//! Posting an answer, in as many parts as its length needs, and editing a post that shows it while it is made.
 //!
 //! The state holds what is still to be said and where, so that a part that failed, or a host that stopped,
 //! goes on with that part and not from the beginning.
 
-use chela_sdk::{Block, Outgoing, RenderingError, Reply, Request, Response, Step, Target};
+use chela_sdk::{Block, Outgoing, RenderingError, Reply, Request, Response, Revision, Step, Target};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -13,6 +13,8 @@ use crate::{event::FLAT, text};
 const CHUNK_CHARS: usize = 4_000;
 /// The state may hold 64 KiB, and JSON may double what it quotes.
 const TEXT_BYTES_MAX: usize = 28_000;
+/// What a draft ends with.
+const MORE: &str = " …";
 /// Waits where the platform names none.
 const RETRY_MS: u64 = 1_000;
 /// No platform's wish makes an answer wait longer.
@@ -40,17 +42,27 @@ struct State {
     parts: Vec<String>,
     /// The time stamp of the first part, once it is there: Slack's name of the answer.
     posted: Option<String>,
+    /// The post that the first part takes the place of.
+    #[serde(default)]
+    edits: Option<String>,
 }
 
 pub(crate) fn first(outgoing: &Outgoing, target: &Target) -> Result<Step, RenderingError> {
-    let channel = target.bound("channel").ok_or_else(|| other("the target has no channel"))?.to_owned();
-    let flat = target.notes.as_deref() == Some(FLAT);
-    let thread = target.bound("thread").filter(|_| !flat).map(str::to_owned);
-    let parts = text::chunks(&shorten(said(&outgoing.reply)), CHUNK_CHARS);
-    if parts.is_empty() {
-        return Err(RenderingError::Unsuitable("the reply has no text".to_owned()));
+    State::new(outgoing, target)?.send()
+}
+
+/// A draft is one post, and says that more is to come; the answer begins in its place.
+pub(crate) fn revised(
+    outgoing: &Outgoing,
+    target: &Target,
+    revision: Revision,
+) -> Result<Step, RenderingError> {
+    let mut state = State { edits: revision.platform_id, ..State::new(outgoing, target)? };
+    if !revision.final_ {
+        state.parts.truncate(1);
+        state.parts.iter_mut().for_each(|part| part.push_str(MORE));
     }
-    State { channel, thread, parts, posted: None }.send()
+    state.send()
 }
 
 /// The part that the state says is being sent.
@@ -74,6 +86,7 @@ pub(crate) fn sent(state: &str, response: &Response) -> Result<Step, RenderingEr
     if state.posted.is_none() {
         state.posted = body.get("ts").and_then(Value::as_str).map(str::to_owned);
     }
+    state.edits = None;
     state.parts.drain(..1.min(state.parts.len()));
     if state.parts.is_empty() { Ok(Step::Done(state.posted)) } else { state.send() }
 }
@@ -94,12 +107,34 @@ fn retry(response: &Response) -> Step {
 }
 
 impl State {
+    fn new(outgoing: &Outgoing, target: &Target) -> Result<Self, RenderingError> {
+        let channel = target.bound("channel").ok_or_else(|| other("the target has no channel"))?.to_owned();
+        let flat = target.notes.as_deref() == Some(FLAT);
+        let thread = target.bound("thread").filter(|_| !flat).map(str::to_owned);
+        let parts = text::chunks(&shorten(said(&outgoing.reply)), CHUNK_CHARS);
+        if parts.is_empty() {
+            return Err(RenderingError::Unsuitable("the reply has no text".to_owned()));
+        }
+        Ok(Self { channel, thread, parts, posted: None, edits: None })
+    }
+
     fn read(state: &str) -> Result<Self, RenderingError> {
         serde_json::from_str(state).map_err(|error| other(&format!("the state cannot be read: {error}")))
     }
 
     fn send(&self) -> Result<Step, RenderingError> {
         let part = self.parts.first().ok_or_else(|| other("the state has nothing to say"))?;
+        let state = serde_json::to_string(self).map_err(|error| other(&error.to_string()))?;
+        if let Some(ts) = &self.edits {
+            let body = json!({
+                "channel": self.channel,
+                "ts": ts,
+                "text": part,
+                "parse": "none",
+                "link_names": false,
+            });
+            return Ok(Step::send(Request::json("update-message", &body), state));
+        }
         let mut body = json!({
             "channel": self.channel,
             "text": part,
@@ -112,7 +147,6 @@ impl State {
         if let (Some(thread), Some(body)) = (&self.thread, body.as_object_mut()) {
             body.insert("thread_ts".to_owned(), Value::from(thread.as_str()));
         }
-        let state = serde_json::to_string(self).map_err(|error| other(&error.to_string()))?;
         Ok(Step::send(Request::json("post-message", &body), state))
     }
 }

@@ -1,8 +1,8 @@
 //! The slack component without a host: what it understands, what it refuses, and hostile input.
 
 use chela_sdk::{
-    Acknowledgement, Channel, Event, Frame, Header, HttpFrame, Incoming, Outgoing, Rejection, RenderingError,
-    Reply, Response, Step, Surroundings, Target,
+    Acknowledgement, Change, Channel, Edit, Event, Frame, Header, HttpFrame, Incoming, Outgoing, Rejection,
+    RenderingError, Reply, Response, Revision, Step, Surroundings, Target,
 };
 use serde_json::{Value, json};
 
@@ -169,7 +169,7 @@ fn a_long_text_is_read_whole() {
 
 fn target(notes: Option<&str>) -> Target {
     let bound = vec![Header::new("channel", "C1"), Header::new("thread", "1.2")];
-    Target { bound, notes: notes.map(str::to_owned) }
+    Target { bound, notes: notes.map(str::to_owned), waits: false }
 }
 
 fn render(reply: Reply, notes: Option<&str>) -> Result<Step, RenderingError> {
@@ -180,9 +180,11 @@ fn render(reply: Reply, notes: Option<&str>) -> Result<Step, RenderingError> {
 fn next(step: Step) -> (Value, String) {
     match step {
         Step::Next(out) => {
-            assert_eq!(out.request.endpoint, "post-message");
+            let body: Value = serde_json::from_slice(&out.request.body).unwrap();
+            let edits = if body.get("ts").is_some() { "update-message" } else { "post-message" };
+            assert_eq!(out.request.endpoint, edits);
             assert!(out.state.len() <= 64 * 1024);
-            (serde_json::from_slice(&out.request.body).unwrap(), out.state)
+            (body, out.state)
         }
         other => panic!("{other:?}"),
     }
@@ -310,7 +312,80 @@ fn a_state_of_somebody_else_is_an_error() {
 #[test]
 fn a_reply_without_text_or_target_is_an_error() {
     assert!(matches!(render(Reply::text(" \n "), None), Err(RenderingError::Unsuitable(_))));
-    let nowhere = Target { bound: Vec::new(), notes: None };
+    let nowhere = Target { bound: Vec::new(), notes: None, waits: false };
     let outgoing = Outgoing { id: "o1".into(), agent: "hr".into(), reply: Reply::text("x") };
     assert!(Slack.render(outgoing, nowhere, None).is_err());
+}
+
+fn revise(text: &str, platform_id: Option<&str>, final_: bool) -> (Value, String) {
+    let outgoing = Outgoing { id: "o1".into(), agent: "hr".into(), reply: Reply::text(text) };
+    let revision = Revision { platform_id: platform_id.map(str::to_owned), seq: 1, final_ };
+    next(Slack.update(outgoing, target(None), revision).unwrap())
+}
+
+#[test]
+fn a_draft_is_one_post_that_is_edited_and_the_answer_takes_its_place() {
+    let (body, state) = revise("You can", None, false);
+    assert_eq!((&body["text"], &body["thread_ts"]), (&json!("You can …"), &json!("1.2")));
+    let done = sent(&state, answer(200, r#"{"ok":true,"ts":"5.5"}"#));
+    assert_eq!(done, Step::Done(Some("5.5".into())));
+
+    let (body, state) = revise("You can **send**", Some("5.5"), false);
+    assert_eq!(body["ts"], "5.5");
+    assert_eq!((&body["channel"], &body["text"]), (&json!("C1"), &json!("You can *send* …")));
+    assert_eq!(sent(&state, answer(200, r#"{"ok":true,"ts":"5.5"}"#)), Step::Done(Some("5.5".into())));
+
+    let (body, _) = revise(&"word ".repeat(2_000), Some("5.5"), false);
+    assert!(body["text"].as_str().unwrap().len() <= 4_000 + " …".len(), "what does not fit is left out");
+
+    let long = "word ".repeat(2_000);
+    let (body, state) = revise(&long, Some("5.5"), true);
+    assert_eq!(body["ts"], "5.5");
+    let (body, state) = next(sent(&state, answer(200, r#"{"ok":true,"ts":"5.5"}"#)));
+    assert_eq!((body.get("ts"), &body["thread_ts"]), (None, &json!("1.2")), "what follows are posts");
+    let (_, state) = next(sent(&state, answer(200, r#"{"ok":true,"ts":"6.6"}"#)));
+    let done = sent(&state, answer(200, r#"{"ok":true,"ts":"7.7"}"#));
+    assert_eq!(done, Step::Done(Some("5.5".into())));
+}
+
+#[test]
+fn a_post_that_is_gone_cannot_be_edited() {
+    let (_, state) = revise("done", Some("5.5"), true);
+    let refused = sent(&state, answer(200, r#"{"ok":false,"error":"message_not_found"}"#));
+    assert!(matches!(refused, Step::Permanent(why) if why.contains("message_not_found")));
+}
+
+fn changed(message: Value) -> Value {
+    json!({ "type": "message", "subtype": "message_changed", "hidden": true, "channel": "C1", "ts": "9.9",
+        "message": message, "previous_message": { "type": "message", "user": "U1", "ts": "1.2", "text": "helo" } })
+}
+
+fn edited(text: &str) -> Value {
+    json!({ "type": "message", "user": "U1", "text": text, "ts": "1.2", "edited": { "user": "U1", "ts": "9.9" } })
+}
+
+fn change() -> Change {
+    let post = ["T1", "C1", "1.2"].map(str::to_owned).to_vec();
+    Change { dedupe: vec![vec!["Ev1".to_owned()]], post, sender: "U1".to_owned() }
+}
+
+#[test]
+fn what_a_person_does_to_a_post_is_an_edit_or_a_deletion() {
+    let inbound = receive(&envelope(changed(edited("hello <@UBOT>")))).unwrap();
+    assert_eq!(inbound.events, [Event::Edit(Edit { change: change(), text: "hello".to_owned() })]);
+    let deleted = json!({ "type": "message", "subtype": "message_deleted", "hidden": true, "channel": "C1",
+        "ts": "9.9", "deleted_ts": "1.2", "previous_message": { "user": "U1", "ts": "1.2", "text": "hello" } });
+    assert_eq!(receive(&envelope(deleted.clone())).unwrap().events, [Event::Deletion(change())]);
+
+    let own = with(edited("x"), "user", json!("UBOT"));
+    let bots = with(edited("x"), "bot_id", json!("B2"));
+    let link = with(edited("x"), "edited", Value::Null);
+    for nobodys in [changed(own), changed(bots), changed(link), changed(edited(" "))] {
+        assert!(is_ignored(nobodys.clone()), "{nobodys}");
+    }
+    assert!(is_ignored(with(deleted.clone(), "previous_message", json!({ "user": "U1", "bot_id": "B2" }))));
+    assert!(is_ignored(with(deleted.clone(), "previous_message", Value::Null)));
+    for broken in [with(deleted, "deleted_ts", json!(7)), changed(with(edited("x"), "ts", Value::Null))] {
+        assert!(matches!(receive(&envelope(broken)), Err(Rejection::Malformed(_))));
+    }
 }

@@ -4,8 +4,8 @@
 //! makes the `id` of each message, so that sending twice is one message.
 
 use chela_sdk::{
-    Channel, Event, Frame, Identity, Inbound, Incoming, Outgoing, Rejection, RenderingError, Request,
-    Response, Step, Surroundings, Target,
+    Channel, Event, Frame, Identity, Inbound, Incoming, Outgoing, Rejection, RenderingError, Request, Step,
+    Surroundings, Target,
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -14,8 +14,6 @@ use serde_json::json;
 const SESSION: &str = "chela-session";
 /// The most that an id or a name may have, in bytes.
 const ID_BYTES_MAX: usize = 128;
-/// Waits until the host's stream is there again.
-const RETRY_MS: u64 = 1_000;
 
 /// The adapter. Nothing to prepare.
 #[derive(Debug)]
@@ -69,14 +67,6 @@ impl Channel for WebChat {
             "blocks": outgoing.reply.blocks,
         });
         Ok(Step::send(Request::json("stream", &body), outgoing.id))
-    }
-
-    fn sent(&self, state: String, response: Response) -> Result<Step, RenderingError> {
-        Ok(match response.status {
-            200..=299 => Step::Done(Some(state)),
-            429 | 500..=599 => Step::Retry(RETRY_MS),
-            status => Step::Permanent(format!("the stream answered {status}")),
-        })
     }
 }
 

@@ -1,8 +1,7 @@
 //! The web-chat component without a host: what it understands, what it refuses, and hostile input.
 
 use chela_sdk::{
-    Channel, Event, Frame, Header, HttpFrame, Inbound, Outgoing, Rejection, Reply, Response, Step,
-    Surroundings, Target,
+    Channel, Event, Frame, Header, HttpFrame, Inbound, Outgoing, Rejection, Reply, Step, Surroundings, Target,
 };
 use serde_json::{Value, json};
 
@@ -66,19 +65,10 @@ fn a_long_text_is_read_whole_and_an_empty_one_ignored() {
 fn an_answer_is_an_event_of_the_sessions_stream() {
     let reply = Reply::text("Hi").citation("returns.md › Refunds", "");
     let outgoing = Outgoing { id: "o1".into(), agent: "support".into(), reply };
-    let target = Target { bound: vec![Header::new("session", "s1")], notes: None };
+    let target = Target { bound: vec![Header::new("session", "s1")], notes: None, waits: false };
     let Step::Next(out) = WebChat.render(outgoing, target, None).unwrap() else { panic!("not sent") };
     let blocks = json!([{ "citation": { "label": "returns.md › Refunds", "url": "" } }]);
     let expected = json!({ "session": "s1", "id": "o1", "agent": "support", "text": "Hi", "blocks": blocks });
     assert_eq!(serde_json::from_slice::<Value>(&out.request.body).unwrap(), expected);
     assert_eq!(out.request.endpoint, "stream");
-}
-
-#[test]
-fn the_streams_status_decides() {
-    let sent = |status| {
-        WebChat.sent("o1".into(), Response { status, headers: Vec::new(), body: Vec::new() }).unwrap()
-    };
-    assert_eq!((sent(200), sent(503)), (Step::Done(Some("o1".into())), Step::Retry(1_000)));
-    assert!(matches!(sent(404), Step::Permanent(_)));
 }

@@ -1,11 +1,12 @@
 //! A generic webhook: `{"sender", "text", "thread_id"?, "name"?}` in, a signed reply out.
 //!
 //! For whatever system has no adapter of its own. Signatures both ways are Standard Webhooks, done by the
-//! host; the id of the request is the header `webhook-id`, so a repeated delivery is one message.
+//! host; the id of the request is the header `webhook-id`, so a repeated delivery is one message. With `wait_ms` the
+//! sender gets the reply as the response to its request, if it is there in that time.
 
 use chela_sdk::{
-    Channel, Event, Frame, HttpFrame, Identity, Inbound, Incoming, Outgoing, Rejection, RenderingError,
-    Request, Response, Step, Surroundings, Target,
+    Acknowledgement, Channel, Deferral, Event, Frame, HttpFrame, Identity, Inbound, Incoming, Outgoing,
+    Rejection, RenderingError, Request, Response, Step, Surroundings, Target,
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -17,9 +18,21 @@ const RETRY_MS_MAX: u64 = 3_600_000;
 /// The most that a name or an id may have, in bytes.
 const ID_BYTES_MAX: usize = 512;
 
-/// The adapter. Nothing to prepare.
+/// The longest that a request may wait for its reply.
+const WAIT_MS_MAX: u32 = 10_000;
+
+/// The adapter.
 #[derive(Debug)]
-pub struct Webhook;
+pub struct Webhook {
+    /// How long a request waits for its reply; 0: not at all.
+    wait_ms: u32,
+}
+
+#[derive(Debug, Deserialize)]
+struct Config {
+    #[serde(default)]
+    wait_ms: u32,
+}
 
 /// What the sender writes. Unknown keys are left alone: systems add their own.
 #[derive(Debug, Deserialize)]
@@ -32,7 +45,11 @@ struct Body {
 
 impl Channel for Webhook {
     fn init() -> Result<Self, String> {
-        Ok(Self)
+        let Config { wait_ms } = chela_sdk::config()?;
+        if wait_ms > WAIT_MS_MAX {
+            return Err(format!("`wait_ms` is {wait_ms}; it is at most {WAIT_MS_MAX}"));
+        }
+        Ok(Self { wait_ms })
     }
 
     fn receive(&self, frame: Frame, _: Surroundings) -> Result<Inbound, Rejection> {
@@ -47,7 +64,8 @@ impl Channel for Webhook {
         let identity = Identity { dedupe: vec![vec![id]], conversation, sender: body.sender };
         let (sender_name, text) = (body.name, body.text);
         let incoming = Incoming { identity, sender_name, text, attachments: Vec::new(), notes: None };
-        Ok(Inbound::one(Event::Message(incoming)))
+        let events = vec![Event::Message(incoming)];
+        Ok(Inbound { events, acknowledgement: self.acknowledgement() })
     }
 
     fn render(&self, outgoing: Outgoing, target: Target, _: Option<String>) -> Result<Step, RenderingError> {
@@ -62,7 +80,8 @@ impl Channel for Webhook {
             "thread": thread,
             "blocks": outgoing.reply.blocks,
         });
-        Ok(Step::send(Request::json("reply", &body), outgoing.id))
+        let endpoint = if target.waits { "response" } else { "reply" };
+        Ok(Step::send(Request::json(endpoint, &body), outgoing.id))
     }
 
     /// Standard Webhooks: any 2xx is a receipt; 410 says never again, and so do the other 4xx but those
@@ -75,6 +94,19 @@ impl Channel for Webhook {
             }
             status => Step::Permanent(format!("the receiver answered {status}")),
         })
+    }
+}
+
+impl Webhook {
+    fn acknowledgement(&self) -> Acknowledgement {
+        match self.wait_ms {
+            0 => Acknowledgement::Plain,
+            // Kept, and the reply comes later: 202.
+            deadline_ms => Acknowledgement::Deferred(Deferral {
+                deadline_ms,
+                fallback: Response { status: 202, headers: Vec::new(), body: Vec::new() },
+            }),
+        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! The webhook component without a host: what it understands, what it refuses, and hostile input.
 
 use chela_sdk::{
-    Channel, Event, Frame, Header, HttpFrame, Inbound, Outgoing, Rejection, Reply, Response, Step,
-    Surroundings, Target,
+    Acknowledgement, Channel, Event, Frame, Header, HttpFrame, Inbound, Outgoing, Rejection, Reply, Response,
+    Step, Surroundings, Target,
 };
 use serde_json::{Value, json};
 
 use super::Webhook;
+
+const PLAIN: Webhook = Webhook { wait_ms: 0 };
 
 fn receive(body: &[u8]) -> Result<Inbound, Rejection> {
     let headers = vec![Header::new("webhook-id", "msg_1")];
@@ -17,7 +19,7 @@ fn receive(body: &[u8]) -> Result<Inbound, Rejection> {
         headers,
         body: body.into(),
     };
-    Webhook.receive(Frame::Http(frame), Surroundings { channel: "shop".into(), own_ids: Vec::new() })
+    PLAIN.receive(Frame::Http(frame), Surroundings { channel: "shop".into(), own_ids: Vec::new() })
 }
 
 fn incoming(body: Value) -> chela_sdk::Incoming {
@@ -42,6 +44,25 @@ fn a_message_without_a_thread_belongs_to_its_sender() {
 fn a_thread_is_a_conversation() {
     let incoming = incoming(json!({ "sender": "ann", "text": "hello", "thread_id": "t7" }));
     assert_eq!(incoming.identity.conversation, ["t7"]);
+}
+
+#[test]
+fn a_sender_that_may_wait_gets_its_reply_in_the_response() {
+    let headers = vec![Header::new("webhook-id", "msg_1")];
+    let body = json!({ "sender": "ann", "text": "hello" }).to_string().into_bytes();
+    let (method, path, query) = ("POST".into(), "/".into(), String::new());
+    let frame = Frame::Http(HttpFrame { method, path, query, headers, body });
+    let surroundings = Surroundings { channel: "shop".into(), own_ids: Vec::new() };
+    let patient = Webhook { wait_ms: 3_000 };
+    let inbound = patient.receive(frame, surroundings).unwrap();
+    let Acknowledgement::Deferred(deferral) = inbound.acknowledgement else { panic!("not deferred") };
+    assert_eq!((deferral.deadline_ms, deferral.fallback.status), (3_000, 202));
+    for (waits, endpoint) in [(true, "response"), (false, "reply")] {
+        let outgoing = Outgoing { id: "o1".into(), agent: "sales".into(), reply: Reply::text("Hi") };
+        let target = Target { bound: vec![Header::new("conversation", "ann")], notes: None, waits };
+        let Step::Next(out) = patient.render(outgoing, target, None).unwrap() else { panic!("not sent") };
+        assert_eq!(out.request.endpoint, endpoint);
+    }
 }
 
 #[test]
@@ -78,7 +99,7 @@ fn a_request_without_an_id_is_malformed() {
         body,
     };
     let surroundings = Surroundings { channel: "shop".into(), own_ids: Vec::new() };
-    assert!(matches!(Webhook.receive(Frame::Http(frame), surroundings), Err(Rejection::Malformed(_))));
+    assert!(matches!(PLAIN.receive(Frame::Http(frame), surroundings), Err(Rejection::Malformed(_))));
 }
 
 #[test]
@@ -93,8 +114,8 @@ fn a_reply_names_its_thread_and_keeps_its_blocks() {
     let reply =
         Reply::text("Hi <b>").link("Shop", "https://crab.test").choices([("Yes", "y")]).citation("a.md", "");
     let outgoing = Outgoing { id: "o1".into(), agent: "sales".into(), reply };
-    let target = Target { bound: vec![Header::new("conversation", "t7")], notes: None };
-    let Step::Next(out) = Webhook.render(outgoing, target, None).unwrap() else { panic!("not sent") };
+    let target = Target { bound: vec![Header::new("conversation", "t7")], notes: None, waits: false };
+    let Step::Next(out) = PLAIN.render(outgoing, target, None).unwrap() else { panic!("not sent") };
     let body: Value = serde_json::from_slice(&out.request.body).unwrap();
     let blocks = json!([
         { "link": { "label": "Shop", "url": "https://crab.test" } },
@@ -109,7 +130,7 @@ fn a_reply_names_its_thread_and_keeps_its_blocks() {
 fn the_receivers_status_decides() {
     let sent = |status, after: Option<&str>| {
         let headers = after.map(|value| Header::new("retry-after", value)).into_iter().collect();
-        Webhook.sent("o1".into(), Response { status, headers, body: b"\xff".to_vec() }).unwrap()
+        PLAIN.sent("o1".into(), Response { status, headers, body: b"\xff".to_vec() }).unwrap()
     };
     assert_eq!(sent(204, None), Step::Done(Some("o1".into())));
     assert_eq!(sent(503, Some("7")), Step::Retry(7_000));

@@ -1,13 +1,15 @@
 //! A channel that lies as it is told, by `behaviour` in its config.
 //!
-//! Honest, it takes `{"id", "room", "sender", "text"}` and posts `{"room", "text"}`. Each lie is one that the
-//! host must see through: another sender, another room, another endpoint.
+//! Honest, it takes `{"id", "room", "sender", "text"}` and posts `{"room", "text"}`, edits posts, and takes
+//! `{"kind", "event", "post", "sender", "text"}` for changes and `{"kind", "answer"}` for statuses. Each lie is one that
+//! the host must see through: another sender, another room, another endpoint, another's post.
 
 mod receive;
 mod render;
 
 use chela_sdk::{
-    Channel, Frame, Inbound, Outgoing, Rejection, RenderingError, Response, Step, Surroundings, Target,
+    Channel, Frame, Inbound, Outgoing, Rejection, RenderingError, Response, Revision, Step, Surroundings,
+    Target,
 };
 
 struct Guest {
@@ -22,7 +24,11 @@ impl Channel for Guest {
     }
 
     fn receive(&self, frame: Frame, _: Surroundings) -> Result<Inbound, Rejection> {
-        receive::run(&self.behaviour, &frame.into_http()?.json()?)
+        let frame = frame.into_http()?;
+        match self.behaviour.as_str() {
+            "form" => receive::form(&frame.body),
+            behaviour => receive::run(behaviour, &frame.json()?),
+        }
     }
 
     fn render(&self, outgoing: Outgoing, target: Target, _: Option<String>) -> Result<Step, RenderingError> {
@@ -31,6 +37,10 @@ impl Channel for Guest {
 
     fn sent(&self, state: String, response: Response) -> Result<Step, RenderingError> {
         render::sent(&self.behaviour, state, &response)
+    }
+
+    fn update(&self, outgoing: Outgoing, target: Target, revision: Revision) -> Result<Step, RenderingError> {
+        render::update(&self.behaviour, &outgoing, &target, &revision)
     }
 }
 

@@ -1,0 +1,153 @@
+//! The channel's component, called: `receive`, `render`, `update`, `sent`. Nothing is decided here.
+
+use chela_egress::Response;
+use chela_sandbox::CallOptions;
+use chela_types::{Millis, Target};
+use http::{HeaderName, HeaderValue};
+
+use super::station::ChannelStation;
+use super::verify::Verified;
+use crate::contract::translating;
+use crate::error::Error;
+
+/// Headers that an adapter has no business with.
+const HIDDEN_HEADERS: [&str; 5] =
+    ["authorization", "cookie", "proxy-authorization", "x-forwarded-for", SESSION_HEADER];
+/// Where an adapter of the web chat finds the id of the host's own session; a client's own is dropped.
+const SESSION_HEADER: &str = "chela-session";
+/// Longest response body that is shown to an adapter.
+const RESPONSE_BYTES_MAX: usize = 256 * 1024;
+
+type Step = Result<translating::Step, translating::RenderingError>;
+
+impl ChannelStation {
+    /// What the component makes of a verified request.
+    pub(super) async fn translate(
+        &self,
+        verified: &Verified,
+        now: Millis,
+    ) -> Result<Result<translating::Inbound, translating::Rejection>, Error> {
+        let webhook = &verified.webhook;
+        let shown = |(name, _): &&(String, String)| !HIDDEN_HEADERS.contains(&name.as_str());
+        let mut headers: Vec<_> = webhook.headers.iter().filter(shown).map(header).collect();
+        if let Some(session) = &verified.session {
+            headers.push(header(&(SESSION_HEADER.to_owned(), session.clone())));
+        }
+        let frame = translating::Frame::Http(translating::HttpFrame {
+            method: webhook.method.clone(),
+            path: webhook.path.clone(),
+            query: webhook.query.clone(),
+            headers,
+            body: webhook.body.to_vec(),
+        });
+        let surroundings =
+            translating::Surroundings { channel: self.name.to_string(), own_ids: self.own_ids().to_vec() };
+        Ok(self
+            .plugin
+            .call((), options(now, b"receive"), move |store, exports| {
+                Box::pin(async move {
+                    let (frame, surroundings) = store.data_mut().hand((&frame, &surroundings))?;
+                    exports.chela_plugin_translating().call_receive(store, frame, surroundings).await
+                })
+            })
+            .await?)
+    }
+
+    /// The first step of an answer, or the one that the state says.
+    pub(super) async fn render(
+        &self,
+        outgoing: translating::Outgoing,
+        target: translating::Target,
+        state: Option<String>,
+        at: Millis,
+    ) -> Result<translating::Step, Error> {
+        let step: Step = self
+            .plugin
+            .call((), options(at, b"render"), move |store, exports| {
+                Box::pin(async move {
+                    let translating = exports.chela_plugin_translating();
+                    let (outgoing, target, state) =
+                        store.data_mut().hand((&outgoing, &target, state.as_deref()))?;
+                    translating.call_render(store, outgoing, target, state).await
+                })
+            })
+            .await?;
+        self.step(step)
+    }
+
+    /// The first step of a draft, or of the answer in its place.
+    pub(super) async fn update(
+        &self,
+        outgoing: translating::Outgoing,
+        target: translating::Target,
+        revision: translating::Revision,
+        at: Millis,
+    ) -> Result<translating::Step, Error> {
+        let step: Step = self
+            .plugin
+            .call((), options(at, b"update"), move |store, exports| {
+                Box::pin(async move {
+                    let translating = exports.chela_plugin_translating();
+                    let (outgoing, target, revision) =
+                        store.data_mut().hand((&outgoing, &target, &revision))?;
+                    translating.call_update(store, outgoing, target, revision).await
+                })
+            })
+            .await?;
+        self.step(step)
+    }
+
+    /// What the component makes of a platform's response.
+    pub(super) async fn sent(
+        &self,
+        state: String,
+        response: &Response,
+        at: Millis,
+    ) -> Result<translating::Step, Error> {
+        let shown = |(name, value): (&HeaderName, &HeaderValue)| {
+            Some(translating::Header { name: name.to_string(), value: value.to_str().ok()?.to_owned() })
+        };
+        let response = translating::Response {
+            status: response.status.as_u16(),
+            headers: response.headers.iter().filter_map(shown).collect(),
+            body: response.body.iter().copied().take(RESPONSE_BYTES_MAX).collect(),
+        };
+        let step: Step = self
+            .plugin
+            .call((), options(at, b"sent"), move |store, exports| {
+                Box::pin(async move {
+                    let (state, response) = store.data_mut().hand((&state, &response))?;
+                    exports.chela_plugin_translating().call_sent(store, state, response).await
+                })
+            })
+            .await?;
+        self.step(step)
+    }
+
+    fn step(&self, step: Step) -> Result<translating::Step, Error> {
+        match step {
+            Ok(step) => Ok(step),
+            Err(translating::RenderingError::Unsuitable(reason)) => Ok(translating::Step::Permanent(reason)),
+            Err(translating::RenderingError::Other(reason)) => {
+                Err(Error::reported(format!("channel `{}`", self.name), &reason, false))
+            }
+        }
+    }
+}
+
+/// The contract's target.
+pub(super) fn target(target: &Target, waits: bool) -> translating::Target {
+    let bound = target.bound.iter().map(|(name, value)| header(&(name.clone(), value.clone()))).collect();
+    translating::Target { bound, notes: target.notes.clone(), waits }
+}
+
+fn header((name, value): &(String, String)) -> translating::Header {
+    translating::Header { name: name.clone(), value: value.clone() }
+}
+
+/// A channel component is a function: it sees a time that belongs to what it works on (of an answer, when it was kept),
+/// so that a repetition sees the same, and no randomness worth the name.
+fn options(now: Millis, purpose: &[u8]) -> CallOptions {
+    let seed = chela_types::Digest::of("chela channel seed", &[purpose, &now.0.to_le_bytes()]);
+    CallOptions { started: now, seed: *seed.as_bytes(), deadline: None }
+}
