@@ -4,15 +4,6 @@
 //! the compiler's child process; only what lies outside is played, by stand-ins that keep logs of their own.
 //! [`host()`] runs a host inside the test, where time can be moved by hand and a crash is a runtime that is torn
 //! down; [`process`] runs the released program, for what only a real process can show.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "this package is tests"
-)]
 
 pub mod browser;
 pub mod guests;

@@ -1,11 +1,4 @@
 //! The command line as operators use it, beside a host that runs and without one.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests are tests"
-)]
 
 use std::process::Stdio;
 use std::time::Duration;

@@ -1,12 +1,5 @@
 //! The released program's doors, spoken to over TCP: what operators are served, what slow and greedy senders get,
 //! what becomes of them all when the host is told to stop, and what a system does that gives it little.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests are tests"
-)]
 
 use std::io::{PipeReader, PipeWriter, Write};
 use std::net::SocketAddr;

@@ -1,11 +1,4 @@
 //! Nothing is acknowledged before it is on the disk: the kernel's own account of it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests are tests"
-)]
 
 use std::sync::Arc;
 

@@ -1,12 +1,5 @@
 //! The path of a first plugin, as its author walks it: a folder with a manifest and a component, a few lines of
 //! configuration, `chela check`, `chela plugin inspect`, `chela chat`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests are tests"
-)]
 
 use chela_tests::guests;
 use chela_tests::process::Process;

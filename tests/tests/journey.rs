@@ -1,11 +1,4 @@
 //! The way of a message through a whole host: order, duplicates, restrictions, hand-overs, outages, money, delivery.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests are tests"
-)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

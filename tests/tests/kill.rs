@@ -5,13 +5,6 @@
 //! turns' phases are counted, so that it is known which moments were hit. Phases that last microseconds are widened
 //! only by what may happen outside: a provider that thinks, platforms that are slow or ask to wait, agents whose
 //! places are taken. `CHELA_KILLS` (50) and `CHELA_SEED` (random, printed) are read from the environment.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests are tests"
-)]
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -66,7 +59,8 @@ struct Hit {
 async fn outside() -> Outside {
     let model = provider::Settings {
         first_token: Duration::from_millis(40),
-        between: Duration::from_millis(3),
+        // A long answer takes half a second: time for some drafts of those that grow.
+        between: Duration::from_millis(12),
         ..provider::Settings::new(PROVIDER_KEY, PRICE)
     };
     let room = slack::Settings {

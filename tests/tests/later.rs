@@ -1,12 +1,5 @@
 //! What comes after a message: it is edited or deleted, its answer is read or not, or the platform waits for the
 //! answer in its own request. And clicks, which come as forms.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests are tests"
-)]
 
 use std::sync::Arc;
 use std::time::Duration;

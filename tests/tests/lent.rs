@@ -1,12 +1,5 @@
 //! What the host lends to agents and routers, through real components: streams, memory, models for a router, and what
 //! is not lent. Money and crashes around it: what was paid for is not paid again, what was dropped is not free.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests are tests"
-)]
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

@@ -1,12 +1,5 @@
 //! Limits that only a whole host meets, in pairs: rates of channels and of agents, stops of the host in one turn, the
 //! time that a graceful stop has.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests are tests"
-)]
 
 use std::time::Duration;
 

@@ -1,12 +1,5 @@
 //! Answers that can be watched while they are made: one post, edited, and in the end it says the kept answer, whatever
 //! happened in between.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests are tests"
-)]
 
 use chela_engine::Error;
 use chela_gateway::{Fail, Rule};

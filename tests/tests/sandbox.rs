@@ -1,12 +1,5 @@
 //! Plugins that misbehave, in a whole host: each misbehaviour ends its own call only, is told with the plugin's
 //! name and version, and the person hears of it. What may not run is refused when it is loaded.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests are tests"
-)]
 
 use std::time::Duration;
 

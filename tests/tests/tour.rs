@@ -1,11 +1,4 @@
 //! The tour of the released program: it passes when all is well, and says so when it is not.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests are tests"
-)]
 
 use std::collections::BTreeSet;
 use std::fs::Permissions;

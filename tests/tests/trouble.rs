@@ -1,12 +1,5 @@
 //! What goes wrong around a turn: platforms that take an answer and do not say so, crashes in the middle of a
 //! hand-over, configurations that change while a turn waits, floods for one agent.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests are tests"
-)]
 
 use std::time::Duration;
 

@@ -1,11 +1,4 @@
 //! The web chat of the released program over HTTP: whose session is whose, and what a browser gets that comes back.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests are tests"
-)]
 
 use std::time::Duration;
 

@@ -1,12 +1,5 @@
 //! Requests of platforms: recorded ones are taken, and whatever is not what the platform sent is refused with
 //! nothing kept and no model asked.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests are tests"
-)]
 
 use bytes::Bytes;
 use chela_engine::{Error, Refusal, Webhook};

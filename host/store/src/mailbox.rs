@@ -9,13 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use chela_types::{
-    AgentId, ConversationId, Decision, Fault, Message, Millis, OutboxId, Target, TenantId, TurnId,
-};
+use chela_types::{AgentId, ConversationId, Decision, Fault, Message, Millis, Target, TenantId, TurnId};
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteRow};
 
 use crate::inbox::Kept;
-use crate::outbox::Outgoing;
+use crate::outbox::{self, Outgoing};
 use crate::progress::{self, Progress};
 use crate::row::{self, to_json};
 use crate::writer::{Due, Operation, Transaction};
@@ -347,16 +345,7 @@ fn claimed(row: &SqliteRow, until: Millis) -> Result<Claimed> {
 
 fn stage(row: &SqliteRow) -> Result<Stage> {
     if row::get::<Option<&[u8]>>(row, "outgoing")?.is_some() {
-        return Ok(Stage::Answered(Outgoing {
-            id: OutboxId::from_bytes(row::id(row, "outgoing")?),
-            agent: row::name(row, "agent")?,
-            reply: row::json(row, "reply")?.ok_or(Error::Unreadable("reply"))?,
-            notice: row::get(row, "notice")?,
-            state: row::get(row, "step")?,
-            ambiguous: row::count(row, "ambiguous")?,
-            requests: row::count(row, "requests")?,
-            kept: Millis(row::get(row, "kept_at")?),
-        }));
+        return outbox::outgoing(row).map(Stage::Answered);
     }
     Ok(row::json(row, "decision")?.map_or(Stage::Received, Stage::Decided))
 }

@@ -207,7 +207,7 @@ pub(crate) const ANSWER: &str = concat!(
 /// The answer that is kept already.
 pub(crate) async fn standing(tx: &mut Transaction<'_>, lease: &Lease) -> Result<Option<Outgoing>> {
     let row = sqlx::query(
-        "SELECT o.*, (SELECT body FROM contents WHERE turn = o.turn AND part = 1) AS reply
+        "SELECT o.*, o.id AS outgoing, (SELECT body FROM contents WHERE turn = o.turn AND part = 1) AS reply
          FROM outbox AS o WHERE turn = $1",
     )
     .bind(lease.seq)
@@ -217,13 +217,14 @@ pub(crate) async fn standing(tx: &mut Transaction<'_>, lease: &Lease) -> Result<
 }
 
 pub(crate) const IN_RESPONSE: &str = "
-    SELECT o.*, (SELECT body FROM contents WHERE turn = o.turn AND part = 1) AS reply,
+    SELECT o.*, o.id AS outgoing, (SELECT body FROM contents WHERE turn = o.turn AND part = 1) AS reply,
         (SELECT body FROM contents WHERE turn = o.turn AND part = 0) AS message
     FROM turns AS t JOIN outbox AS o ON o.turn = t.seq WHERE t.id = $1 AND o.in_response";
 
-fn outgoing(row: &SqliteRow) -> Result<Outgoing> {
+/// From the outbox's columns, the id as `outgoing` and the contents as `reply`.
+pub(crate) fn outgoing(row: &SqliteRow) -> Result<Outgoing> {
     Ok(Outgoing {
-        id: OutboxId::from_bytes(row::id(row, "id")?),
+        id: OutboxId::from_bytes(row::id(row, "outgoing")?),
         agent: row::name(row, "agent")?,
         reply: row::json(row, "reply")?.ok_or(Error::Unreadable("reply"))?,
         notice: row::get(row, "notice")?,

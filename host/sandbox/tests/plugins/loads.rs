@@ -9,6 +9,7 @@ use std::time::Duration;
 
 tests!(
     init_may_refuse_its_configuration,
+    init_is_asked_also_without_a_snapshot,
     init_that_traps_is_refused,
     init_that_takes_all_memory_is_refused,
     init_that_fills_its_memory_and_is_content_is_loaded,
@@ -36,6 +37,19 @@ async fn init_may_refuse_its_configuration() {
     let error = rig().load(doing(1)).await.unwrap_err();
     assert_eq!(error.to_string(), "plugin `helper` 1.2.3: refused: init says: no such agent");
     assert_eq!(error.blame(), Blame::Operator);
+}
+
+/// A component that cannot be snapshotted has its `init` all the same.
+async fn init_is_asked_also_without_a_snapshot() {
+    let load = async |n| {
+        let manifest = format!("{MANIFEST}snapshot = false");
+        let source = Source::Embedded { manifest, component: guest().into() };
+        rig().sandbox.load::<Router>(source, doing(n), |_| {}).await
+    };
+    let refused = refusal(load(1).await);
+    assert!(matches!(&refused, Refusal::Init { message } if message == "no such agent"), "{refused}");
+    assert!(matches!(refusal(load(2).await), Refusal::InitTrap { .. }));
+    assert_eq!(call(&load(0).await.unwrap(), 0).await.unwrap(), 1_001);
 }
 
 async fn init_that_traps_is_refused() {
