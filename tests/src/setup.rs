@@ -305,6 +305,7 @@ impl Setup {
             routing: self.routing.clone(),
             delivery: self.delivery.clone(),
             turns_max: self.turns_max,
+            waiting_max: 128,
             lease: chela_store::Config::LEASE,
             session_key: [7; 32],
         }

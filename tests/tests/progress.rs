@@ -1,12 +1,14 @@
 //! Answers that can be watched while they are made: one post, edited, and in the end it says the kept answer, whatever
 //! happened in between.
 
-use chela_engine::Error;
+use std::time::Duration;
+
+use chela_engine::{Ambiguous, Error};
 use chela_gateway::{Fail, Rule};
 use chela_sandbox::Source;
 use chela_server::standin::Fault;
 use chela_server::standin::slack::Say;
-use chela_store::TurnState;
+use chela_store::{Progress, TurnState};
 use chela_tests::outside::PARTNER_SECRET;
 use chela_tests::signing::{Scheme, Signed};
 use chela_tests::{Host, NOTICE, Outside, Setup, eventually, host, say};
@@ -29,8 +31,13 @@ fn public(text: &str) -> Say {
 
 /// A Slack that shows progress, and quicker than the real one would like it.
 fn showing(outside: &Outside) -> Setup {
+    showing_each(outside, 150)
+}
+
+/// The same with a draft each so many milliseconds.
+fn showing_each(outside: &Outside, interval_ms: u32) -> Setup {
     let found = chela_bundle::get("slack").unwrap();
-    let manifest = found.manifest.replace("interval_ms = 1500", "interval_ms = 150");
+    let manifest = found.manifest.replace("interval_ms = 1500", &format!("interval_ms = {interval_ms}"));
     let manifest = manifest.replace("per_minute = 40", "per_minute = 6000");
     let component = found.component.into();
     host(outside)
@@ -114,7 +121,7 @@ async fn a_crash_while_the_answer_takes_its_place_repeats_the_edit_and_nothing_e
     running.slack_says(&outside, &public("hello")).await;
     eventually("a draft is there", async || !outside.slack.posts().is_empty()).await;
     // From now on each call takes so long that the crash meets one.
-    outside.slack.faults().inject(&Fault::Delay(std::time::Duration::from_millis(300)), 100);
+    outside.slack.faults().inject(&Fault::Delay(Duration::from_millis(300)), 100);
     eventually("the answer is kept", async || {
         running.find("hello").await.is_some_and(|record| record.outbox.is_some())
     })
@@ -132,6 +139,43 @@ async fn a_crash_while_the_answer_takes_its_place_repeats_the_edit_and_nothing_e
     assert!(!said.iter().any(|text| text.ends_with('…')));
 }
 
+/// Whatever the channel's policy is: an edit that is made twice changes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_whose_edit_is_cut_off_is_edited_in_again() {
+    for policy in [Ambiguous::AtLeastOnce, Ambiguous::AtMostOnce] {
+        let outside = Outside::new().await;
+        // One draft, and then the answer.
+        let host = showing_each(&outside, 1_500)
+            .with_channel("slack", |channel| channel.ambiguous = policy)
+            .run()
+            .await;
+        for fault in [Fault::Delay(Duration::ZERO), Fault::Drop] {
+            outside.slack.faults().inject(&fault, 1);
+        }
+        host.slack_says(&outside, &public("hello")).await;
+        let record = host.closed("hello").await;
+        assert_eq!((record.state, record.outbox.unwrap().ambiguous), (TurnState::Delivered, 0), "{policy:?}");
+        let screen = outside.slack.screen();
+        assert_eq!((screen.len(), screen[0].text.as_str()), (1, long().as_str()), "{policy:?}");
+        assert_eq!(outside.slack.edits().len(), 2, "{policy:?}: cut off, and again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_waits_for_a_draft_that_is_underway() {
+    let outside = Outside::new().await;
+    let host = showing(&outside).run().await;
+    // Longer than the model speaks.
+    outside.slack.faults().inject(&Fault::Delay(Duration::from_secs(4)), 1);
+    host.slack_says(&outside, &public("hello")).await;
+    let record = host.closed("hello").await;
+    assert_eq!((outside.slack.posts().len(), outside.slack.edits().len()), (1, 1));
+    assert_eq!(
+        (record.state, outside.slack.screen()[0].text.as_str()),
+        (TurnState::Delivered, long().as_str())
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_draft_of_unknown_outcome_is_left_alone_and_the_answer_is_said_once() {
     let outside = Outside::new().await;
@@ -147,14 +191,27 @@ async fn a_first_draft_of_unknown_outcome_is_left_alone_and_the_answer_is_said_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_first_draft_of_unknown_outcome_stays_so_in_a_later_run() {
+    let outside = Outside::new().await;
+    let host = failing(&outside, 2).run().await;
+    outside.slack.faults().inject(&Fault::Drop, 1);
+    host.slack_says(&outside, &public("hello")).await;
+    let record = host.closed("hello").await;
+    assert_eq!((record.state, record.progress), (TurnState::Dead, Some(Progress::Lost)));
+    let posts = outside.slack.posts().all();
+    assert_eq!((posts.len(), outside.slack.edits().len()), (2, 0), "no second draft was posted: {posts:?}");
+    assert_eq!(posts[1].text, NOTICE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn drafts_that_fail_harm_no_answer() {
     let outside = Outside::new().await;
     let host = showing(&outside).run().await;
     for (text, faults) in [
         ("one", [Fault::TooMany { retry_after: 1 }, Fault::Status(503)]),
-        ("two", [Fault::Delay(std::time::Duration::ZERO), Fault::Status(500)]),
-        ("three", [Fault::Delay(std::time::Duration::ZERO), Fault::Drop]),
-        ("four", [Fault::Refusal("channel_not_found".to_owned()), Fault::Delay(std::time::Duration::ZERO)]),
+        ("two", [Fault::Delay(Duration::ZERO), Fault::Status(500)]),
+        ("three", [Fault::Delay(Duration::ZERO), Fault::Drop]),
+        ("four", [Fault::Refusal("channel_not_found".to_owned()), Fault::Delay(Duration::ZERO)]),
     ] {
         let before = outside.slack.screen().len();
         faults.iter().for_each(|fault| outside.slack.faults().inject(fault, 1));
@@ -172,16 +229,27 @@ async fn drafts_that_fail_harm_no_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_turn_that_is_given_up_says_so_where_its_drafts_stood() {
-    let outside = Outside::new().await;
+    // At its first try, and after others that have left their post behind.
+    for tries in [1, 3] {
+        given_up_after(tries).await;
+    }
+}
+
+/// Its drafts are seen, and then nothing comes of them.
+fn failing(outside: &Outside, tries: u32) -> Setup {
     let cut = Rule { fail: Some(Fail::Cut), ..slow() };
-    let host = showing(&outside)
+    showing(outside)
+        .with_delivery(|delivery| delivery.tries_max = tries)
         .agent("support", "agent")
         .with_plugin("agent", |plugin| {
-            drop(plugin.config.insert("behaviour".to_owned(), json!("relay-trap")))
+            drop(plugin.config.insert("behaviour".to_owned(), json!("relay-trap")));
         })
         .model([cut])
-        .run()
-        .await;
+}
+
+async fn given_up_after(tries: u32) {
+    let outside = Outside::new().await;
+    let host = failing(&outside, tries).run().await;
     host.slack_says(&outside, &public("hello")).await;
     assert_eq!(host.closed("hello").await.state, TurnState::Dead);
     let screen = outside.slack.screen();

@@ -26,6 +26,8 @@ pub struct Config {
     pub delivery: DeliveryConfig,
     /// How many turns run at once.
     pub turns_max: usize,
+    /// How many requests of platforms may wait for their answer at once.
+    pub waiting_max: usize,
     /// How long a turn may hold its conversation without a heartbeat; as the store's.
     pub lease: Duration,
     /// Key of the host's own web sessions: 32 random bytes that outlive a restart.

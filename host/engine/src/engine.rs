@@ -96,7 +96,7 @@ impl Engine {
     ) -> Result<Self, Error> {
         let sessions = Arc::new(Sessions::new(config.session_key));
         let (egress, clock) = (rooms.egress.clone(), Arc::clone(&rooms.clock));
-        let waiting = Waiting::default();
+        let waiting = Waiting::new(config.waiting_max);
         let loader = Loader {
             config: &config,
             sandbox: &rooms.sandbox,
@@ -241,7 +241,7 @@ pub async fn check(
     progress: &(dyn Fn(&str, Progress) + Send + Sync),
 ) -> Vec<(String, Result<Loaded, Error>)> {
     let sessions = Arc::new(Sessions::new(config.session_key));
-    let (egress, waiting) = (egress.clone(), Waiting::default());
+    let (egress, waiting) = (egress.clone(), Waiting::new(config.waiting_max));
     let loader = Loader { config, sandbox, egress, clock, sessions: &sessions, waiting: &waiting, progress };
     let mut checked = Vec::new();
     if let Some(name) = &config.routing.router {

@@ -13,12 +13,12 @@ use tokio::sync::oneshot;
 
 use super::station::Acknowledgement;
 
-/// Requests that may wait at once.
-const WAITING_MAX: usize = 1_024;
-
 /// The requests that wait. Clones are the same.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Waiting(Arc<Mutex<HashMap<TurnId, oneshot::Sender<Acknowledgement>>>>);
+#[derive(Debug, Clone)]
+pub(crate) struct Waiting {
+    requests: Arc<Mutex<HashMap<TurnId, oneshot::Sender<Acknowledgement>>>>,
+    max: usize,
+}
 
 /// A request's place among them, left when it is dropped.
 #[derive(Debug)]
@@ -29,10 +29,15 @@ pub(crate) struct Wait {
 }
 
 impl Waiting {
+    /// At most `max` at once.
+    pub(crate) fn new(max: usize) -> Self {
+        Self { requests: Arc::default(), max }
+    }
+
     /// Puts a request down under its turn; `None`: too many wait.
     pub(crate) fn put(&self, turn: TurnId) -> Option<Wait> {
-        let mut waiting = self.0.lock();
-        if waiting.len() >= WAITING_MAX {
+        let mut waiting = self.requests.lock();
+        if waiting.len() >= self.max {
             metrics::counter!("responses_refused_total").increment(1);
             return None;
         }
@@ -43,12 +48,12 @@ impl Waiting {
 
     /// Whether the turn's request still waits.
     pub(crate) fn waits(&self, turn: TurnId) -> bool {
-        self.0.lock().get(&turn).is_some_and(|sender| !sender.is_closed())
+        self.requests.lock().get(&turn).is_some_and(|sender| !sender.is_closed())
     }
 
     /// Hands the answer over. False: nobody waits any more.
     pub(crate) fn answer(&self, turn: TurnId, response: Acknowledgement) -> bool {
-        let sender = self.0.lock().remove(&turn);
+        let sender = self.requests.lock().remove(&turn);
         sender.is_some_and(|sender| sender.send(response).is_ok())
     }
 }
@@ -58,18 +63,20 @@ impl Wait {
     pub(crate) async fn within(mut self, deadline: Duration) -> Option<Acknowledgement> {
         match tokio::time::timeout(deadline, &mut self.answer).await {
             Ok(answered) => answered.ok(),
-            Err(_) => {
-                // From here on nobody can hand anything over; what was handed over just now counts.
-                self.answer.close();
-                self.answer.try_recv().ok()
-            }
+            Err(_) => self.no_longer(),
         }
+    }
+
+    /// From here on nobody can hand anything over; what was handed over just now counts.
+    fn no_longer(mut self) -> Option<Acknowledgement> {
+        self.answer.close();
+        self.answer.try_recv().ok()
     }
 }
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        self.waiting.0.lock().remove(&self.turn);
+        self.waiting.requests.lock().remove(&self.turn);
     }
 }
 
@@ -83,7 +90,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_comes_in_time_is_the_response_and_who_comes_late_finds_nobody() {
-        let (waiting, turn) = (Waiting::default(), TurnId::new());
+        let (waiting, turn) = (Waiting::new(1), TurnId::new());
         let wait = waiting.put(turn).unwrap();
         assert!(waiting.waits(turn));
         assert!(waiting.answer(turn, response("first")));
@@ -93,16 +100,25 @@ mod tests {
         let late = waiting.put(turn).unwrap();
         assert_eq!(late.within(Duration::from_secs(1)).await, None);
         assert!(!waiting.waits(turn) && !waiting.answer(turn, response("late")));
-        assert!(waiting.0.lock().is_empty(), "nothing is left behind");
+        assert!(waiting.requests.lock().is_empty(), "nothing is left behind");
+    }
+
+    #[test]
+    fn what_is_handed_over_in_the_last_moment_counts() {
+        let (waiting, turn) = (Waiting::new(1), TurnId::new());
+        let wait = waiting.put(turn).unwrap();
+        assert!(waiting.answer(turn, response("just now")), "handed over, and so delivered");
+        assert_eq!(wait.no_longer(), Some(response("just now")));
+        assert_eq!(waiting.put(turn).unwrap().no_longer(), None);
     }
 
     #[test]
     fn a_request_that_is_gone_waits_no_more_and_the_places_are_limited() {
-        let waiting = Waiting::default();
+        let waiting = Waiting::new(2);
         let turn = TurnId::new();
         drop(waiting.put(turn).unwrap());
         assert!(!waiting.waits(turn));
-        let places: Vec<_> = (0..WAITING_MAX).map(|_| waiting.put(TurnId::new()).unwrap()).collect();
+        let places: Vec<_> = (0..2).map(|_| waiting.put(TurnId::new()).unwrap()).collect();
         assert!(waiting.put(TurnId::new()).is_none());
         drop(places);
         assert!(waiting.put(TurnId::new()).is_some());

@@ -170,6 +170,7 @@ pub(super) fn engine(
         },
         delivery: delivery(config),
         turns_max: config.server.max_turns,
+        waiting_max: (config.server.requests_max / WAITING_SHARE).max(1),
         lease: config.store.lease,
         session_key,
     })
@@ -238,6 +239,9 @@ fn channel(given: &Channel) -> ChannelConfig {
         progress: given.progress,
     }
 }
+
+/// One request in so many may wait for its answer: the others' seats stay free.
+const WAITING_SHARE: usize = 4;
 
 /// The name of the operator's own channel to an agent. Configured names may not begin so
 /// ([`RESERVED`](crate::config::RESERVED)): no operator means this one when he names a channel.

@@ -1,7 +1,7 @@
 //! What comes after a message: changes of it while it waits, and the post that shows its answer being made.
 
 use super::*;
-use crate::{Change, Changed, Progress, Receipt, ReceiptState, Stage, TurnState};
+use crate::{Change, Changed, DeadLetter, Progress, Receipt, ReceiptState, Stage, TurnState};
 use chela_types::{Blame, Clock};
 
 fn change(event: &str, post: &str, text: Option<&str>) -> Change {
@@ -60,9 +60,16 @@ async fn what_a_host_call_was_made_for_stays_as_it_was() {
     for text in [Some("new"), None] {
         assert_eq!(changed(&b, change(&format!("{text:?}"), "a", text)).await, Changed::Late);
     }
+    // An answer that is kept, and a turn that ended without one, both held by nobody.
     let b = bench().await;
-    b.answered("d", "b").await;
+    let (claimed, _) = b.answered("d", "b").await;
+    b.store.release(&claimed.lease).await.unwrap();
     assert_eq!(changed(&b, change("e", "b", None)).await, Changed::Late);
+    let b = bench().await;
+    b.accept("c", "a").await;
+    let letter = DeadLetter { reason: "x".to_owned(), blame: Blame::Operator, notice: None };
+    b.store.dead(&b.claim_one().await.lease, letter).await.unwrap();
+    assert_eq!(changed(&b, change("e", "a", None)).await, Changed::Late);
 }
 
 #[tokio::test]
@@ -80,6 +87,7 @@ async fn a_withdrawn_message_leaves_its_conversation_to_the_others() {
     b.store.delivered(&held.lease, out.id, None).await.unwrap();
     let next = b.claim_one().await;
     assert_eq!(next.turn.message.text, "text of c");
+    b.store.decided_behind(&next.lease, &decision()).await.unwrap();
     b.store.release(&next.lease).await.unwrap();
     // The only one, and at the head.
     assert_eq!(changed(&b, change("e2", last, None)).await, Changed::Withdrawn);
@@ -87,6 +95,7 @@ async fn a_withdrawn_message_leaves_its_conversation_to_the_others() {
     assert_eq!(b.store.counts().await.unwrap().waiting, 0);
     let record = b.store.turn_record(next.lease.turn()).await.unwrap().unwrap();
     assert_eq!((record.state, record.message), (TurnState::Withdrawn, None));
+    assert!(record.decisions.is_empty(), "nobody answers what was never said");
     // Told again, it is known; and whoever comes now is answered.
     assert!(!b.accept("talk", last).await.fresh);
     b.accept("talk", "d").await;
@@ -165,8 +174,13 @@ async fn receipts_are_kept_once_and_found_by_the_platforms_name() {
     let later = vec![told(ReceiptState::Read, "p1"), told(ReceiptState::Failed, "p2")];
     assert_eq!(b.store.keep_receipts(later).await.unwrap(), 2);
     let record = b.store.turn_record(claimed.lease.turn()).await.unwrap().unwrap();
-    let states: Vec<_> = record.outbox.unwrap().receipts.into_iter().map(|receipt| receipt.state).collect();
+    let receipts = record.outbox.unwrap().receipts;
+    let states: Vec<_> = receipts.iter().map(|receipt| receipt.state).collect();
     assert_eq!(states, [ReceiptState::Delivered, ReceiptState::Read]);
+    b.clock.advance(Duration::from_secs(1));
+    assert_eq!(b.store.keep_receipts(vec![told(ReceiptState::Delivered, "p1")]).await.unwrap(), 0);
+    let record = b.store.turn_record(claimed.lease.turn()).await.unwrap().unwrap();
+    assert_eq!(record.outbox.unwrap().receipts, receipts, "the first word about it counts");
 }
 
 #[tokio::test]
