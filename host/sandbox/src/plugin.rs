@@ -6,7 +6,7 @@
 
 use crate::call::{self, Beginning, Call, Phase};
 use crate::cpu;
-use crate::dropper::Dropper;
+use crate::dropper;
 use crate::error::{Error, HostError, Reason};
 use crate::grants::Grants;
 use crate::limits::{Limit, LimitReached, Limits};
@@ -101,7 +101,6 @@ pub(crate) struct Known {
 pub(crate) struct Shared {
     pub(crate) instances: Arc<Semaphore>,
     pub(crate) instances_max: u32,
-    pub(crate) dropper: Dropper,
 }
 
 struct Inner<K: Kind> {
@@ -142,13 +141,12 @@ impl<K: Kind> fmt::Debug for Plugin<K> {
 /// Gives the store and its place in the pool to the dropper, also when the call's future is dropped half-way.
 struct Held<T: Send + 'static> {
     store: Option<(Store<T>, OwnedSemaphorePermit)>,
-    dropper: Dropper,
 }
 
 impl<T: Send + 'static> Drop for Held<T> {
     fn drop(&mut self) {
         if let Some(held) = self.store.take() {
-            self.dropper.take(Box::new(held));
+            dropper::later(Box::new(held));
         }
     }
 }
@@ -192,7 +190,7 @@ impl<K: Kind> Plugin<K> {
         };
         let permit = permit.map_err(HostError::new)?;
         let store = self.store_until(Instant::now().checked_add(deadline), lent, &options);
-        let mut held = Held { store: Some((store, permit)), dropper: shared.dropper.clone() };
+        let mut held = Held { store: Some((store, permit)) };
         let Some((store, _)) = held.store.as_mut() else {
             return Err(HostError::new("a store was gone before its call").into()); // unreachable by construction
         };

@@ -5,7 +5,6 @@
 use crate::cache::{Cache, Origin};
 use crate::call::Call;
 use crate::compiler::{self, Compiler, Job, Stage};
-use crate::dropper::Dropper;
 use crate::engine;
 use crate::error::{Error, HostError, Reason, Refusal};
 use crate::grants::Grants;
@@ -116,7 +115,7 @@ struct Checked {
 }
 
 impl Sandbox {
-    /// Makes the engine with its pool and its ticker, opens the cache, starts the dropper.
+    /// Makes the engine with its pool and its ticker, opens the cache.
     ///
     /// # Errors
     /// [`HostError`] if this machine has no room for the pool, or the cache folder or its key cannot be used.
@@ -132,7 +131,6 @@ impl Sandbox {
         let shared = Shared {
             instances: Arc::new(Semaphore::new(config.pool.instances as usize)),
             instances_max: config.pool.instances,
-            dropper: Dropper::start().map_err(HostError::new)?,
         };
         let fingerprint = engine::fingerprint(&engine);
         let preparing = Semaphore::new(config.compiler.at_once.max(1));
