@@ -7,7 +7,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use bytes::Bytes;
 use chela_egress::Egress;
@@ -148,12 +149,12 @@ async fn take(
     uri: Uri,
     headers: HeaderMap,
     request: Request,
-) -> Json<Value> {
+) -> Response {
     let body: Bytes = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap_or_default();
     let header =
         |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     if uri.path() == "/whoami" {
-        return Json(json!({ "id": GUEST_ID }));
+        return Json(json!({ "id": GUEST_ID })).into_response();
     }
     let mut posted = posted.lock();
     let id = format!("p{}", posted.len() + 1);
@@ -163,5 +164,8 @@ async fn take(
         content_type: header("content-type"),
         body: serde_json::from_slice(&body).unwrap_or_default(),
     });
-    Json(json!({ "ok": true, "id": id }))
+    // `status 429`: as the message says it.
+    let said =
+        posted.last().and_then(|posted| posted.body["text"].as_str()?.strip_prefix("status ")?.parse().ok());
+    (said.unwrap_or(StatusCode::OK), Json(json!({ "ok": true, "id": id }))).into_response()
 }

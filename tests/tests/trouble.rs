@@ -9,7 +9,7 @@ use chela_server::standin::slack::Say;
 use chela_store::TurnState;
 use chela_tests::outside::{GUEST_ID, PARTNER_SECRET};
 use chela_tests::signing::{Scheme, Signed};
-use chela_tests::{Host, NOTICE, Outside, eventually, host};
+use chela_tests::{Host, NOTICE, Outside, eventually, host, say};
 use chela_types::{Clock, Millis};
 use secrecy::SecretString;
 use serde_json::json;
@@ -87,6 +87,23 @@ async fn an_adapter_that_fails_after_the_platform_took_the_answer_does_not_send_
         assert!(record.last_error.unwrap().0.contains("took a part"));
         assert_eq!(host.store.counts().await.unwrap().ambiguous, 0, "it is known that it has it");
     }
+}
+
+/// Its request left in the run that is its last: the notice must not take the place of what may have been said.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_of_which_a_request_has_left_is_given_up_and_not_replaced() {
+    let outside = Outside::new().await;
+    let host = host(&outside)
+        .agent("support", "assistant")
+        .model([say("status 429")])
+        .with_delivery(|delivery| delivery.tries_max = 1)
+        .guest_channel("guest", "sent-trap", "support")
+        .run()
+        .await;
+    guest_says(&host, &outside, "m1", "hello").await;
+    let record = host.closed("hello").await;
+    assert_eq!((record.state, record.crashes), (TurnState::Undelivered, 0), "{record:?}");
+    assert_eq!(outside.bare.posted().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -283,9 +283,12 @@ impl Journey {
         let Claimed { lease, turn } = claimed;
         let agent = match (&turn.stage, self.channel(turn.message.channel.as_str())) {
             (_, Err(_)) => None,
-            (Stage::Answered(_), Ok(_)) => {
-                let outgoing = self.store.notice_instead(lease, reason, blame, notice).await?;
-                return self.deliver_notice(claimed, outgoing).await;
+            (Stage::Answered(standing), Ok(_)) => {
+                return match self.store.notice_instead(lease, reason, blame, notice).await? {
+                    Some(outgoing) => self.deliver_notice(claimed, outgoing).await,
+                    // A request left in this very run.
+                    None => Ok(self.store.give_up_delivery(lease, standing.id, reason).await?),
+                };
             }
             (Stage::Decided(decision), Ok(_)) => Some(decision.agent.clone()),
             (Stage::Received, Ok(channel)) => Some(channel.config.default_agent.clone()),

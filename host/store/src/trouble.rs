@@ -11,7 +11,7 @@ use crate::mailbox::{Lease, held};
 use crate::outbox::{Answer, Answered, Outgoing, close, standing};
 use crate::row::to_json;
 use crate::writer::{Operation, Transaction};
-use crate::{Error, Result, Store};
+use crate::{Result, Store};
 
 /// Why a turn is put off.
 #[derive(Debug, Clone)]
@@ -65,17 +65,18 @@ impl Store {
 }
 
 impl Store {
-    /// The same of a turn whose kept answer cannot be said, and of which no byte has left: the notice takes its place.
+    /// The same of a turn whose kept answer cannot be said: the notice takes its place. `None` if a byte of it may have
+    /// left, or it is a notice itself: it stands.
     ///
     /// # Errors
-    /// [`crate::Error::Fenced`], [`Error::Invalid`] if the answer was begun or is a notice itself, or those of the disk.
+    /// [`crate::Error::Fenced`], or those of the disk.
     pub async fn notice_instead(
         &self,
         lease: &Lease,
         reason: &str,
         blame: Blame,
         notice: Reply,
-    ) -> Result<Outgoing> {
+    ) -> Result<Option<Outgoing>> {
         let body = to_json("reply", &notice)?;
         let dying = (reason.to_owned(), blame.to_string());
         self.commit(Instead { lease: lease.clone(), id: OutboxId::new(), dying, body }).await
@@ -90,9 +91,9 @@ struct Instead {
 }
 
 impl Operation for Instead {
-    type Output = Outgoing;
+    type Output = Option<Outgoing>;
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Outgoing> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Option<Outgoing>> {
         let written = tx
             .under(&self.lease, INSTEAD)
             .bind(self.id.as_bytes().as_slice())
@@ -102,9 +103,10 @@ impl Operation for Instead {
             .execute(&mut *tx.connection)
             .await?;
         if written.rows_affected() == 0 {
-            return Err(tx.refusal(&self.lease, Error::Invalid("the answer was begun already")).await);
+            tx.fence(&self.lease).await?;
+            return Ok(None);
         }
-        standing(tx, &self.lease).await?.ok_or(Error::Unreadable("answer"))
+        standing(tx, &self.lease).await
     }
 }
 
