@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chela_types::{Blame, ConversationId, Fault, Money, Retry};
+use chela_types::{Blame, ConversationId, Digest, Fault, Money, PluginId, Retry};
 
 /// Why the store refused or failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -49,6 +49,41 @@ pub enum Error {
         file: PathBuf,
         /// Its schema's version.
         version: i64,
+    },
+    /// A kept component is not what its name says: half of it is gone, or somebody has changed it.
+    #[error("the component {} is damaged: it is not what was kept", file.display())]
+    Artefact {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The disk has no room for a component.
+    #[error("there is no room in the folder {}", folder.display())]
+    Full {
+        /// The folder.
+        folder: PathBuf,
+        /// What the disk says.
+        #[source]
+        cause: Arc<std::io::Error>,
+    },
+    /// Kept components cannot be read or written.
+    #[error("the folder {} cannot be used", folder.display())]
+    Files {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        #[source]
+        cause: Arc<std::io::Error>,
+    },
+    /// A deployment was changed by somebody else meanwhile: look at it again.
+    #[error("the deployment of plugin `{0}` was changed meanwhile")]
+    Changed(PluginId),
+    /// A deployment names a version that is not kept.
+    #[error("plugin `{plugin}` has no version {}", digest.short())]
+    NoVersion {
+        /// The plugin.
+        plugin: PluginId,
+        /// The version.
+        digest: Digest,
     },
     /// The lease is not current any more: somebody else has the conversation, or nobody.
     #[error("the lease on conversation {0} is not current any more")]
@@ -105,7 +140,8 @@ impl Fault for Error {
             Self::Owned { .. } | Self::Folder { .. } | Self::Missing { .. } | Self::Newer { .. } => {
                 Blame::Operator
             }
-            Self::OverBudget { .. } => Blame::Operator,
+            Self::OverBudget { .. } | Self::Full { .. } | Self::Files { .. } => Blame::Operator,
+            Self::Changed(_) | Self::NoVersion { .. } => Blame::Operator,
             Self::TooLarge { .. } => Blame::Plugin,
             _ => Blame::Host,
         }
@@ -113,9 +149,8 @@ impl Fault for Error {
 
     fn retry(&self) -> Retry {
         match self {
-            Self::Database(_) | Self::Commit(_) | Self::Busy(_) | Self::OverBudget { .. } => {
-                Retry::Later(Duration::ZERO)
-            }
+            Self::Database(_) | Self::Commit(_) | Self::Busy(_) => Retry::Later(Duration::ZERO),
+            Self::OverBudget { .. } | Self::Full { .. } => Retry::Later(Duration::ZERO),
             _ => Retry::Never,
         }
     }

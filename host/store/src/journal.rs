@@ -23,6 +23,8 @@ pub struct Entry {
     pub value: Vec<u8>,
     /// When.
     pub at: Millis,
+    /// The plugin's version whose part of the journal this is.
+    pub version: Option<Digest>,
 }
 
 impl Store {
@@ -36,7 +38,7 @@ impl Store {
         }
         self.read(async |connection| {
             let rows = sqlx::query(
-                "SELECT j.seq, j.function, j.arguments, j.at, c.body FROM journal AS j
+                "SELECT j.seq, j.function, j.arguments, j.at, j.version, c.body FROM journal AS j
                  JOIN contents AS c ON c.turn = j.turn AND c.part = 2 AND c.n = j.seq
                  WHERE j.turn = $1 ORDER BY j.seq",
             )
@@ -54,7 +56,7 @@ impl Store {
     /// [`Error::Fenced`]; [`Error::Invalid`] if the place is taken; those of the disk.
     pub async fn record(&self, lease: &Lease, entry: Entry) -> Result<()> {
         lease.touch_journal();
-        self.commit(Record { lease: lease.clone(), entry }).await
+        self.commit(Record { lease: lease.clone(), entry, statements: WRITE }).await
     }
 
     /// Keeps a host call that is cheap to lose while nothing depends on it (time, randomness): it is on the
@@ -64,7 +66,16 @@ impl Store {
     /// [`Error::Busy`] or [`Error::Closed`].
     pub async fn record_behind(&self, lease: &Lease, entry: Entry) -> Result<()> {
         lease.touch_journal();
-        self.behind(Record { lease: lease.clone(), entry }).await
+        self.behind(Record { lease: lease.clone(), entry, statements: WRITE }).await
+    }
+
+    /// The same in place of what stands at the entry's place, if something does.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] or [`Error::Closed`].
+    pub async fn rerecord_behind(&self, lease: &Lease, entry: Entry) -> Result<()> {
+        lease.touch_journal();
+        self.behind(Record { lease: lease.clone(), entry, statements: REWRITE }).await
     }
 
     /// Forgets the journal from `seq` on: the turn is run under another version.
@@ -93,10 +104,14 @@ impl Store {
         if lease.first {
             return Ok(Vec::new());
         }
-        self.utterances_before(lease.conversation, lease.seq, limit).await
+        self.utterances_of(lease.conversation, lease.seq, limit).await
     }
 
-    async fn utterances_before(
+    /// The same of any conversation, before the turn with this number.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub async fn utterances_of(
         &self,
         conversation: ConversationId,
         seq: i64,
@@ -135,26 +150,29 @@ pub(crate) const UTTERANCES: &str = "
     LEFT JOIN contents AS r ON r.turn = o.turn AND r.part = 1
     WHERE t.conversation = $1 AND t.seq < $2 ORDER BY t.seq DESC LIMIT $3 + 0";
 
-fn entry(row: &SqliteRow) -> Result<Entry> {
+/// From the journal's columns, and the value as `body`.
+pub(crate) fn entry(row: &SqliteRow) -> Result<Entry> {
     Ok(Entry {
         seq: row::count(row, "seq")?,
         function: row::get(row, "function")?,
         arguments: row::digest(row, "arguments")?,
         value: row::get(row, "body")?,
         at: Millis(row::get(row, "at")?),
+        version: row::maybe_digest(row, "version")?,
     })
 }
 
 struct Record {
     lease: Lease,
     entry: Entry,
+    statements: &'static str,
 }
 
 impl Operation for Record {
     type Output = ();
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
-        write(tx, &self.lease, &self.entry).await
+        put(tx, &self.lease, &self.entry, self.statements).await
     }
 }
 
@@ -171,22 +189,37 @@ pub(crate) async fn check_free(tx: &mut Transaction<'_>, lease: &Lease, seq: u32
 }
 
 pub(crate) const WRITE: &str = concat!(
-    "INSERT INTO journal (turn, seq, function, arguments, at)
-         SELECT $4, $5, $6, $7, $8 FROM conversations WHERE ",
+    "INSERT INTO journal (turn, seq, function, arguments, at, version)
+         SELECT $4, $5, $6, $7, $8, $10 FROM conversations WHERE ",
     held!(),
     " ON CONFLICT DO NOTHING;
      INSERT INTO contents (turn, part, n, body) SELECT $4, 2, $5, $9 WHERE changes() = 1",
 );
 
+pub(crate) const REWRITE: &str = concat!(
+    "INSERT INTO journal (turn, seq, function, arguments, at, version)
+         SELECT $4, $5, $6, $7, $8, $10 FROM conversations WHERE ",
+    held!(),
+    " ON CONFLICT DO UPDATE SET function = excluded.function, arguments = excluded.arguments, at = excluded.at,
+         version = excluded.version;
+     INSERT INTO contents (turn, part, n, body) SELECT $4, 2, $5, $9 WHERE changes() = 1
+         ON CONFLICT DO UPDATE SET body = excluded.body",
+);
+
 /// Writes an entry; refuses if the lease is not current or the place is taken.
 pub(crate) async fn write(tx: &mut Transaction<'_>, lease: &Lease, entry: &Entry) -> Result<()> {
+    put(tx, lease, entry, WRITE).await
+}
+
+async fn put(tx: &mut Transaction<'_>, lease: &Lease, entry: &Entry, statements: &'static str) -> Result<()> {
     let written = tx
-        .under(lease, WRITE)
+        .under(lease, statements)
         .bind(entry.seq)
         .bind(&entry.function)
         .bind(entry.arguments.as_bytes().as_slice())
         .bind(entry.at.0)
         .bind(&entry.value)
+        .bind(entry.version.map(|version| version.as_bytes().to_vec()))
         .execute(&mut *tx.connection)
         .await?;
     if written.rows_affected() == 0 { Err(tx.refusal(lease, TAKEN).await) } else { Ok(()) }

@@ -1,13 +1,18 @@
-//! What is kept: inbox, mailbox, outbox, ledger, journal, memory, knowledge. The only room with SQL.
+//! What is kept: inbox, mailbox, outbox, ledger, journal, memory, knowledge, versions of plugins. The only room
+//! with SQL.
 //!
 //! [`Store`] speaks of the domain (`accept`, `claim`, `answered`, `delivered` …), never of rows, because
 //! another database comes behind it later. Two rules carry everything: a *conversation* is claimed, not a job,
 //! and each later write shows the [`Lease`], which only this room can make; and nobody is told that something
 //! is kept before it is on the disk (`writer.rs` makes that cheap by committing for many at once).
 
+mod artefact;
 mod change;
 mod connect;
+mod deployment;
 mod error;
+mod event;
+mod frame;
 mod health;
 mod inbox;
 mod journal;
@@ -21,14 +26,18 @@ mod progress;
 mod receipt;
 mod record;
 mod recover;
+mod replay;
 mod row;
 mod store;
 mod stream;
 mod trouble;
+mod version;
 mod writer;
 
 pub use change::{Change, Changed};
+pub use deployment::{Deploy, Deployment};
 pub use error::{Error, Result};
+pub use event::{Event, Happened};
 pub use inbox::{Accepted, Arrival};
 pub use journal::Entry;
 pub use knowledge::Passage;
@@ -39,9 +48,11 @@ pub use outbox::{Answer, Outgoing};
 pub use progress::Progress;
 pub use receipt::{Receipt, ReceiptRecord, ReceiptState};
 pub use record::{Counts, OutboxRecord, Phase, Standing, TurnRecord, TurnState};
+pub use replay::Recorded;
 pub use store::{Config, Store};
 pub use stream::StreamEvent;
 pub use trouble::{CountsAs, DeadLetter, Trouble};
+pub use version::{Version, VersionState};
 
 #[cfg(test)]
 mod tests;

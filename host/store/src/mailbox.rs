@@ -303,7 +303,7 @@ pub(crate) const CLAIM: &str = concat!(
         (SELECT body FROM contents WHERE turn = t.seq AND part = 0) AS message,
         (SELECT body FROM contents WHERE turn = t.seq AND part = 1) AS reply,
         (SELECT body FROM decisions WHERE turn = t.seq ORDER BY n DESC LIMIT 1) AS decision,
-        o.id AS outgoing, o.agent, o.notice, o.step, o.ambiguous, o.requests, o.kept_at,
+        o.id AS outgoing, o.agent, o.notice, o.step, o.ambiguous, o.requests, o.kept_at, o.adapter,
         p.status AS progress, p.platform_id AS progress_id, p.seq AS progress_seq
     FROM conversations AS c CROSS JOIN turns AS t ON t.seq = c.head LEFT JOIN outbox AS o ON o.turn = t.seq
     LEFT JOIN progress AS p ON p.turn = t.seq

@@ -4,7 +4,7 @@
 //! know whether the platform has the message; whatever leaves that window without an outcome (a crash, a lost
 //! lease, a failure) is counted as *ambiguous*.
 
-use chela_types::{AgentId, Millis, OutboxId, Reply, Target, TurnId};
+use chela_types::{AgentId, Digest, Millis, OutboxId, Reply, Target, TurnId};
 use sqlx::sqlite::SqliteRow;
 
 use crate::inbox::Kept;
@@ -46,6 +46,8 @@ pub struct Outgoing {
     pub requests: u32,
     /// When it was kept.
     pub kept: Millis,
+    /// The adapter's version that began to send it: `state` is its own.
+    pub adapter: Option<Digest>,
 }
 
 impl Store {
@@ -60,12 +62,19 @@ impl Store {
         self.commit(operation).await
     }
 
-    /// Says that bytes are about to leave; `state` is what the adapter wants back with the response.
+    /// Says that bytes are about to leave; `state` is what the adapter wants back with the response. `adapter` is the
+    /// version that sends; `None` leaves the one that is kept.
     ///
     /// # Errors
     /// [`Error::Fenced`], or those of the disk. Nothing may be sent then.
-    pub async fn sending(&self, lease: &Lease, id: OutboxId, state: Option<String>) -> Result<()> {
-        self.commit(Step { lease: lease.clone(), id, state, status: "sending" }).await
+    pub async fn sending(
+        &self,
+        lease: &Lease,
+        id: OutboxId,
+        state: Option<String>,
+        adapter: Option<Digest>,
+    ) -> Result<()> {
+        self.commit(Step { lease: lease.clone(), id, state, adapter, status: "sending" }).await
     }
 
     /// Says that an edit is about to leave: one that is made again changes nothing, so that its outcome is never
@@ -74,7 +83,7 @@ impl Store {
     /// # Errors
     /// [`Error::Busy`] or [`Error::Closed`].
     pub async fn editing_behind(&self, lease: &Lease, id: OutboxId, state: Option<String>) -> Result<()> {
-        self.behind(Step { lease: lease.clone(), id, state, status: "editing" }).await
+        self.behind(Step { lease: lease.clone(), id, state, adapter: None, status: "editing" }).await
     }
 
     /// Says that a request was answered and the adapter wants another. Not awaited: the next `sending` or
@@ -83,7 +92,7 @@ impl Store {
     /// # Errors
     /// [`Error::Busy`] or [`Error::Closed`].
     pub async fn step_sent_behind(&self, lease: &Lease, id: OutboxId, state: Option<String>) -> Result<()> {
-        self.behind(Step { lease: lease.clone(), id, state, status: "sent" }).await
+        self.behind(Step { lease: lease.clone(), id, state, adapter: None, status: "sent" }).await
     }
 
     /// Closes the turn (as dead, if this was a dead letter's notice) and frees the conversation.
@@ -188,6 +197,7 @@ impl Operation for Answered {
             ambiguous: 0,
             requests: 0,
             kept: tx.now,
+            adapter: None,
         })
     }
 }
@@ -232,6 +242,7 @@ pub(crate) fn outgoing(row: &SqliteRow) -> Result<Outgoing> {
         ambiguous: row::count(row, "ambiguous")?,
         requests: row::count(row, "requests")?,
         kept: Millis(row::get(row, "kept_at")?),
+        adapter: row::maybe_digest(row, "adapter")?,
     })
 }
 
@@ -239,6 +250,7 @@ struct Step {
     lease: Lease,
     id: OutboxId,
     state: Option<String>,
+    adapter: Option<Digest>,
     status: &'static str,
 }
 
@@ -251,6 +263,7 @@ impl Operation for Step {
             .bind(self.id.as_bytes().as_slice())
             .bind(self.status)
             .bind(&self.state)
+            .bind(self.adapter.map(|adapter| adapter.as_bytes().to_vec()))
             .execute(&mut *tx.connection)
             .await?;
         if written.rows_affected() == 0 { Err(tx.refusal(&self.lease, NO_ANSWER).await) } else { Ok(()) }
@@ -258,7 +271,7 @@ impl Operation for Step {
 }
 
 pub(crate) const STEP: &str = concat!(
-    "UPDATE outbox SET status = $6, step = $7, sending_at = coalesce(sending_at, $3),
+    "UPDATE outbox SET status = $6, step = $7, adapter = coalesce($8, adapter), sending_at = coalesce(sending_at, $3),
          requests = requests + ($6 IN ('sending', 'editing'))
      WHERE turn = $4 AND id = $5 AND EXISTS (SELECT 1 FROM conversations WHERE ",
     held!(),

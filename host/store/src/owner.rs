@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use chela_types::Millis;
 
-use crate::{Error, Result};
+use crate::{Error, Result, artefact};
 
 /// The database's file name.
 pub(crate) const DATABASE: &str = "chela.db";
@@ -61,11 +61,14 @@ impl Owner {
     }
 }
 
-/// Refuses if a process owns the folder; takes nothing.
+/// Refuses if there is nothing to read; takes nothing.
+pub(crate) fn check_there(folder: &Path) -> Result<()> {
+    if folder.join(DATABASE).is_file() { Ok(()) } else { Err(Error::Missing { folder: folder.to_owned() }) }
+}
+
+/// The same, and refuses if a process owns the folder.
 pub(crate) fn check_free(folder: &Path) -> Result<()> {
-    if !folder.join(DATABASE).is_file() {
-        return Err(Error::Missing { folder: folder.to_owned() });
-    }
+    check_there(folder)?;
     let Ok(mut lock) = File::open(folder.join(LOCK)) else { return Ok(()) };
     let text = read(&mut lock).unwrap_or_default();
     lock_or_say_who(folder, &lock, &text)
@@ -102,7 +105,7 @@ fn prepare(folder: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let name = entry?.file_name();
         let name = name.to_string_lossy();
-        if !(name.starts_with("chela.") || name == PLUGINS) {
+        if !(name.starts_with("chela.") || name == PLUGINS || name == artefact::FOLDER) {
             return Ok(());
         }
     }

@@ -327,7 +327,7 @@ fn phase(text: &str) -> Result<Phase> {
     })
 }
 
-fn state(text: &str) -> Result<TurnState> {
+pub(crate) fn state(text: &str) -> Result<TurnState> {
     Ok(match text {
         "open" => TurnState::Open,
         "delivered" => TurnState::Delivered,

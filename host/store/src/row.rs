@@ -45,6 +45,13 @@ pub(crate) fn digest(row: &SqliteRow, column: &'static str) -> Result<Digest> {
     kept.try_into().map(Digest::from_bytes).map_err(|_| Error::Unreadable(column))
 }
 
+/// A digest that may be absent.
+pub(crate) fn maybe_digest(row: &SqliteRow, column: &'static str) -> Result<Option<Digest>> {
+    let kept: Option<&[u8]> = get(row, column)?;
+    kept.map(|bytes| bytes.try_into().map(Digest::from_bytes).map_err(|_| Error::Unreadable(column)))
+        .transpose()
+}
+
 /// A name such as an agent's.
 pub(crate) fn name<T: TryFrom<String>>(row: &SqliteRow, column: &'static str) -> Result<T> {
     T::try_from(get::<String>(row, column)?).map_err(|_| Error::Unreadable(column))

@@ -10,6 +10,7 @@ use chela_types::{Clock, SystemClock};
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::artefact::Artefacts;
 use crate::connect::{self, Readers};
 use crate::health::Health;
 use crate::mailbox::GiveBackAll;
@@ -91,6 +92,7 @@ pub(crate) struct Inner {
     pub(crate) due: Arc<Due>,
     /// Claims made so far: each has a name of its own.
     pub(crate) claims: AtomicU64,
+    pub(crate) artefacts: Artefacts,
 }
 
 impl std::fmt::Debug for Inner {
@@ -117,6 +119,8 @@ impl Store {
         let mut connection = connect::open_writer(&file).await?;
         owner.keep(clock.now())?;
         recover::after_crash(&mut connection, clock.now()).await?;
+        let artefacts = Artefacts::new(&config.folder);
+        artefacts.sweep();
         let readers = Readers::open(&file, config.readers).await?;
         let (work, due) = (Arc::new(Notify::new()), Arc::new(Due::unknown()));
         let (queue, waiting) = mpsc::channel(config.commit_queue_max.max(1));
@@ -135,9 +139,9 @@ impl Store {
             owner: Arc::new(owner),
         };
         tokio::spawn(writer.serve(waiting, to_settle));
-        let claims = AtomicU64::new(0);
+        let (queue, claims) = (Some(queue), AtomicU64::new(0));
         let inner =
-            Inner { config, queue: Some(queue), health, settlements, readers, work, clock, due, claims };
+            Inner { config, queue, health, settlements, readers, work, clock, due, claims, artefacts };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -149,6 +153,20 @@ impl Store {
     /// database that cannot be read.
     pub async fn open_read_only(folder: &Path) -> Result<Self> {
         owner::check_free(folder)?;
+        Self::open_readers(folder).await
+    }
+
+    /// The same also while a host runs: what it commits is seen from then on. The folder's lock is not touched, so no
+    /// host that starts meanwhile is in its way.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if there is nothing to read, and those of a database that cannot be read.
+    pub async fn open_beside(folder: &Path) -> Result<Self> {
+        owner::check_there(folder)?;
+        Self::open_readers(folder).await
+    }
+
+    async fn open_readers(folder: &Path) -> Result<Self> {
         let file = folder.join(DATABASE);
         let config = Config::new(folder);
         let readers = Readers::open(&file, 1).await?;
@@ -156,7 +174,9 @@ impl Store {
         let (work, due) = (Arc::new(Notify::new()), Arc::new(Due::unknown()));
         let (clock, claims) = (Arc::new(SystemClock), AtomicU64::new(0));
         let (health, (settlements, _)) = (Arc::default(), mpsc::unbounded_channel());
-        let inner = Inner { config, queue: None, health, settlements, readers, work, clock, due, claims };
+        let (queue, artefacts) = (None, Artefacts::new(folder));
+        let inner =
+            Inner { config, queue, health, settlements, readers, work, clock, due, claims, artefacts };
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -111,7 +111,7 @@ impl Operation for Instead {
 }
 
 const INSTEAD: &str = concat!(
-    "UPDATE outbox SET id = $5, notice = 1, step = NULL, status = 'kept', kept_at = $3, tries = 0, crashes = 0,
+    "UPDATE outbox SET id = $5, notice = 1, step = NULL, adapter = NULL, status = 'kept', kept_at = $3, tries = 0, crashes = 0,
          waits = 0, first_wait_at = NULL
      WHERE turn = $4 AND NOT notice AND requests = 0 AND EXISTS (SELECT 1 FROM conversations WHERE ",
     held!(),

@@ -196,7 +196,7 @@ async fn a_notice_takes_the_place_of_an_answer_of_which_nothing_has_left() {
         .unwrap();
     assert_eq!((notice.reply.text.as_str(), notice.notice), ("sorry", true));
     assert_ne!(notice.id, out.id, "a platform that knows keys must not take it for the answer");
-    b.store.sending(&claimed.lease, notice.id, None).await.unwrap();
+    b.store.sending(&claimed.lease, notice.id, None, None).await.unwrap();
     let again = b.store.notice_instead(&claimed.lease, "x", Blame::Plugin, sorry()).await.unwrap();
     assert_eq!(again, None, "once, and never after a byte has left");
     b.store.delivered(&claimed.lease, notice.id, None).await.unwrap();

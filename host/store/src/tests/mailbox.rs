@@ -82,7 +82,7 @@ async fn writes_not_refused(b: &Bench, lease: &crate::Lease, out: OutboxId) -> V
         ("memory_set", s.memory_set(lease, write, |_| entry(9, "")).await.map(drop)),
         ("reserve", s.reserve(reserve).await.map(drop)),
         ("answered", s.answered(lease, answer("zombie")).await.map(drop)),
-        ("sending", s.sending(lease, out, None).await),
+        ("sending", s.sending(lease, out, None, None).await),
         ("delivered", s.delivered(lease, out, None).await),
         ("delivered_to_stream", s.delivered_to_stream(lease, out, event).await.map(drop)),
         ("defer", s.defer(lease, Millis(0), trouble(CountsAs::Try)).await),

@@ -148,6 +148,7 @@ fn entry(seq: u32, value: &str) -> Entry {
         arguments: Digest::of("test", &[&seq.to_le_bytes()]),
         value: value.into(),
         at: Millis(5),
+        version: None,
     }
 }
 

@@ -27,15 +27,15 @@ async fn an_answer_survives_and_the_first_one_stands() {
 async fn a_crash_while_sending_is_ambiguous_and_the_step_is_kept() {
     let b = bench().await;
     let (claimed, out) = b.answered("c", "a").await;
-    b.store.sending(&claimed.lease, out.id, Some("one".into())).await.unwrap();
+    b.store.sending(&claimed.lease, out.id, Some("one".into()), None).await.unwrap();
     b.store.step_sent_behind(&claimed.lease, out.id, Some("two".into())).await.unwrap();
-    b.store.sending(&claimed.lease, out.id, Some("two".into())).await.unwrap();
+    b.store.sending(&claimed.lease, out.id, Some("two".into()), None).await.unwrap();
     let b = b.crashed().await;
     assert_eq!(b.store.counts().await.unwrap().ambiguous, 1);
     let again = b.claim_one().await;
     let out = kept(&again).clone();
     assert_eq!((out.state.as_deref(), out.requests, out.ambiguous), (Some("two"), 2, 1));
-    b.store.sending(&again.lease, out.id, None).await.unwrap();
+    b.store.sending(&again.lease, out.id, None, None).await.unwrap();
     b.clock.advance(LEASE);
     let lapsed = b.claim_one().await;
     assert_eq!(kept(&lapsed).ambiguous, 2);
@@ -50,7 +50,7 @@ async fn a_crash_while_sending_is_ambiguous_and_the_step_is_kept() {
 async fn a_step_that_was_answered_is_not_ambiguous() {
     let b = bench().await;
     let (claimed, out) = b.answered("c", "a").await;
-    b.store.sending(&claimed.lease, out.id, None).await.unwrap();
+    b.store.sending(&claimed.lease, out.id, None, None).await.unwrap();
     b.store.step_sent_behind(&claimed.lease, out.id, Some("two".into())).await.unwrap();
     b.accept("d", "flush").await;
     let b = b.crashed().await;
@@ -73,7 +73,7 @@ async fn a_send_without_an_outcome_is_ambiguous_whoever_ends_it() {
         for outcome in [false, true] {
             let b = bench().await;
             let (Claimed { lease, .. }, out) = b.answered("c", "a").await;
-            b.store.sending(&lease, out.id, None).await.unwrap();
+            b.store.sending(&lease, out.id, None, None).await.unwrap();
             if outcome {
                 b.store.step_sent_behind(&lease, out.id, None).await.unwrap();
             }

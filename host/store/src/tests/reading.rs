@@ -30,7 +30,7 @@ async fn a_record_tells_the_whole_turn() {
     assert_eq!(b.store.phases().await.unwrap()[&Phase::Journaled], 1);
     let out = b.store.answered(&lease, answer("fine")).await.unwrap();
     assert_eq!(b.store.phases().await.unwrap()[&Phase::Answered], 1);
-    b.store.sending(&lease, out.id, None).await.unwrap();
+    b.store.sending(&lease, out.id, None, None).await.unwrap();
     assert_eq!(b.store.phases().await.unwrap()[&Phase::Sending], 1);
     b.store.delivered(&lease, out.id, Some("ts".into())).await.unwrap();
     assert_eq!(b.store.phases().await.unwrap()[&Phase::Closed], 1);
@@ -60,7 +60,7 @@ async fn counts_say_how_things_stand() {
     let counts = b.store.counts().await.unwrap();
     assert_eq!((counts.waiting, counts.leased, counts.oldest_waiting), (1, 1, Some(Millis(999))));
     let (claimed, out) = b.answered("d", "c").await;
-    b.store.sending(&claimed.lease, out.id, None).await.unwrap();
+    b.store.sending(&claimed.lease, out.id, None, None).await.unwrap();
     let b = b.crashed().await;
     let (counts, standing) = (b.store.counts().await.unwrap(), b.store.standing().await.unwrap());
     assert_eq!((standing.waiting, standing.leased, standing.answered, standing.ambiguous), (3, 0, 1, 1));
