@@ -87,4 +87,4 @@ CREATE INDEX journal_version ON journal (version) WHERE version IS NOT NULL;
 ALTER TABLE outbox ADD COLUMN adapter BLOB;
 
 -- To run again what was said since a day.
-CREATE INDEX turns_recorded ON turns (tenant, received_at) WHERE state <> 'open';
+CREATE INDEX turns_recorded ON turns (tenant, received_at, state) WHERE state <> 'open';

@@ -51,7 +51,7 @@ impl Artefacts {
                 return;
             }
         };
-        for entry in left.filter(|entry| entry.file_name().to_string_lossy().ends_with(PART)) {
+        for entry in left.filter(|entry| is_part(&entry.file_name().to_string_lossy())) {
             if let Err(cause) = std::fs::remove_file(entry.path()) {
                 tracing::warn!(file = %entry.path().display(), %cause, "a half-written component stays");
             }
@@ -73,14 +73,15 @@ impl Store {
     /// there and whole.
     ///
     /// # Errors
-    /// [`Error::Full`] if the disk has no room, [`Error::Files`] if it fails otherwise, [`Error::ReadOnly`].
+    /// [`Error::Full`] if the disk has no room, [`Error::Files`] if it fails otherwise; [`Error::Closed`] or
+    /// [`Error::ReadOnly`] of a store that keeps nothing.
     pub async fn keep_artefact(&self, component: Bytes) -> Result<Digest> {
-        self.health()?;
+        self.check_open()?;
         let artefacts = &self.inner.artefacts;
-        let mut unnamed = artefacts.unnamed.lock().await;
         let (folder, number) = (artefacts.folder.clone(), artefacts.writes.fetch_add(1, Ordering::Relaxed));
         let digested = component.clone();
         let digest = blocking(move || Ok(digest(&digested))).await?;
+        let mut unnamed = artefacts.unnamed.lock().await;
         // Before the write: one that is given up by its caller goes on, and is left as well.
         unnamed.insert(digest);
         let file = artefacts.file(digest);
@@ -157,6 +158,16 @@ fn write(part: &Path, file: &Path, component: &[u8]) -> std::io::Result<()> {
     file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
+/// The component that a file is named for.
+fn component(name: &str) -> Option<Digest> {
+    Digest::try_from(name.to_owned()).ok().filter(|digest| digest.to_string() == name)
+}
+
+fn is_part(name: &str) -> bool {
+    let whole = name.strip_suffix(PART).and_then(|name| name.rsplit_once('.'));
+    whole.is_some_and(|(name, _)| component(name).is_some())
+}
+
 /// Whatever is not named like a component is not ours.
 fn remove_all_but(keep: &HashSet<Digest>, folder: &Path) -> std::io::Result<()> {
     let entries = match std::fs::read_dir(folder) {
@@ -166,15 +177,16 @@ fn remove_all_but(keep: &HashSet<Digest>, folder: &Path) -> std::io::Result<()> 
     };
     for entry in entries {
         let entry = entry?;
-        let Ok(digest) = Digest::try_from(entry.file_name().to_string_lossy().into_owned()) else { continue };
-        if !keep.contains(&digest) {
+        let digest = component(&entry.file_name().to_string_lossy());
+        if digest.is_some_and(|digest| !keep.contains(&digest)) && entry.file_type()?.is_file() {
             std::fs::remove_file(entry.path())?;
         }
     }
     Ok(())
 }
 
-fn failed(folder: &Path, cause: std::io::Error) -> Error {
+/// Also a limit on files or a quota is no room.
+pub(crate) fn failed(folder: &Path, cause: std::io::Error) -> Error {
     let full =
         matches!(cause.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge);
     let (folder, cause) = (folder.to_owned(), Arc::new(cause));

@@ -100,8 +100,7 @@ impl Store {
         plugin: Option<&PluginId>,
         limit: usize,
     ) -> Result<Vec<Event>> {
-        let (all, one) = (AFTER, AFTER_OF);
-        self.select(if plugin.is_some() { one } else { all }, tenant, after, plugin, limit).await
+        self.select((AFTER, AFTER_OF), tenant, plugin, (after, limit)).await
     }
 
     /// The last `limit` events, oldest first; of one plugin, or of all.
@@ -114,21 +113,20 @@ impl Store {
         plugin: Option<&PluginId>,
         limit: usize,
     ) -> Result<Vec<Event>> {
-        let (all, one) = (NEWEST, NEWEST_OF);
-        let mut newest =
-            self.select(if plugin.is_some() { one } else { all }, tenant, 0, plugin, limit).await?;
+        let mut newest = self.select((NEWEST, NEWEST_OF), tenant, plugin, (0, limit)).await?;
         newest.reverse();
         Ok(newest)
     }
 
+    /// By the statement for all plugins, or by that for one.
     async fn select(
         &self,
-        sql: &'static str,
+        (all, one): (&'static str, &'static str),
         tenant: &TenantId,
-        after: u64,
         plugin: Option<&PluginId>,
-        limit: usize,
+        (after, limit): (u64, usize),
     ) -> Result<Vec<Event>> {
+        let sql = if plugin.is_some() { one } else { all };
         self.read(async |connection| {
             let rows = sqlx::query(sql)
                 .bind(tenant.as_str())
@@ -143,15 +141,13 @@ impl Store {
     }
 }
 
-/// One statement for each way: with `$3 IS NULL OR …` SQLite would read every event to find a plugin's.
+/// One statement for each way, and the index by name: SQLite would read every event to find a plugin's.
 pub(crate) const AFTER: &str =
     "SELECT * FROM events WHERE tenant = $1 AND seq > $2 ORDER BY seq LIMIT $4 + 0";
-pub(crate) const AFTER_OF: &str =
-    "SELECT * FROM events WHERE tenant = $1 AND plugin = $3 AND seq > $2 ORDER BY seq LIMIT $4 + 0";
+pub(crate) const AFTER_OF: &str = "SELECT * FROM events INDEXED BY events_plugin WHERE tenant = $1 AND plugin = $3 AND seq > $2 ORDER BY seq LIMIT $4 + 0";
 pub(crate) const NEWEST: &str =
     "SELECT * FROM events WHERE tenant = $1 AND seq > $2 ORDER BY seq DESC LIMIT $4 + 0";
-pub(crate) const NEWEST_OF: &str =
-    "SELECT * FROM events WHERE tenant = $1 AND plugin = $3 AND seq > $2 ORDER BY seq DESC LIMIT $4 + 0";
+pub(crate) const NEWEST_OF: &str = "SELECT * FROM events INDEXED BY events_plugin WHERE tenant = $1 AND plugin = $3 AND seq > $2 ORDER BY seq DESC LIMIT $4 + 0";
 
 fn event(row: &SqliteRow) -> Result<Event> {
     Ok(Event {

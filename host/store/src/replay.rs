@@ -124,12 +124,11 @@ fn recorded(row: &SqliteRow) -> Result<Recorded> {
     })
 }
 
-/// All of a page in one query.
+/// All of a page in one query. They are put in order afterwards: SQLite would carry the values through its sorter.
 pub(crate) const JOURNALS: &str = "
     SELECT j.turn, j.seq, j.function, j.arguments, j.at, j.version, c.body FROM json_each($1) AS given
     CROSS JOIN journal AS j ON j.turn = given.value
-    JOIN contents AS c ON c.turn = j.turn AND c.part = 2 AND c.n = j.seq
-    ORDER BY j.turn, j.seq";
+    JOIN contents AS c ON c.turn = j.turn AND c.part = 2 AND c.n = j.seq";
 
 async fn journals(connection: &mut SqliteConnection, turns: &[Recorded]) -> Result<HashMap<i64, Vec<Entry>>> {
     let seqs: Vec<i64> = turns.iter().map(|turn| turn.seq).collect();
@@ -138,5 +137,6 @@ async fn journals(connection: &mut SqliteConnection, turns: &[Recorded]) -> Resu
     for row in &rows {
         journals.entry(row::get(row, "turn")?).or_default().push(journal::entry(row)?);
     }
+    journals.values_mut().for_each(|entries| entries.sort_unstable_by_key(|entry| entry.seq));
     Ok(journals)
 }

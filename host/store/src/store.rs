@@ -236,6 +236,12 @@ impl Store {
         self.inner.queue.as_ref().map(|_| &*self.inner.health).ok_or(Error::ReadOnly)
     }
 
+    /// Refuses what is written beside the database as the queue refuses what is written to it.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        let queue = self.inner.queue.as_ref().ok_or(Error::ReadOnly)?;
+        if queue.is_closed() { Err(Error::Closed) } else { Ok(()) }
+    }
+
     async fn enqueue(&self, job: Box<dyn Job>) -> Result<()> {
         let queue = self.inner.queue.as_ref().ok_or(Error::ReadOnly)?;
         let command = Command::Run(job);

@@ -1,5 +1,6 @@
 //! The room's tests: each opens a real store in a folder of its own, with a clock that it moves by hand.
 
+mod artefacts;
 mod folder;
 mod health;
 mod keeping;
@@ -9,9 +10,12 @@ mod money;
 mod outbox;
 mod plans;
 mod reading;
+mod replay;
+mod versions;
 mod writer;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +47,19 @@ async fn bench_with(change: impl FnOnce(&mut Config)) -> Bench {
     Bench { store, clock, folder }
 }
 
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&to).unwrap();
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
 async fn open(folder: &TempDir, clock: &ManualClock) -> Result<Store, Error> {
     Store::open(Config::new(folder.path()), Arc::new(clock.clone())).await
 }
@@ -51,10 +68,7 @@ impl Bench {
     /// What a killed process leaves: a copy of its files, without its lock.
     fn killed(&self) -> TempDir {
         let left = TempDir::new().unwrap();
-        for entry in std::fs::read_dir(self.folder.path()).unwrap() {
-            let entry = entry.unwrap();
-            std::fs::copy(entry.path(), left.path().join(entry.file_name())).unwrap();
-        }
+        copy(self.folder.path(), left.path());
         left
     }
 

@@ -2,12 +2,14 @@
 //! every message needs.
 
 use super::*;
-use crate::{change, health, inbox, journal, ledger, mailbox, outbox, progress, record};
+use crate::{
+    change, event, frame, health, inbox, journal, ledger, mailbox, outbox, progress, record, replay, version,
+};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row};
 
 /// The statements on a message's way.
-const EVERY_MESSAGE: [&str; 16] = [
+const EVERY_MESSAGE: [&str; 18] = [
     inbox::KEEP,
     change::FIND,
     progress::SET,
@@ -16,6 +18,8 @@ const EVERY_MESSAGE: [&str; 16] = [
     mailbox::RENEW,
     journal::UTTERANCES,
     journal::WRITE,
+    journal::REWRITE,
+    frame::KEEP,
     journal::DECIDE,
     ledger::RESERVE,
     ledger::RESERVE_HELD,
@@ -27,7 +31,10 @@ const EVERY_MESSAGE: [&str; 16] = [
 ];
 
 /// The tables that grow with the messages.
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 15] = [
+    "versions",
+    "events",
+    "frames",
     "progress",
     "receipts",
     "conversations",
@@ -117,6 +124,47 @@ async fn how_things_stand_is_told_without_reading_closed_turns() {
         }
     }
     assert!(seen >= OPEN.len(), "indexes are used: {seen}");
+}
+
+/// The steps of a statement's plan.
+async fn steps(connection: &mut SqliteConnection, statements: &str) -> Vec<String> {
+    let mut steps = Vec::new();
+    for statement in statements.split(';') {
+        let plan = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+        let rows = sqlx::query(plan).fetch_all(&mut *connection).await.unwrap();
+        steps.extend(rows.iter().map(|row| row.get::<String, _>("detail")));
+    }
+    steps
+}
+
+/// What is asked of versions, events and recorded turns: by what each statement finds its rows. None reads a table
+/// that grows with the messages from its first row on, and none sorts more than it returns.
+#[tokio::test]
+async fn what_is_kept_of_plugins_is_found_by_an_index() {
+    let b = bench().await;
+    let mut connection = b.aside().await;
+    for (statement, wanted) in [
+        (replay::FIRST, &["COVERING INDEX turns_recorded (tenant=? AND received_at>?)"][..]),
+        (replay::COUNT, &["COVERING INDEX turns_recorded (tenant=? AND received_at>?)"]),
+        (replay::PAGE, &["INTEGER PRIMARY KEY (rowid>?)", "PRIMARY KEY (turn=? AND part=? AND n=?)"]),
+        (replay::JOURNALS, &["PRIMARY KEY (turn=? AND part=?)", "PRIMARY KEY (turn=? AND seq=?)"]),
+        (event::AFTER, &["PRIMARY KEY (tenant=? AND seq>?)"]),
+        (event::NEWEST, &["PRIMARY KEY (tenant=? AND seq>?)"]),
+        (event::AFTER_OF, &["events_plugin (tenant=? AND plugin=? AND seq>?)"]),
+        (event::NEWEST_OF, &["events_plugin (tenant=? AND plugin=? AND seq>?)"]),
+        (event::APPEND, &["PRIMARY KEY (tenant=? AND seq<?)"]),
+        (version::PURGE, &["journal_version (version=?)", "turns_open", "INTEGER PRIMARY KEY (rowid=?)"]),
+    ] {
+        let (much, _) = check(&mut connection, statement).await;
+        let steps = steps(&mut connection, statement).await;
+        for part in wanted {
+            assert!(steps.iter().any(|step| step.contains(part)), "{part} in {steps:#?}");
+        }
+        let scans: Vec<_> = much.iter().filter(|step| step.starts_with("SCAN")).collect();
+        let open_turns = statement == version::PURGE && scans.iter().all(|step| step.contains("turns_open"));
+        assert!(scans.is_empty() || open_turns, "{scans:#?}");
+        assert!(!steps.iter().any(|step| step.contains("TEMP B-TREE")), "{steps:#?}");
+    }
 }
 
 /// `LIMIT $n` is compiled anew at each use, because its value may change the plan; `LIMIT $n + 0` is not.
