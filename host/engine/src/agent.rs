@@ -2,7 +2,7 @@
 
 use chela_sandbox::wasmtime::Store as Sandboxed;
 use chela_sandbox::{Call, CallOptions, Kind, Plugin, PluginKind};
-use chela_types::{AgentId, Reply, TurnId, Utterance};
+use chela_types::{AgentId, DepartmentId, Reply, TurnId};
 use futures::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,9 +13,10 @@ use wasmtime::component::{HasSelf, InstancePre, Linker};
 use crate::capability::Lent;
 use crate::config::{AgentConfig, Config};
 use crate::contract::{self, answering};
-use crate::desk::{Desk, Seat};
+use crate::desk::{Department, Desk, Seat};
 use crate::error::Error;
 use crate::policy::Policy;
+use crate::swap::{Lineup, Shown};
 use crate::words;
 
 /// Longest reply in bytes, with its blocks, as it is kept; channels cut further as their platforms demand.
@@ -77,9 +78,10 @@ pub(crate) enum Outcome {
 
 /// All configured agents.
 pub(crate) struct AgentStation {
-    desks: BTreeMap<AgentId, Desk>,
+    desks: BTreeMap<AgentId, (Arc<Desk>, Lineup<Plugin<Agent>>)>,
+    departments: BTreeMap<DepartmentId, Department>,
     /// Turns that may wait for a seat at once.
-    waiting: Semaphore,
+    waiting: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for AgentStation {
@@ -89,29 +91,41 @@ impl std::fmt::Debug for AgentStation {
 }
 
 impl AgentStation {
-    pub(crate) fn new(plugins: BTreeMap<AgentId, Plugin<Agent>>, config: &Config) -> Self {
-        let departments: BTreeMap<_, _> = config
-            .departments
-            .iter()
-            .map(|(name, turns)| (name, Arc::new(Semaphore::new((*turns).max(1)))))
-            .collect();
-        let desks = plugins
-            .into_iter()
-            .filter_map(|(name, plugin)| {
-                let agent = config.agents.get(&name)?;
-                let department = agent.department.as_ref().and_then(|name| departments.get(name).cloned());
-                let desk = Desk::new(plugin, agent, department);
-                Some((name, desk))
-            })
-            .collect();
-        Self { desks, waiting: Semaphore::new((config.turns_max / WAITING_SHARE).max(1)) }
+    /// The agents of a configuration. Whoever sits at a desk that has not changed stays seated.
+    pub(crate) fn new(
+        lineups: BTreeMap<AgentId, Lineup<Plugin<Agent>>>,
+        config: &Config,
+        earlier: Option<&Self>,
+    ) -> Self {
+        let department = |(name, turns): (&DepartmentId, &usize)| {
+            let known = earlier.and_then(|it| it.departments.get(name)).filter(|known| known.turns == *turns);
+            (name.clone(), known.cloned().unwrap_or_else(|| Department::new(*turns)))
+        };
+        let departments: BTreeMap<_, _> = config.departments.iter().map(department).collect();
+        let desk = |(name, lineup): (AgentId, Lineup<Plugin<Agent>>)| {
+            let agent = config.agents.get(&name)?;
+            let department = agent.department.as_ref().and_then(|name| departments.get(name));
+            let known = earlier.and_then(|it| it.desks.get(&name)).map(|(desk, _)| desk);
+            let desk = match known.filter(|desk| desk.fits(agent, department)) {
+                Some(desk) => Arc::clone(desk),
+                None => Arc::new(Desk::new(agent, department.cloned())),
+            };
+            Some((name, (desk, lineup)))
+        };
+        let desks = lineups.into_iter().filter_map(desk).collect();
+        let waiting = match earlier {
+            Some(earlier) => Arc::clone(&earlier.waiting),
+            None => Arc::new(Semaphore::new((config.turns_max / WAITING_SHARE).max(1))),
+        };
+        Self { desks, departments, waiting }
     }
 
-    pub(crate) fn plugin(&self, agent: &AgentId) -> Result<&Plugin<Agent>, Error> {
-        Ok(&self.desk(agent)?.plugin)
+    /// The versions that serve an agent.
+    pub(crate) fn lineup(&self, agent: &AgentId) -> Result<&Lineup<Plugin<Agent>>, Error> {
+        Ok(&self.desk(agent)?.1)
     }
 
-    fn desk(&self, agent: &AgentId) -> Result<&Desk, Error> {
+    fn desk(&self, agent: &AgentId) -> Result<&(Arc<Desk>, Lineup<Plugin<Agent>>), Error> {
         self.desks.get(agent).ok_or_else(|| Error::UnknownAgent(agent.to_string()))
     }
 
@@ -120,55 +134,91 @@ impl AgentStation {
     /// # Errors
     /// [`Error::Busy`]: the turn goes back and another conversation gets its place.
     pub(crate) async fn seat(&self, agent: &AgentId, turn: TurnId) -> Result<Seat, Error> {
-        let desk = self.desk(agent)?;
+        let (desk, _) = self.desk(agent)?;
         desk.seat(turn, &self.waiting).await.map_err(|after| Error::Busy { agent: agent.clone(), after })
     }
+}
 
-    /// Lets the agent handle the turn.
-    pub(crate) async fn handle(&self, agent: &AgentId, handling: Handling<'_>) -> Result<Outcome, Error> {
-        let Handling { config, message, past, lent, options } = handling;
-        let profile = profile(agent, config, message)?;
-        let turn = answering::Turn {
-            message: contract::message(message),
-            profile,
-            past: contract::utterances(&past),
-        };
-        let said = self
-            .desk(agent)?
-            .plugin
-            .call(lent, options, move |store, exports| {
-                Box::pin(async move {
-                    let turn = store.data_mut().hand(&turn)?;
-                    exports.chela_plugin_answering().call_handle(store, turn).await
-                })
+/// What an agent component said, in the contract's words.
+pub(crate) type Said = Result<answering::Outcome, answering::AnsweringError>;
+
+/// Lets one version of an agent handle a turn. Decides nothing.
+pub(crate) async fn ask(
+    plugin: &Plugin<Agent>,
+    (lent, options): (Lent, CallOptions),
+    turn: answering::Turn,
+) -> Result<Said, chela_sandbox::Error> {
+    plugin
+        .call(lent, options, move |store, exports| {
+            Box::pin(async move {
+                let turn = store.data_mut().hand(&turn)?;
+                exports.chela_plugin_answering().call_handle(store, turn).await
             })
-            .await;
-        match said? {
-            Ok(outcome) => accept(agent, config, message, outcome),
-            Err(answering::AnsweringError::Unavailable(reason)) => {
-                Err(Error::reported(format!("agent `{agent}`"), &reason, true))
-            }
-            Err(answering::AnsweringError::Unsuitable(reason) | answering::AnsweringError::Other(reason)) => {
-                Err(Error::reported(format!("agent `{agent}`"), &reason, false))
-            }
+        })
+        .await
+}
+
+/// Takes what an agent said, if it keeps the rules.
+pub(crate) fn taken(
+    agent: &AgentId,
+    config: &Config,
+    message: &chela_types::Message,
+    said: Said,
+) -> Result<Outcome, Error> {
+    match said {
+        Ok(outcome) => accept(agent, config, message, outcome),
+        Err(answering::AnsweringError::Unavailable(reason)) => {
+            Err(Error::reported(format!("agent `{agent}`"), &reason, true))
+        }
+        Err(answering::AnsweringError::Unsuitable(reason) | answering::AnsweringError::Other(reason)) => {
+            Err(Error::reported(format!("agent `{agent}`"), &reason, false))
         }
     }
 }
 
-/// What a handling needs.
-pub(crate) struct Handling<'a> {
-    pub(crate) config: &'a Config,
-    pub(crate) message: &'a chela_types::Message,
-    pub(crate) past: Vec<Utterance>,
-    pub(crate) lent: Lent,
-    pub(crate) options: CallOptions,
+/// What is shown of what an agent said, where two versions are compared.
+pub(crate) fn shown(said: &Said) -> Shown {
+    let plain = |text: String| Shown { text, is_private: false };
+    let words = |what: &str, reply: &crate::contract::types::Reply| Shown {
+        text: format!("{what}: {}", reply.text),
+        is_private: true,
+    };
+    match said {
+        Ok(answering::Outcome::Reply(reply)) => words(REPLY, reply),
+        Ok(answering::Outcome::Resolved(reply)) => words(RESOLVED, reply),
+        Ok(answering::Outcome::Escalate(escalation)) => words(ESCALATED, &escalation.reply),
+        Ok(answering::Outcome::HandOver(to)) => plain(format!("hand-over to {}", words::short(&to.agent, 64))),
+        Ok(answering::Outcome::AskAgain(_)) => plain("asks to be run again".to_owned()),
+        Err(_) => plain("reported that it cannot".to_owned()),
+    }
 }
+
+/// The kind of an outcome: where a message went from here.
+pub(crate) fn destination(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Say { word, .. } if is_escalation(word) => ESCALATED,
+        Outcome::Say { word, .. } if word == RESOLVED => RESOLVED,
+        Outcome::Say { .. } => REPLY,
+        Outcome::HandOver { .. } => "hand-over",
+        Outcome::AskAgain { .. } => "again",
+    }
+}
+
+/// Whether the word of an outcome says that a human is wanted.
+pub(crate) fn is_escalation(word: &str) -> bool {
+    word.starts_with(ESCALATED)
+}
+
+const REPLY: &str = "reply";
+const RESOLVED: &str = "resolved";
+const ESCALATED: &str = "escalated";
 
 fn agent_config<'a>(agent: &AgentId, config: &'a Config) -> Result<&'a AgentConfig, Error> {
     config.agents.get(agent).ok_or_else(|| Error::UnknownAgent(agent.to_string()))
 }
 
-fn profile(
+/// What an agent is told of itself, and of whom it may hand over to.
+pub(crate) fn profile(
     agent: &AgentId,
     config: &Config,
     message: &chela_types::Message,
@@ -211,12 +261,10 @@ fn accept(
         Ok(Outcome::Say { reply, word })
     };
     match outcome {
-        answering::Outcome::Reply(reply) => say(reply, "reply".to_owned()),
-        answering::Outcome::Resolved(reply) => say(reply, "resolved".to_owned()),
+        answering::Outcome::Reply(reply) => say(reply, REPLY.to_owned()),
+        answering::Outcome::Resolved(reply) => say(reply, RESOLVED.to_owned()),
         answering::Outcome::Escalate(escalation) => {
-            tracing::info!(%agent, turn = %message.id, "escalated to a human");
-            metrics::counter!("escalations_total", "agent" => agent.to_string()).increment(1);
-            say(escalation.reply, format!("escalated: {}", words::reason(&escalation.reason)))
+            say(escalation.reply, format!("{ESCALATED}: {}", words::reason(&escalation.reason)))
         }
         answering::Outcome::HandOver(to) => {
             let colleague = Policy::new(config)

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Everything the engine runs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// The organisation.
     pub tenant: TenantId,
@@ -24,6 +24,8 @@ pub struct Config {
     pub routing: RoutingConfig,
     /// How turns are repeated and given up.
     pub delivery: DeliveryConfig,
+    /// How plugins are swapped.
+    pub swap: SwapConfig,
     /// How many turns run at once.
     pub turns_max: usize,
     /// How many requests of platforms may wait for their answer at once.
@@ -155,4 +157,85 @@ pub struct DeliveryConfig {
     pub notice: String,
     /// Requests that one answer may take.
     pub steps_max: usize,
+}
+
+/// How plugins are swapped.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SwapConfig {
+    /// Whether what is found in a folder becomes active by itself.
+    pub reload: Reload,
+    /// Calls of a new version that may be under way or gone wrong before it is trusted; the rest goes to the version
+    /// before.
+    pub trial_calls: u32,
+    /// How long a new version is compared with the one before.
+    pub watch: Duration,
+    /// Calls before a rate says anything.
+    pub calls_min: u32,
+    /// Failures before anything is done.
+    pub failures_min: u32,
+    /// Percent of calls that may fail beyond what the version before did.
+    pub failures_percent: u8,
+    /// How many times as slow as the version before it may be.
+    pub latency_factor: f64,
+    /// Slowness below this is none.
+    pub latency_floor: Duration,
+    /// Percent of messages that may go elsewhere than the version before sent them.
+    pub drift_percent: u8,
+    /// Decisions of either before a drift says anything.
+    pub drift_calls_min: u32,
+    /// How much a shadow runs.
+    pub shadow: ShadowConfig,
+    /// How long a retired version is kept, at least.
+    pub keep: Duration,
+}
+
+/// Whether what is found in a folder becomes active by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// It does, on trial first.
+    Auto,
+    /// It is loaded, reported, and waits for somebody to promote it.
+    Manual,
+}
+
+/// How much a shadow runs, and what it must show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShadowConfig {
+    /// Calls of it at once; more are skipped.
+    pub in_flight_max: usize,
+    /// Of a hundred calls, how many are shadowed.
+    pub percent: u8,
+    /// Whether it may ask models what the active run has not asked, billed to the scope `shadow`.
+    pub models: bool,
+    /// Differences that are remembered.
+    pub examples_max: usize,
+    /// Compared calls before a promotion; 0: none are needed.
+    pub calls_min: u32,
+    /// Percent of them that may differ then.
+    pub differences_percent: u8,
+}
+
+impl SwapConfig {
+    /// As documented in the reference of the configuration.
+    pub const STANDARD: Self = Self {
+        reload: Reload::Auto,
+        trial_calls: 16,
+        watch: Duration::from_secs(600),
+        calls_min: 20,
+        failures_min: 3,
+        failures_percent: 5,
+        latency_factor: 3.0,
+        latency_floor: Duration::from_millis(50),
+        drift_percent: 30,
+        drift_calls_min: 50,
+        shadow: ShadowConfig {
+            in_flight_max: 8,
+            percent: 100,
+            models: false,
+            examples_max: 20,
+            calls_min: 0,
+            differences_percent: 100,
+        },
+        keep: Duration::from_secs(30 * 24 * 3_600),
+    };
 }

@@ -1,7 +1,6 @@
 //! An agent's desk: its share of concurrency and rate, its department's share, and the line of turns that were sent
 //! away because there was no seat.
 
-use chela_sandbox::Plugin;
 use chela_types::TurnId;
 use futures::FutureExt;
 use governor::clock::{Clock, DefaultClock};
@@ -12,7 +11,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::agent::Agent;
 use crate::config::AgentConfig;
 
 /// How long a turn waits for its agent's share before it gives its place to another.
@@ -29,34 +27,56 @@ pub(crate) struct Seat {
     _department: Option<OwnedSemaphorePermit>,
 }
 
-/// One configured agent with its limits.
+/// The share of concurrency that a department's agents have together.
+#[derive(Debug, Clone)]
+pub(crate) struct Department {
+    pub(crate) turns: usize,
+    seats: Arc<Semaphore>,
+}
+
+impl Department {
+    pub(crate) fn new(turns: usize) -> Self {
+        Self { turns, seats: Arc::new(Semaphore::new(turns.max(1))) }
+    }
+}
+
+/// One configured agent's limits, whatever version of its plugin serves.
 pub(crate) struct Desk {
-    pub(crate) plugin: Plugin<Agent>,
     /// The agent's own share of concurrency.
     share: Arc<Semaphore>,
     /// Its department's, shared with the colleagues.
-    department: Option<Arc<Semaphore>>,
+    department: Option<Department>,
+    rate_per_minute: u32,
     rate: governor::DefaultDirectRateLimiter,
     concurrency: usize,
     line: Mutex<Line>,
 }
 
 impl Desk {
-    pub(crate) fn new(
-        plugin: Plugin<Agent>,
-        agent: &AgentConfig,
-        department: Option<Arc<Semaphore>>,
-    ) -> Self {
+    pub(crate) fn new(agent: &AgentConfig, department: Option<Department>) -> Self {
         let per_minute = NonZeroU32::new(agent.rate_per_minute).unwrap_or(NonZeroU32::MIN);
         let concurrency = agent.concurrency.max(1);
         Self {
-            plugin,
             share: Arc::new(Semaphore::new(concurrency)),
             department,
+            rate_per_minute: agent.rate_per_minute,
             rate: governor::RateLimiter::direct(governor::Quota::per_minute(per_minute)),
             concurrency,
             line: Mutex::default(),
         }
+    }
+
+    /// Whether it is still the desk of this configuration: who sits there stays seated.
+    pub(crate) fn fits(&self, agent: &AgentConfig, department: Option<&Department>) -> bool {
+        let shared = |one: &Department, other: &Department| Arc::ptr_eq(&one.seats, &other.seats);
+        let same_department = match (&self.department, department) {
+            (Some(one), Some(other)) => shared(one, other),
+            (None, None) => true,
+            _ => false,
+        };
+        self.concurrency == agent.concurrency.max(1)
+            && self.rate_per_minute == agent.rate_per_minute
+            && same_department
     }
 
     /// A seat for a turn: at once, or after a wait if `waiting` has a place for it.
@@ -86,7 +106,7 @@ impl Desk {
         let own = Arc::clone(&self.share).acquire_owned().await.ok()?;
         loop {
             let department = match &self.department {
-                Some(share) => Some(Arc::clone(share).acquire_owned().await.ok()?),
+                Some(share) => Some(Arc::clone(&share.seats).acquire_owned().await.ok()?),
                 None => None,
             };
             // The rate's allowance is taken when everything else is there, and the wait for it holds nothing of the

@@ -104,7 +104,7 @@ pub(crate) struct Dispatcher {
 
 impl Dispatcher {
     pub(crate) fn new(journey: Arc<Journey>) -> Self {
-        let slots = Arc::new(Semaphore::new(journey.config.turns_max.max(1)));
+        let slots = Arc::new(Semaphore::new(journey.fleet.house().config.turns_max.max(1)));
         Self {
             journey,
             running: Running::default(),
@@ -200,7 +200,7 @@ impl Dispatcher {
 
 /// Renews the leases of all running turns, and stops those whose lease somebody else has.
 async fn heartbeat(journey: Arc<Journey>, running: Running) {
-    let mut tick = tokio::time::interval(journey.config.lease / 3);
+    let mut tick = tokio::time::interval(journey.fleet.house().config.lease / 3);
     loop {
         tick.tick().await;
         let leases = running.0.lock().leases();
@@ -236,7 +236,7 @@ impl Journey {
     /// A turn in which the host stopped too often is not run again. From half of that on it runs when no other
     /// such turn does: then the next stop tells which of them it was, and the others are none the worse.
     fn suspect(&self, turn: &Turn) -> Result<Option<SemaphorePermit<'_>>, Error> {
-        let max = self.config.delivery.crashes_max;
+        let max = self.fleet.house().config.delivery.crashes_max;
         if turn.crashes >= max {
             return Err(Error::Crashed(turn.crashes));
         }
@@ -250,7 +250,8 @@ impl Journey {
         let Claimed { lease, turn } = claimed;
         let blame = error.blame();
         let (text, outline) = (error.to_string(), error.outline());
-        match verdict(&self.config.delivery, turn, &error, self.clock.now()) {
+        let house = self.fleet.house();
+        match verdict(&house.config.delivery, turn, &error, self.clock.now()) {
             Verdict::Nothing => {
                 tracing::warn!(turn = %turn.message.id, error = outline, "turn belongs to somebody else now");
             }
@@ -270,7 +271,7 @@ impl Journey {
             Verdict::Dead => {
                 tracing::error!(turn = %turn.message.id, error = outline, %blame, "turn is a dead letter");
                 metrics::counter!("dead_letters_total", "blame" => blame.to_string()).increment(1);
-                let notice = Reply::text(self.config.delivery.notice.clone());
+                let notice = Reply::text(house.config.delivery.notice.clone());
                 self.bury(claimed, &text, blame, notice).await?;
             }
         }
@@ -281,7 +282,8 @@ impl Journey {
     /// is not configured any more.
     async fn bury(&self, claimed: &Claimed, reason: &str, blame: Blame, notice: Reply) -> Result<(), Error> {
         let Claimed { lease, turn } = claimed;
-        let agent = match (&turn.stage, self.channel(turn.message.channel.as_str())) {
+        let house = self.fleet.house();
+        let agent = match (&turn.stage, house.station(turn.message.channel.as_str())) {
             (_, Err(_)) => None,
             (Stage::Answered(standing), Ok(_)) => {
                 return match self.store.notice_instead(lease, reason, blame, notice).await? {

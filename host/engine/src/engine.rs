@@ -2,27 +2,30 @@
 
 use chela_egress::Egress;
 use chela_gateway::Gateway;
-use chela_sandbox::{Grants, Plugin, PluginKind, Progress, Sandbox, Settings};
+use chela_sandbox::{Grants, Plugin, PluginKind, Progress, Sandbox};
 use chela_store::Store;
 use chela_types::{AgentId, ChannelId, Clock, Fault, PluginId};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{Agent, AgentStation};
+use crate::agent::Agent;
+use crate::attempt::Frames;
 use crate::channel::{
-    Acknowledgement, Channel, ChannelStation, Parts, Sessions, Waiting, Webhook, session_key,
+    Account, Acknowledgement, Channel, ChannelStation, Parts, Sessions, Waiting, Webhook, session_key,
 };
-use crate::config::{Config, PluginConfig};
+use crate::config::Config;
 use crate::dispatcher::Dispatcher;
 use crate::drafts::{Draft, Drafts};
 use crate::error::Error;
 use crate::journey::Journey;
-use crate::policy::Policy;
-use crate::router::{Router, RouterStation};
+use crate::router::Router;
+use crate::swap::{
+    Below, Fleet, Order, PluginStatus, ROUTING, Reloaded, Settled, Update, Who, check_strangers,
+    serves_agent, serves_channel,
+};
 
 /// Pauses between attempts to learn a channel's own ids: first and longest.
 const OWN_IDS_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -81,68 +84,68 @@ pub struct ChannelHealth {
 pub struct Engine {
     journey: Arc<Journey>,
     sessions: Arc<Sessions>,
-    loaded: Arc<Vec<Loaded>>,
 }
 
 impl Engine {
-    /// Loads every plugin that the configuration names; nothing runs yet.
+    /// Loads the deployed version of every plugin that the configuration names; nothing runs yet.
     ///
     /// # Errors
-    /// The first plugin that is refused, or a configuration that cannot run.
+    /// The first plugin of which no version can serve, or a configuration that cannot run.
     pub async fn start(
         config: Config,
         rooms: Rooms,
         progress: &(dyn Fn(&str, Progress) + Send + Sync),
     ) -> Result<Self, Error> {
         let sessions = Arc::new(Sessions::new(config.session_key));
-        let (egress, clock) = (rooms.egress.clone(), Arc::clone(&rooms.clock));
         let waiting = Waiting::new(config.waiting_max);
-        let loader = Loader {
-            config: &config,
-            sandbox: &rooms.sandbox,
+        let Rooms { store, gateway, sandbox, egress, clock } = rooms;
+        let below = Below {
+            store: store.clone(),
+            sandbox,
             egress,
-            clock,
-            sessions: &sessions,
-            waiting: &waiting,
-            progress,
+            clock: Arc::clone(&clock),
+            sessions: Arc::clone(&sessions),
+            waiting: waiting.clone(),
+            node: NODE.to_owned(),
         };
-        let mut loaded = Vec::new();
-        let router = match &config.routing.router {
-            Some(name) => {
-                let (plugin, description) = loader.router(name).await?;
-                loaded.push(description);
-                Some((name.clone(), plugin))
-            }
-            None => None,
-        };
-        let mut agents = BTreeMap::new();
-        for name in config.agents.keys() {
-            let (plugin, description) = loader.agent(name).await?;
-            loaded.push(description);
-            agents.insert(name.clone(), plugin);
-        }
-        let mut channels = BTreeMap::new();
-        for (name, channel) in &config.channels {
-            let (station, description) = loader.channel(name).await?;
-            if !channel.operator {
-                loaded.push(description);
-            }
-            channels.insert(name.clone(), Arc::new(station));
-        }
-        let agents = AgentStation::new(agents, &config);
+        let fleet = Fleet::start((config, gateway), below, progress).await?;
         let journey = Journey {
-            config,
-            clock: rooms.clock,
-            store: rooms.store,
-            gateway: rooms.gateway,
-            channels,
+            clock,
+            store,
+            fleet,
             waiting,
-            router: RouterStation::new(router),
-            agents,
             drafts: Drafts::default(),
+            frames: Frames::default(),
             suspects: Semaphore::new(1),
         };
-        Ok(Self { journey: Arc::new(journey), sessions, loaded: Arc::new(loaded) })
+        Ok(Self { journey: Arc::new(journey), sessions })
+    }
+
+    /// Looks at everything that a configuration names, and lets serve what may: configuration, plugins, models. What
+    /// runs ends as it began.
+    ///
+    /// # Errors
+    /// A configuration that cannot run, or that a plugin refuses; nothing has changed then. A plugin whose new version
+    /// is refused is no error: the old one serves, and the report says so.
+    pub async fn reload(&self, update: Update, who: &Who) -> Result<Reloaded, Error> {
+        self.journey.fleet.reload(update, who).await
+    }
+
+    /// Carries out an operator's order about a plugin's versions.
+    ///
+    /// # Errors
+    /// [`Error::Swap`], a version that is refused, or the store; nothing has changed then.
+    pub async fn order(&self, plugin: &PluginId, order: Order, who: &Who) -> Result<PluginStatus, Error> {
+        self.journey.fleet.order(plugin, order, who).await?;
+        self.journey.fleet.plugin(plugin, false).await
+    }
+
+    /// All plugins with their versions; words of conversations, in examples, only `with_words`.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn plugins(&self, with_words: bool) -> Result<Vec<PluginStatus>, Error> {
+        self.journey.fleet.plugins(with_words).await
     }
 
     /// Takes a request of a platform; when it returns `Ok`, everything in it is kept.
@@ -157,7 +160,7 @@ impl Engine {
             Err(error) => format!("{}_fault", error.blame()),
         };
         let known =
-            self.journey.channel(channel).map_or("unknown", |channel| channel.name.as_str()).to_owned();
+            self.station(channel).map_or_else(|| "unknown".to_owned(), |channel| channel.name.to_string());
         metrics::counter!("webhooks_total", "channel" => known, "result" => result).increment(1);
         outcome
     }
@@ -165,23 +168,33 @@ impl Engine {
     /// Runs turns until `stop`; then drains, at most `drain` long.
     pub async fn run(&self, stop: CancellationToken, drain: Duration) {
         let learning = tokio::spawn(learn_own_ids(Arc::clone(&self.journey)));
+        let fleet = Arc::clone(&self.journey.fleet);
+        let watching = tokio::spawn({
+            let stop = stop.clone();
+            async move { fleet.run(stop).await }
+        });
         Dispatcher::new(Arc::clone(&self.journey)).run(stop, drain).await;
         learning.abort();
+        watching.abort();
+    }
+
+    fn station(&self, channel: &str) -> Option<Arc<ChannelStation>> {
+        self.journey.fleet.house().station(channel).ok().cloned()
     }
 
     /// Whether a channel is reached through the public listener.
     pub fn is_public(&self, channel: &str) -> bool {
-        self.journey.channel(channel).is_ok_and(|channel| !channel.config.operator)
+        self.station(channel).is_some_and(|channel| !channel.config.operator)
     }
 
     /// Largest body that a channel takes, in bytes.
     pub fn body_bytes_max(&self, channel: &str) -> Option<usize> {
-        self.journey.channel(channel).ok().map(|channel| channel.tables.accept.body_bytes_max)
+        self.station(channel).map(|channel| channel.tables.accept.body_bytes_max)
     }
 
     /// Whether a channel is a web chat of this host.
     pub fn is_web_chat(&self, channel: &str) -> bool {
-        self.journey.channel(channel).is_ok_and(|channel| channel.is_web_chat())
+        self.station(channel).is_some_and(|channel| channel.is_web_chat())
     }
 
     /// A new web session of a channel: id and token.
@@ -204,35 +217,35 @@ impl Engine {
         self.journey.drafts.listen(channel, session)
     }
 
-    /// What is loaded.
-    pub fn loaded(&self) -> &[Loaded] {
-        &self.loaded
-    }
-
     /// How the channels are.
     pub fn channel_health(&self) -> Vec<ChannelHealth> {
+        let house = self.journey.fleet.house();
         let health = |channel: &Arc<ChannelStation>| ChannelHealth {
             channel: channel.name.to_string(),
             plugin: channel.config.plugin.to_string(),
             own_ids: channel.own_ids().to_vec(),
         };
-        self.journey.channels.values().filter(|channel| !channel.config.operator).map(health).collect()
+        let stations = house.channels.values().map(|lineup| &lineup.active.plugin);
+        stations.filter(|channel| !channel.config.operator).map(health).collect()
     }
 
     /// The configured agents with their descriptions.
     pub fn agents(&self) -> Vec<(AgentId, String)> {
-        let agents = &self.journey.config.agents;
-        agents.iter().map(|(name, agent)| (name.clone(), agent.description.clone())).collect()
+        let house = self.journey.fleet.house();
+        house.config.agents.iter().map(|(name, agent)| (name.clone(), agent.description.clone())).collect()
     }
 }
+
+/// This process among those of an installation; there is one.
+const NODE: &str = "local";
 
 /// Under which name the store keeps the events of a web session.
 pub fn session_events_key(channel: &ChannelId, session: &str) -> String {
     session_key(channel, session)
 }
 
-/// Loads every plugin as [`Engine::start`] does, but goes on after one that is refused; keeps and opens nothing.
-/// Returns what each serves, and what was loaded or why it was not.
+/// Loads what the configuration names and its folders hold, whatever is deployed, and goes on after a plugin that is
+/// refused; keeps and opens nothing. Returns what each serves, and what was loaded or why it was not.
 pub async fn check(
     config: &Config,
     sandbox: &Sandbox,
@@ -242,16 +255,16 @@ pub async fn check(
 ) -> Vec<(String, Result<Loaded, Error>)> {
     let sessions = Arc::new(Sessions::new(config.session_key));
     let (egress, waiting) = (egress.clone(), Waiting::new(config.waiting_max));
-    let loader = Loader { config, sandbox, egress, clock, sessions: &sessions, waiting: &waiting, progress };
+    let checking = Checking { config, sandbox, egress, clock, sessions, waiting, progress };
     let mut checked = Vec::new();
     if let Some(name) = &config.routing.router {
-        checked.push((ROUTING.to_owned(), loader.router(name).await.map(|(_, loaded)| loaded)));
+        checked.push((ROUTING.to_owned(), checking.router(name).await));
     }
     for name in config.agents.keys() {
-        checked.push((serves_agent(name), loader.agent(name).await.map(|(_, loaded)| loaded)));
+        checked.push((serves_agent(name), checking.agent(name).await));
     }
     for (name, channel) in &config.channels {
-        let outcome = loader.channel(name).await.map(|(_, loaded)| loaded);
+        let outcome = checking.channel(name).await;
         // The operator's own terminals are the host's, and no news unless they fail.
         if !channel.operator || outcome.is_err() {
             checked.push((serves_channel(name), outcome));
@@ -260,98 +273,65 @@ pub async fn check(
     checked
 }
 
-/// What a router serves.
-const ROUTING: &str = "routing";
-
-fn serves_agent(name: &AgentId) -> String {
-    format!("agent {name}")
-}
-
-fn serves_channel(name: &ChannelId) -> String {
-    format!("channel {name}")
-}
-
-/// Loads plugins with what the configuration says of them.
-struct Loader<'a> {
+/// Loads plugins with what the configuration says of them, place by place.
+struct Checking<'a> {
     config: &'a Config,
     sandbox: &'a Sandbox,
     egress: Egress,
     clock: Arc<dyn Clock>,
-    sessions: &'a Arc<Sessions>,
-    waiting: &'a Waiting,
+    sessions: Arc<Sessions>,
+    waiting: Waiting,
     progress: &'a (dyn Fn(&str, Progress) + Send + Sync),
 }
 
-impl Loader<'_> {
-    async fn router(&self, name: &PluginId) -> Result<(Plugin<Router>, Loaded), Error> {
+impl Checking<'_> {
+    async fn router(&self, name: &PluginId) -> Result<Loaded, Error> {
         let (plugin, _) = self.load::<Router>(name, &Map::new(), ROUTING).await?;
-        let loaded = describe(ROUTING.to_owned(), &plugin, PluginKind::Router);
-        Ok((plugin, loaded))
+        Ok(describe(ROUTING.to_owned(), &plugin, PluginKind::Router))
     }
 
-    async fn agent(&self, name: &AgentId) -> Result<(Plugin<Agent>, Loaded), Error> {
+    async fn agent(&self, name: &AgentId) -> Result<Loaded, Error> {
         let agent = self.config.agents.get(name).ok_or_else(|| Error::UnknownAgent(name.to_string()))?;
         let serves = serves_agent(name);
         let (plugin, _) = self.load::<Agent>(&agent.plugin, &agent.config, &serves).await?;
-        let loaded = describe(serves, &plugin, PluginKind::Agent);
-        Ok((plugin, loaded))
+        Ok(describe(serves, &plugin, PluginKind::Agent))
     }
 
-    async fn channel(&self, name: &ChannelId) -> Result<(ChannelStation, Loaded), Error> {
+    async fn channel(&self, name: &ChannelId) -> Result<Loaded, Error> {
         let channel =
             self.config.channels.get(name).ok_or_else(|| Error::UnknownChannel(name.to_string()))?;
         let serves = serves_channel(name);
         let (plugin, settings) = self.load::<Channel>(&channel.plugin, &channel.config, &serves).await?;
         let loaded = describe(serves, &plugin, PluginKind::Channel);
-        let parts = Parts {
+        let station = ChannelStation::new(Parts {
             name: name.clone(),
             config: channel.clone(),
             plugin,
             settings,
             egress: self.egress.clone(),
             clock: Arc::clone(&self.clock),
-            sessions: Arc::clone(self.sessions),
+            sessions: Arc::clone(&self.sessions),
             waiting: self.waiting.clone(),
-        };
-        let station = ChannelStation::new(parts)?;
-        let is_open = station.is_web_chat() && !channel.operator;
-        if is_open && !Policy::new(self.config).answers_strangers(name) {
-            let agent = &channel.default_agent;
-            return Err(Error::Configuration(format!(
-                "chela.toml: [channel.{name}] is a web chat, which anybody may write to, and its default agent `{agent}` \
-                 is for the organisation alone: set [agent.{agent}] outsiders = true, or choose another"
-            )));
-        }
-        Ok((station, loaded))
+            account: Arc::new(Account::new(channel)),
+        })?;
+        check_strangers(self.config, name, &station)?;
+        Ok(loaded)
     }
 
-    /// Loads a plugin; returns it with the configuration it got.
     async fn load<K: chela_sandbox::Kind>(
         &self,
         name: &PluginId,
         over: &Map<String, Value>,
         serves: &str,
     ) -> Result<(Plugin<K>, Map<String, Value>), Error> {
-        let plugin = self.config.plugins.get(name).ok_or_else(|| {
-            Error::Configuration(format!(
-                "chela.toml: {serves} names plugin `{name}`, and there is no [plugin.{name}]"
-            ))
-        })?;
-        let PluginConfig { source, grants, limits, config } = plugin;
-        let mut settings = config.clone();
-        settings.extend(over.clone());
-        let settings = Settings {
-            id: name.clone(),
-            config: Value::Object(settings),
-            grants: *grants,
-            limits: limits.clone(),
-        };
-        let loaded = self
-            .sandbox
-            .load::<K>(source.clone(), settings, |progress| (self.progress)(serves, progress))
-            .await?;
-        let merged = serde_json::from_str(loaded.config()).unwrap_or_default();
-        Ok((loaded, merged))
+        let unused = || Error::Configuration(format!("chela.toml: {serves} names plugin `{name}`, and there is no [plugin.{name}]"));
+        let plugin = self.config.plugins.get(name).ok_or_else(unused)?;
+        let settled = Settled::of(self.config, name)?.ok_or_else(unused)?;
+        let told = |progress| (self.progress)(serves, progress);
+        let settings = settled.settings(name, over);
+        let loaded = self.sandbox.load::<K>(plugin.source.clone(), settings, told).await?;
+        let told = serde_json::from_str(loaded.config()).unwrap_or_default();
+        Ok((loaded, told))
     }
 }
 
@@ -370,22 +350,24 @@ fn describe<K: chela_sandbox::Kind>(serves: String, plugin: &Plugin<K>, kind: Pl
     }
 }
 
-/// Asks each platform for the account's own ids until it has told them.
+/// Asks each platform for the account's own ids until it has told them, also those that come with a new configuration.
 async fn learn_own_ids(journey: Arc<Journey>) {
     let (mut pause, longest) = OWN_IDS_PAUSE;
     loop {
+        let house = journey.fleet.house();
         let mut missing = 0;
-        for channel in journey.channels.values().filter(|channel| channel.own_ids().is_empty()) {
-            match channel.ask_own_ids().await {
-                Ok(_) => {}
-                Err(error) => {
-                    missing += 1;
-                    tracing::warn!(channel = %channel.name, %error, "own ids are not known yet");
-                }
+        let stations = house.channels.values().map(|lineup| &lineup.active.plugin);
+        for channel in stations.filter(|channel| channel.own_ids().is_empty()) {
+            if let Err(error) = channel.ask_own_ids().await {
+                missing += 1;
+                tracing::warn!(channel = %channel.name, %error, "own ids are not known yet");
             }
         }
+        drop(house);
         if missing == 0 {
-            return;
+            journey.fleet.changed().await;
+            pause = OWN_IDS_PAUSE.0;
+            continue;
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(longest);

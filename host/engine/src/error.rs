@@ -3,6 +3,8 @@
 use chela_types::{AgentId, Blame, ChannelId, Fault, Retry};
 use std::time::Duration;
 
+use crate::swap::SwapRefused;
+use crate::swap::playback::Stop;
 use crate::words;
 
 /// How soon a turn in which the host stopped asks again whether it may run.
@@ -112,6 +114,12 @@ pub enum Error {
     /// The configuration cannot run.
     #[error("{0}")]
     Configuration(String),
+    /// An order about versions that is not carried out.
+    #[error(transparent)]
+    Swap(#[from] SwapRefused),
+    /// A run of what is recorded ended where the recording does.
+    #[error(transparent)]
+    Replay(#[from] Stop),
     /// A plugin failed to load or a call of it failed.
     #[error(transparent)]
     Sandbox(chela_sandbox::Error),
@@ -141,6 +149,11 @@ impl Error {
             }
             other => other,
         }
+    }
+
+    /// A request that an adapter could not read.
+    pub(crate) fn is_malformed(&self) -> bool {
+        matches!(self, Self::Refused { kind: Refusal::Malformed, .. })
     }
 
     /// For the log, which holds no words of plugins: they may repeat what a person said.
@@ -213,8 +226,8 @@ impl Fault for Error {
             | Self::Reported { .. }
             | Self::Misbehaved { .. }
             | Self::AskedAgain { .. } => Blame::Plugin,
-            Self::Busy { .. } | Self::Suspect | Self::Crashed(_) => Blame::Host,
-            Self::Unreachable(_) | Self::Configuration(_) => Blame::Operator,
+            Self::Busy { .. } | Self::Suspect | Self::Crashed(_) | Self::Replay(_) => Blame::Host,
+            Self::Unreachable(_) | Self::Configuration(_) | Self::Swap(_) => Blame::Operator,
             Self::Sandbox(error) => error.blame(),
             Self::Store(error) => error.blame(),
             Self::Gateway(error) => error.blame(),
@@ -229,7 +242,9 @@ impl Fault for Error {
             | Self::Refused { .. }
             | Self::Unreachable(_)
             | Self::Crashed(_)
-            | Self::Configuration(_) => Retry::Never,
+            | Self::Configuration(_)
+            | Self::Swap(_)
+            | Self::Replay(_) => Retry::Never,
             Self::Undelivered { after, .. } | Self::Unknown { after, .. } => {
                 Retry::Later(after.unwrap_or_default())
             }

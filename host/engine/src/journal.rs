@@ -3,8 +3,10 @@
 //!
 //! Entries are keyed by their place in the turn, who asks, the function and a digest of the arguments. If a run asks
 //! something else at a place (another version, another configuration), the rest of the journal is void from
-//! there on. Entry 0 is the turn's own time and randomness; each agent's part begins with an entry that names it,
-//! so that a run that goes on with an agent finds its part, and never what another was told.
+//! there on; what was paid for or written in it is set aside, and taken from there if it is asked for after all.
+//! Entry 0 is the turn's own time and randomness; each part (one call of a router or an agent) begins with an entry
+//! that names who asks, his version and what he was told, and ends with one that holds what he said. So a run that
+//! goes on with an agent finds its part and its version, and never what another was told.
 
 use chela_store::{Entry, Lease, Store};
 use chela_types::{AgentId, Clock, Digest, Millis};
@@ -13,23 +15,56 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::error::Error;
+use crate::swap::playback::Playback;
+use crate::swap::recording::{Began, Ended, Part, Recording};
 
 /// The journal while its turn runs.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    store: Store,
-    lease: Lease,
+    backing: Backing,
     clock: Arc<dyn Clock>,
     kept: BTreeMap<u32, Entry>,
+    /// What an earlier run has paid for or written, at places that this one does not come by.
+    aside: Vec<Entry>,
     next: u32,
     /// Whose calls are written: nobody's, the router's, an agent's.
     who: String,
+    /// Version of who asks.
+    version: Option<Digest>,
+    /// Where the part that runs begins.
+    part: u32,
+    /// Asked for, and not answered yet.
+    pending: BTreeMap<u32, Asked>,
+    /// Streams that the guest holds, with what it has taken of them.
+    streams: BTreeMap<u32, (Place, Spoken)>,
     /// Places that hold a failure which time may heal.
     failures: BTreeSet<u32>,
     /// The last place that holds what was paid for or written: an agent that came so far has got over what failed
     /// before it.
     last_effect: Option<u32>,
     start: Start,
+}
+
+/// The pieces of a stream that its reader has taken.
+pub(crate) type Spoken = Arc<parking_lot::Mutex<Vec<String>>>;
+
+/// A stream as the journal keeps it: the pieces that the guest took, and the end if it came.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Streamed<E> {
+    pub(crate) spoken: Vec<String>,
+    pub(crate) end: Option<E>,
+    /// It was not opened, and the end says why.
+    #[serde(default)]
+    pub(crate) refused: bool,
+}
+
+/// Whose journal it is.
+#[derive(Debug)]
+enum Backing {
+    /// A turn's, kept under its lease.
+    Turn { store: Store, lease: Lease },
+    /// A recorded part's that is run again; nothing of it is kept.
+    Played(Playback),
 }
 
 /// What a turn starts with.
@@ -39,6 +74,14 @@ pub(crate) struct Start {
     pub(crate) now: Millis,
     /// Randomness is derived from it.
     pub(crate) seed: [u8; 32],
+}
+
+/// A call of the host: its place in the turn, and what is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    pub(crate) seq: u32,
+    pub(crate) function: String,
+    pub(crate) arguments: Digest,
 }
 
 /// A place in the journal that is taken and not yet filled.
@@ -58,39 +101,63 @@ pub(crate) enum Found<T> {
     Fresh(Place),
 }
 
-const START: &str = "turn.start";
+pub(crate) const START: &str = "turn.start";
+/// The beginning of a router's part, where it may ask for something.
+pub(crate) const ROUTER: &str = "turn.router";
 /// The beginning of an agent's part.
-const AGENT: &str = "turn.agent";
+pub(crate) const AGENT: &str = "turn.agent";
+/// The end of either.
+pub(crate) const END: &str = "turn.end";
 /// Stands behind the function's name where an entry holds a failure that time may heal.
 const FAILED: &str = "!";
+/// From here on lies what is set aside: beyond any place that a turn can come by.
+const ASIDE: u32 = 1 << 28;
 
 impl Journal {
     /// Reads what an earlier run of the turn has left, and starts the turn's clock and randomness.
     pub(crate) async fn open(store: Store, lease: Lease, clock: Arc<dyn Clock>) -> Result<Self, Error> {
-        let kept: BTreeMap<u32, Entry> =
+        let mut kept: BTreeMap<u32, Entry> =
             store.journal(&lease).await?.into_iter().map(|entry| (entry.seq, entry)).collect();
+        let aside = unused(kept.split_off(&ASIDE), &kept);
         let fresh = Start { now: clock.now(), seed: rand::random() };
-        let mut journal = Self {
-            store,
-            lease,
-            clock,
-            kept,
-            next: 0,
-            who: String::new(),
-            failures: BTreeSet::new(),
-            last_effect: None,
-            start: fresh,
-        };
+        let mut journal = Self { aside, ..Self::new(Backing::Turn { store, lease }, clock, fresh) };
+        journal.kept = kept;
         journal.forget_failed_run().await?;
         match journal.place::<Start>(START, &()).await? {
             Found::Kept(start, _) => journal.start = start,
             Found::Fresh(place) => {
                 // Needs no wait of its own: writes are in order, and a call's reservation is awaited.
-                let entry = journal.entry(&place, &fresh)?;
-                journal.store.record_behind(&journal.lease, entry).await?;
+                journal.fill_behind(&place, &fresh).await?;
             }
         }
         Ok(journal)
+    }
+
+    /// The journal of a recorded part, for a run that leaves no trace.
+    pub(crate) fn played(playback: Playback, (start, part): (Start, &Part), clock: Arc<dyn Clock>) -> Self {
+        let first = part.entries.first().map_or(part.end, |entry| entry.seq);
+        let kept = part.entries.iter().map(|entry| (entry.seq, entry.clone())).collect();
+        let mut journal = Self::new(Backing::Played(playback), clock, start);
+        (journal.kept, journal.next, journal.who) = (kept, first, part.began.who());
+        journal
+    }
+
+    fn new(backing: Backing, clock: Arc<dyn Clock>, start: Start) -> Self {
+        Self {
+            backing,
+            clock,
+            kept: BTreeMap::new(),
+            aside: Vec::new(),
+            next: 0,
+            who: String::new(),
+            version: None,
+            part: 0,
+            pending: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            failures: BTreeSet::new(),
+            last_effect: None,
+            start,
+        }
     }
 
     /// A run that the host's end cut off left a failure behind: this run asks again from there.
@@ -99,24 +166,74 @@ impl Journal {
         let failures = self.kept.values().filter(failed).map(|entry| entry.seq);
         let effects = self.kept.values().filter(|entry| is_effect(&entry.function)).map(|entry| entry.seq);
         if let Some(seq) = to_heal(failures, effects.max()) {
-            self.store.discard_journal_from(&self.lease, seq).await?;
-            self.kept.split_off(&seq);
+            self.void_from(seq).await?;
         }
         Ok(())
     }
 
-    /// What follows is asked by the router.
-    pub(crate) fn begin_router(&mut self) {
-        self.who = "router".to_owned();
+    /// What follows is asked by the router. A router that can ask for nothing leaves no beginning: its end says all.
+    pub(crate) async fn begin_router(&mut self, began: &Began, may_ask: bool) -> Result<(), Error> {
+        match may_ask {
+            true => self.begin(ROUTER, began).await,
+            false => {
+                self.enter(began);
+                Ok(())
+            }
+        }
     }
 
-    /// What follows is asked by this agent.
-    pub(crate) async fn begin_agent(&mut self, agent: &AgentId) -> Result<(), Error> {
-        self.who = agent_part(agent);
-        if let Found::Fresh(place) = self.place::<()>(AGENT, &()).await? {
-            self.fill_behind(&place, &()).await?;
+    /// What follows is asked by an agent.
+    pub(crate) async fn begin_agent(&mut self, began: &Began) -> Result<(), Error> {
+        self.begin(AGENT, began).await
+    }
+
+    async fn begin(&mut self, function: &'static str, began: &Began) -> Result<(), Error> {
+        self.enter(began);
+        match self.place::<Option<Began>>(function, &()).await? {
+            Found::Kept(Some(kept), _) if kept == *began => Ok(()),
+            Found::Kept(..) => {
+                // Another version goes on with what is kept.
+                let place = Place { seq: self.part, function, arguments: digest(function, &self.who, &())? };
+                self.fill_anew(&place, began).await
+            }
+            Found::Fresh(place) => self.fill_behind(&place, began).await.map(|_| ()),
         }
-        Ok(())
+    }
+
+    fn enter(&mut self, began: &Began) {
+        (self.who, self.version, self.part) = (began.who(), Some(began.version), self.next);
+        self.pending.clear();
+        self.streams.clear();
+    }
+
+    /// The part that runs is run once more, by another version: what it was told and has done stays.
+    pub(crate) fn again(&mut self) {
+        self.next = self.part;
+        self.pending.clear();
+        self.streams.clear();
+    }
+
+    /// The version that an earlier run of the part that is next was begun with.
+    pub(crate) fn pinned(&self) -> Option<Digest> {
+        self.kept.get(&self.next).filter(|entry| matches!(&*entry.function, AGENT | ROUTER))?.version
+    }
+
+    /// Keeps what the part's component said. Not awaited: what depends on it is written after it.
+    pub(crate) async fn end(&mut self, ended: Ended) -> Result<(), Error> {
+        let ended = Ended { pending: self.pending.values().cloned().collect(), ..ended };
+        // Streams that were not read to their end, and not dropped.
+        for (place, spoken) in std::mem::take(&mut self.streams).into_values() {
+            let streamed = Streamed::<()> { spoken: spoken.lock().clone(), end: None, refused: false };
+            self.fill_behind(&place, &streamed).await?;
+        }
+        let place = Place { seq: self.next, function: END, arguments: digest(END, &self.who, &())? };
+        self.next += 1;
+        self.fill_anew(&place, &ended).await
+    }
+
+    /// The part that has just ended, for those that compare.
+    pub(crate) fn recording(&self) -> Recording {
+        Recording::of(self.kept.range(self.part..self.next).map(|(_, entry)| entry.clone()), self.start)
     }
 
     /// Goes on after a kept decision for `agent`: its last part is next, or what comes after everything that is
@@ -134,8 +251,20 @@ impl Journal {
         self.start
     }
 
-    pub(crate) fn lease(&self) -> &Lease {
-        &self.lease
+    /// The right to write to the turn; none where nothing is kept.
+    pub(crate) fn lease(&self) -> Option<&Lease> {
+        match &self.backing {
+            Backing::Turn { lease, .. } => Some(lease),
+            Backing::Played(_) => None,
+        }
+    }
+
+    /// What stands for the world where nothing is kept.
+    pub(crate) fn playback(&mut self) -> Option<&mut Playback> {
+        match &mut self.backing {
+            Backing::Turn { .. } => None,
+            Backing::Played(playback) => Some(playback),
+        }
     }
 
     /// Takes the next place for a call of `function` with `arguments`.
@@ -147,26 +276,80 @@ impl Journal {
         let arguments = digest(function, &self.who, arguments)?;
         let place = Place { seq: self.next, function, arguments };
         self.next += 1;
-        let Some(entry) = self.kept.get(&place.seq) else { return Ok(Found::Fresh(place)) };
-        let failed = entry.function.strip_suffix(FAILED);
-        let same = failed.unwrap_or(&entry.function) == function && entry.arguments == arguments;
-        if let Some(value) = same.then(|| serde_json::from_slice(&entry.value).ok()).flatten() {
-            let (at, failed) = (entry.at, failed.is_some());
-            self.note(place.seq, function, failed);
-            return Ok(Found::Kept(value, at));
+        if let Some(entry) = self.kept.get(&place.seq) {
+            if let Some(value) = place.held_by(entry) {
+                let (at, failed) = (entry.at, entry.function.ends_with(FAILED));
+                self.note(place.seq, function, failed);
+                return Ok(Found::Kept(value, at));
+            }
+            if let Backing::Turn { lease, .. } = &self.backing
+                && entry.function != END
+            {
+                tracing::info!(turn = %lease.turn(), seq = place.seq, function, "journal diverges; the rest is void");
+            }
         }
-        tracing::info!(turn = %self.lease.turn(), seq = place.seq, function, "journal diverges; the rest is void");
-        self.store.discard_journal_from(&self.lease, place.seq).await?;
-        self.kept.split_off(&place.seq);
+        self.leave(&place).await?;
+        let asked = place.asked();
+        if let Some(at) = self.aside.iter().position(|entry| place.is_of(entry)) {
+            let entry = self.aside.swap_remove(at);
+            if let Some(value) = place.held_by::<T>(&entry) {
+                let at = entry.at;
+                self.keep_behind(Entry { seq: place.seq, version: self.version, ..entry }).await?;
+                self.note(place.seq, function, false);
+                return Ok(Found::Kept(value, at));
+            }
+        }
+        self.pending.insert(place.seq, asked);
         Ok(Found::Fresh(place))
+    }
+
+    /// A run leaves what is kept at this place: the rest is void, or, where a recording is played, not there.
+    async fn leave(&mut self, place: &Place) -> Result<(), Error> {
+        if let Backing::Played(playback) = &mut self.backing {
+            playback.leave(place.asked())?;
+            self.kept.split_off(&place.seq);
+            return Ok(());
+        }
+        // A place that is empty was not filled in time; what follows it may be.
+        match self.kept.contains_key(&place.seq) {
+            true => self.void_from(place.seq).await,
+            false => Ok(()),
+        }
+    }
+
+    /// The place that was taken last, by this call.
+    pub(crate) fn last(&self, function: &'static str, arguments: &impl Serialize) -> Result<Place, Error> {
+        let arguments = digest(function, &self.who, arguments)?;
+        Ok(Place { seq: self.next.saturating_sub(1), function, arguments })
+    }
+
+    /// The guest holds a stream: how much of it it takes is known at the end only.
+    pub(crate) fn opened(&mut self, place: &Place) -> Spoken {
+        let spoken = Spoken::default();
+        self.streams.insert(place.seq, (place.clone(), Arc::clone(&spoken)));
+        spoken
+    }
+
+    /// Forgets the journal from a place on, and sets aside what was paid for or written there.
+    async fn void_from(&mut self, seq: u32) -> Result<(), Error> {
+        let void = self.kept.split_off(&seq);
+        self.aside.extend(void.into_values().filter(|entry| is_effect(&entry.function)));
+        if let Backing::Turn { store, lease } = &self.backing {
+            store.discard_journal_from(lease, seq).await?;
+            for (n, entry) in (ASIDE..).zip(&self.aside) {
+                store.record_behind(lease, Entry { seq: n, ..entry.clone() }).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Fills a place, durably, before the guest hears of the result.
     pub(crate) async fn fill<T: Serialize>(&mut self, place: &Place, value: &T) -> Result<Millis, Error> {
         let entry = self.entry(place, value)?;
-        let at = entry.at;
-        self.store.record(&self.lease, entry).await?;
-        Ok(at)
+        if let Backing::Turn { store, lease } = &self.backing {
+            store.record(lease, entry.clone()).await?;
+        }
+        Ok(self.filled(entry))
     }
 
     /// Fills a place without waiting for the disk: for what costs nothing to ask again. The writer is in order,
@@ -177,9 +360,33 @@ impl Journal {
         value: &T,
     ) -> Result<Millis, Error> {
         let entry = self.entry(place, value)?;
+        self.keep_behind(entry).await
+    }
+
+    async fn keep_behind(&mut self, entry: Entry) -> Result<Millis, Error> {
+        if let Backing::Turn { store, lease } = &self.backing {
+            store.record_behind(lease, entry.clone()).await?;
+        }
+        Ok(self.filled(entry))
+    }
+
+    /// Fills a place, whatever stood there.
+    async fn fill_anew<T: Serialize>(&mut self, place: &Place, value: &T) -> Result<(), Error> {
+        let entry = Entry { version: self.version, ..self.entry(place, value)? };
+        if let Backing::Turn { store, lease } = &self.backing {
+            store.rerecord_behind(lease, entry.clone()).await?;
+        }
+        self.filled(entry);
+        Ok(())
+    }
+
+    /// An entry is kept, by whatever write: a later run of the part finds it.
+    pub(crate) fn filled(&mut self, entry: Entry) -> Millis {
         let at = entry.at;
-        self.store.record_behind(&self.lease, entry).await?;
-        Ok(at)
+        self.pending.remove(&entry.seq);
+        self.streams.remove(&entry.seq);
+        self.kept.insert(entry.seq, entry);
+        at
     }
 
     /// The entry that belongs into a place, for writes that take their entry along.
@@ -195,6 +402,7 @@ impl Journal {
             arguments: place.arguments,
             value,
             at: self.clock.now(),
+            version: matches!(place.function, AGENT | ROUTER).then_some(self.version).flatten(),
         })
     }
 
@@ -213,16 +421,51 @@ impl Journal {
 
     /// Before a later try: forgets what failed, and everything that followed from it, unless something was paid for or
     /// written after it. False if there is nothing to ask again.
-    pub(crate) async fn forget_failures(&self) -> Result<bool, Error> {
+    pub(crate) async fn forget_failures(&mut self) -> Result<bool, Error> {
         let Some(seq) = to_heal(self.failures.iter().copied(), self.last_effect) else { return Ok(false) };
-        self.store.discard_journal_from(&self.lease, seq).await?;
+        self.void_from(seq).await?;
         Ok(true)
     }
 
-    /// Before the turn is run anew at a later time.
-    pub(crate) async fn forget(&self) -> Result<(), Error> {
-        Ok(self.store.discard_journal_from(&self.lease, 0).await?)
+    /// Whether something failed that time may heal, and nothing was paid for or written since.
+    pub(crate) fn has_failed(&self) -> bool {
+        to_heal(self.failures.iter().copied(), self.last_effect).is_some()
     }
+
+    /// Before the turn is run anew at a later time.
+    pub(crate) async fn forget(&mut self) -> Result<(), Error> {
+        self.kept.clear();
+        self.aside.clear();
+        self.void_from(0).await
+    }
+}
+
+impl Place {
+    pub(crate) fn asked(&self) -> Asked {
+        Asked { seq: self.seq, function: self.function.to_owned(), arguments: self.arguments }
+    }
+
+    fn is_of(&self, entry: &Entry) -> bool {
+        let function = entry.function.strip_suffix(FAILED).unwrap_or(&entry.function);
+        function == self.function && entry.arguments == self.arguments
+    }
+
+    /// The value of an entry that is this call's.
+    fn held_by<T: DeserializeOwned>(&self, entry: &Entry) -> Option<T> {
+        self.is_of(entry).then(|| serde_json::from_slice(&entry.value).ok()).flatten()
+    }
+}
+
+/// Of what was set aside, what no later run has taken.
+fn unused(aside: BTreeMap<u32, Entry>, kept: &BTreeMap<u32, Entry>) -> Vec<Entry> {
+    let same = |a: &Entry, b: &Entry| a.function == b.function && a.arguments == b.arguments;
+    let mut left: Vec<Entry> = aside.into_values().collect();
+    for taken in kept.values().filter(|entry| is_effect(&entry.function)) {
+        if let Some(at) = left.iter().position(|entry| same(entry, taken)) {
+            left.swap_remove(at);
+        }
+    }
+    left
 }
 
 /// The first failure behind the last effect: from there on a later try asks again. What was paid for is not paid again.
@@ -236,7 +479,7 @@ fn is_effect(function: &str) -> bool {
         && (function.starts_with("models.") || matches!(function, "memory.set" | "memory.compare-and-set"))
 }
 
-fn agent_part(agent: &AgentId) -> String {
+pub(crate) fn agent_part(agent: &AgentId) -> String {
     format!("agent {agent}")
 }
 

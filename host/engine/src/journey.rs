@@ -1,50 +1,51 @@
 //! The way of a message, top to bottom. The ten steps of `docs/ARCHITECTURE.md` are the ten numbers here;
 //! control flow is in this file, work is in the stations.
 
-use chela_gateway::Gateway;
-use chela_sandbox::CallOptions;
 use chela_store::{Accepted, Answer, Claimed, Lease, Outgoing, Stage, Store, Turn};
-use chela_types::{AgentId, ChannelId, Clock, Decision, RoutedBy};
-use std::collections::BTreeMap;
+use chela_types::{AgentId, Clock, Decision, Digest, RoutedBy};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use tokio::sync::{Mutex, Semaphore};
 
-use crate::agent::{AgentStation, Handling, Outcome};
+use crate::agent::Outcome;
+use crate::attempt::{Frames, Judged};
 use crate::capability::{Lent, Whom};
 use crate::channel::{
     Acknowledgement, ChannelStation, Delivered, Delivery, Received, Response, Showing, Shown, Waiting,
     Webhook,
 };
-use crate::config::Config;
 use crate::dispatcher::answered;
 use crate::drafts::{Draft, Drafts, Sink, Windows};
 use crate::error::Error;
 use crate::journal::Journal;
 use crate::policy::Policy;
-use crate::router::{RouterStation, Routing};
+use crate::router::Routing;
+use crate::swap::{Fleet, House, Seen, Share};
 
 /// Everything a message meets on its way.
 #[derive(Debug)]
 pub(crate) struct Journey {
-    pub(crate) config: Config,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) store: Store,
-    pub(crate) gateway: Gateway,
-    pub(crate) channels: BTreeMap<ChannelId, Arc<ChannelStation>>,
+    /// The configuration and the plugins, in their versions.
+    pub(crate) fleet: Arc<Fleet>,
     /// Platforms' requests that wait for the answer.
     pub(crate) waiting: Waiting,
-    pub(crate) router: RouterStation,
-    pub(crate) agents: AgentStation,
     pub(crate) drafts: Drafts,
+    /// What components were told, as far as it is known to be kept.
+    pub(crate) frames: Frames,
     /// The one place for turns that may stop the host.
     pub(crate) suspects: Semaphore,
 }
 
-/// One run of a turn: what is held while its answer is made.
-struct Run<'a> {
-    lease: &'a Lease,
-    turn: &'a Turn,
-    journal: Arc<Mutex<Journal>>,
+/// One run of a turn: what is held while its answer is made. It ends in the house in which it began.
+pub(crate) struct Run<'a> {
+    pub(crate) house: &'a House,
+    pub(crate) lease: &'a Lease,
+    pub(crate) turn: &'a Turn,
+    pub(crate) journal: Arc<Mutex<Journal>>,
+    /// The conversation, for canaries.
+    pub(crate) share: [u8; 8],
     /// Shows the answer while it is made, on channels that edit.
     shown: Option<&'a Shown>,
 }
@@ -52,13 +53,33 @@ struct Run<'a> {
 impl Journey {
     /// Takes a request in: steps 1 to 3.
     pub(crate) async fn accept(&self, channel: &str, webhook: Webhook) -> Result<Acknowledgement, Error> {
-        let channel = self.channel(channel)?;
-        // 1: method, size, signature, rate. Nothing of the request is run before it has passed.
-        let verified = channel.verify(webhook)?;
-        // 2: the component reads it; every identity it returns must be one that the host has read itself.
-        let received = channel.receive(verified, &self.config.tenant).await?;
-        // 3: kept on the disk, and only then acknowledged.
-        self.keep(channel, received).await
+        let house = self.fleet.house();
+        let mut adapter = house.channel(channel)?.choose(Share(&webhook.body));
+        loop {
+            let station = Arc::clone(&adapter.plugin);
+            // 1: method, size, signature, rate. Nothing of the request is run before it has passed.
+            let verified = station.verify(webhook.clone())?;
+            // 2: the component reads it; every identity it returns must be one that the host has read itself.
+            let mut received = station.receive(verified, &house.config.tenant).await;
+            if let (Err(error), Some(before)) = (&received, adapter.before())
+                && error.is_malformed()
+            {
+                // What a new version cannot read, the one before may.
+                let again = before.verify(webhook.clone())?;
+                let read = before.receive(again, &house.config.tenant).await;
+                if read.is_ok() {
+                    adapter.end(Seen::Bad("malformed"));
+                    return self.keep(&before, read?).await;
+                }
+                received = read;
+            }
+            match adapter.judged(&received) {
+                // A version that fails is not the last word where there is one before it.
+                Judged::Over(Some(before)) => adapter = before,
+                // 3: kept on the disk, and only then acknowledged.
+                _ => return self.keep(&station, received?).await,
+            }
+        }
     }
 
     /// Step 3. A request whose response may be the answer waits for it, not long.
@@ -98,21 +119,21 @@ impl Journey {
 
     /// Carries a turn that is claimed (step 4) to its end. If that fails, `claimed` says how far it came.
     pub(crate) async fn advance(&self, claimed: &mut Claimed) -> Result<(), Error> {
-        let channel = self.channel(claimed.turn.message.channel.as_str())?;
+        let house = self.fleet.house();
         if !matches!(claimed.turn.stage, Stage::Answered(_)) {
-            let shown = self.show(channel, claimed);
-            let worked = self.work(claimed, shown.as_ref()).await;
+            let shown = self.show(&house, claimed)?;
+            let worked = self.work(&house, claimed, shown.as_ref()).await;
             if let Some(shown) = shown {
                 claimed.turn.progress = shown.end().await;
             }
             answered(&mut claimed.turn, worked?);
         }
         // 9, 10: rendered, checked against the stored target, sent, closed.
-        self.deliver_by(channel, claimed).await
+        self.deliver_in(&house, claimed).await
     }
 
     /// Steps 5 to 8.
-    async fn work(&self, claimed: &Claimed, shown: Option<&Shown>) -> Result<Outgoing, Error> {
+    async fn work(&self, house: &House, claimed: &Claimed, shown: Option<&Shown>) -> Result<Outgoing, Error> {
         let Claimed { lease, turn } = claimed;
         let decided = match &turn.stage {
             Stage::Decided(decision) => Some(decision),
@@ -121,14 +142,15 @@ impl Journey {
         let mut journal = Journal::open(self.store.clone(), lease.clone(), Arc::clone(&self.clock)).await?;
         // A decision of an earlier run stands if the policy would still allow it.
         let allowed = |decision: &&Decision| {
-            let mut candidates = Policy::new(&self.config).candidates(&turn.message).into_iter();
+            let mut candidates = Policy::new(&house.config).candidates(&turn.message).into_iter();
             candidates.any(|(name, _)| *name == decision.agent)
         };
         let decided = match decided.filter(allowed) {
             Some(decision) => Some((decision.clone(), journal.resume(&decision.agent)?)),
             None => None,
         };
-        let run = Run { lease, turn, journal: Arc::new(Mutex::new(journal)), shown };
+        let share = turn.conversation.0.to_le_bytes();
+        let run = Run { house, lease, turn, journal: Arc::new(Mutex::new(journal)), share, shown };
         // 5: which agent.
         let (decision, hand_overs) = match decided {
             Some(decided) => decided,
@@ -143,27 +165,12 @@ impl Journey {
 
     /// Step 5: policy, router, agent; the decision is kept before the agent works.
     async fn decide(&self, run: &Run<'_>) -> Result<Decision, Error> {
-        let Run { lease, turn, journal, .. } = run;
-        let past = match self.router.wants_history() {
-            true => self.store.utterances(lease, HISTORY_FOR_ROUTERS).await?,
-            false => Vec::new(),
+        let Run { house, lease, turn, .. } = run;
+        let routing = Routing::new(&house.config, &turn.message, turn.sticky.clone())?;
+        let decision = match house.router_of(&turn.message.channel) {
+            Some(router) => self.route(run, router, &routing).await?,
+            None => routing.by_policy(),
         };
-        let fallback = Policy::new(&self.config).default_agent(&turn.message)?;
-        let version = self.router.plugin().map(|plugin| plugin.digest().to_string()).unwrap_or_default();
-        let start = {
-            let mut journal = journal.lock().await;
-            journal.begin_router();
-            journal.start()
-        };
-        let routing = Routing {
-            config: &self.config,
-            // A router's words are no answer, and nobody sees them.
-            lent: self.lend(run, fallback, version, None)?,
-            options: CallOptions { started: start.now, seed: derive(&start.seed, "router"), deadline: None },
-            past,
-            sticky: turn.sticky.clone(),
-        };
-        let decision = self.router.route(turn, routing).await?;
         self.store.decided_behind(lease, &decision).await?;
         Ok(decision)
     }
@@ -171,10 +178,11 @@ impl Journey {
     /// Steps 6 to 8: the agent works, hands over if it wants, and its answer is kept before it is sent.
     /// `handed` agents before it did so in an earlier run.
     async fn answer(&self, run: &Run<'_>, mut decision: Decision, handed: usize) -> Result<Outgoing, Error> {
-        let Run { lease, journal, .. } = run;
-        for hand_overs in handed..=self.config.routing.hand_overs_max {
+        let Run { house, lease, journal, .. } = run;
+        let hand_overs_max = house.config.routing.hand_overs_max;
+        for hand_overs in handed..=hand_overs_max {
             let agent = decision.agent.clone();
-            let _seat = self.agents.seat(&agent, run.turn.message.id).await?;
+            let _seat = house.agents.seat(&agent, run.turn.message.id).await?;
             match self.handle(run, &agent, hand_overs).await? {
                 Outcome::Say { reply, word } => {
                     let answer = Answer { agent, reply, outcome: word, notice: false };
@@ -199,48 +207,41 @@ impl Journey {
                 }
             }
         }
-        let what = format!("was handed a turn after {} hand-overs", self.config.routing.hand_overs_max);
+        let what = format!("was handed a turn after {hand_overs_max} hand-overs");
         Err(Error::Misbehaved { agent: decision.agent, what })
-    }
-
-    async fn handle(&self, run: &Run<'_>, agent: &AgentId, hand_overs: usize) -> Result<Outcome, Error> {
-        let Run { lease, turn, journal, .. } = run;
-        let config = self.config.agents.get(agent).ok_or_else(|| Error::UnknownAgent(agent.to_string()))?;
-        let version = self.agents.plugin(agent)?.digest().to_string();
-        let start = {
-            let mut journal = journal.lock().await;
-            journal.begin_agent(agent).await?;
-            journal.start()
-        };
-        let purpose = format!("agent {agent} {hand_overs}");
-        let handling = Handling {
-            config: &self.config,
-            message: &turn.message,
-            past: self.store.utterances(lease, config.history).await?,
-            lent: self.lend(run, agent, version, self.sink(run, agent))?,
-            options: CallOptions { started: start.now, seed: derive(&start.seed, &purpose), deadline: None },
-        };
-        self.agents.handle(agent, handling).await
     }
 
     /// Steps 9 and 10, for a turn that has its answer.
     pub(crate) async fn deliver(&self, claimed: &Claimed) -> Result<(), Error> {
-        self.deliver_by(self.channel(claimed.turn.message.channel.as_str())?, claimed).await
+        self.deliver_in(&self.fleet.house(), claimed).await
     }
 
-    async fn deliver_by(&self, channel: &ChannelStation, claimed: &Claimed) -> Result<(), Error> {
+    async fn deliver_in(&self, house: &House, claimed: &Claimed) -> Result<(), Error> {
         let Claimed { lease, turn } = claimed;
         let Stage::Answered(outgoing) = &turn.stage else { return Ok(()) };
-        let delivery = Delivery {
-            store: &self.store,
-            drafts: &self.drafts,
-            lease,
-            outgoing,
-            target: &turn.target,
-            steps_max: self.config.delivery.steps_max,
-            progress: turn.progress.clone(),
+        let mut adapter = self.adapter(house, claimed, outgoing).await?;
+        let delivered = loop {
+            let station = Arc::clone(&adapter.plugin);
+            let has_left = AtomicBool::new(outgoing.requests > 0);
+            let delivery = Delivery {
+                store: &self.store,
+                drafts: &self.drafts,
+                lease,
+                outgoing,
+                target: &turn.target,
+                steps_max: house.config.delivery.steps_max,
+                progress: turn.progress.clone(),
+                adapter: adapter.release().digest,
+                has_left: &has_left,
+            };
+            let delivered = station.deliver(delivery).await;
+            // What has left cannot be taken over by a version that knows nothing of it.
+            match adapter.judged(&delivered) {
+                Judged::Over(Some(before)) if !has_left.into_inner() => adapter = before,
+                _ => break delivered?,
+            }
         };
-        if channel.deliver(delivery).await? == Delivered::Done {
+        if delivered == Delivered::Done {
             let took = self.clock.now().since(turn.message.received);
             metrics::histogram!("turn_duration_seconds", "agent" => outgoing.agent.to_string())
                 .record(took.as_secs_f64());
@@ -249,38 +250,26 @@ impl Journey {
     }
 
     /// What a router or an agent may use while it works on this turn.
-    fn lend(
+    pub(crate) fn lend(
         &self,
         run: &Run<'_>,
         agent: &AgentId,
-        version: String,
+        version: Digest,
         drafts: Option<Sink>,
     ) -> Result<Lent, Error> {
-        let Run { lease, turn, journal, .. } = run;
-        let config = self.config.agents.get(agent).ok_or_else(|| Error::UnknownAgent(agent.to_string()))?;
-        let message = &turn.message;
+        let Run { house, turn, journal, .. } = run;
+        let whom = Whom::of(&house.config, (agent, version), (&turn.message, turn.conversation))?;
         Ok(Lent {
             store: self.store.clone(),
-            gateway: self.gateway.clone(),
+            gateway: house.gateway.clone(),
             journal: Arc::clone(journal),
-            whom: Arc::new(Whom {
-                tenant: turn.tenant.clone(),
-                agent: agent.clone(),
-                version,
-                turn: message.id,
-                conversation: lease.conversation(),
-                person: format!("{}/{}", message.channel, message.sender.id),
-                tier: config.tier.clone(),
-                tiers_allowed: config.tiers_allowed.clone(),
-                knowledge: config.knowledge.as_ref().map(|(name, digest)| (name.clone(), digest.to_string())),
-                confidential: config.confidential,
-            }),
+            whom: Arc::new(whom),
             drafts,
         })
     }
 
     /// Where an agent's drafts go: into the windows of a web session, or into a post that is edited.
-    fn sink(&self, run: &Run<'_>, agent: &AgentId) -> Option<Sink> {
+    pub(crate) fn sink(&self, run: &Run<'_>, agent: &AgentId) -> Option<Sink> {
         let Turn { target, message, tries, crashes, waits, .. } = run.turn;
         if let Some(session) = target.bound.get("session") {
             return Some(Sink::Session(Windows {
@@ -295,17 +284,17 @@ impl Journey {
     }
 
     /// Shows the turn's answer while it is made, if its channel does that.
-    fn show(&self, channel: &Arc<ChannelStation>, claimed: &Claimed) -> Option<Shown> {
+    fn show(&self, house: &House, claimed: &Claimed) -> Result<Option<Shown>, Error> {
         let Claimed { lease, turn } = claimed;
         let showing = Showing {
-            channel: Arc::clone(channel),
+            channel: Arc::clone(house.station(turn.message.channel.as_str())?),
             store: self.store.clone(),
             lease: lease.clone(),
             target: turn.target.clone(),
             received: turn.message.received,
             progress: turn.progress.clone(),
         };
-        showing.begin()
+        Ok(showing.begin())
     }
 
     /// Tells every window of a web session that something was said; what, is kept with the message.
@@ -314,19 +303,4 @@ impl Journey {
             self.drafts.tell(&channel.name, &session, Draft::Kept);
         }
     }
-
-    pub(crate) fn channel(&self, name: &str) -> Result<&Arc<ChannelStation>, Error> {
-        self.channels
-            .iter()
-            .find_map(|(id, station)| (id.as_str() == name).then_some(station))
-            .ok_or_else(|| Error::UnknownChannel(name.to_owned()))
-    }
-}
-
-/// Earlier utterances that a router with the `history` grant is shown.
-const HISTORY_FOR_ROUTERS: usize = 8;
-
-/// Randomness of one call, from the turn's.
-fn derive(seed: &[u8; 32], purpose: &str) -> [u8; 32] {
-    *chela_types::Digest::of("chela call seed", &[seed, purpose.as_bytes()]).as_bytes()
 }

@@ -4,6 +4,7 @@
 //! Start reading in `journey.rs`.
 
 mod agent;
+mod attempt;
 mod capability;
 mod channel;
 mod config;
@@ -18,6 +19,7 @@ mod journey;
 pub mod measure;
 mod policy;
 mod router;
+mod swap;
 #[cfg(test)]
 mod testing;
 mod words;
@@ -25,9 +27,14 @@ mod words;
 pub use agent::Agent;
 pub use channel::{Acknowledgement, Channel, Webhook};
 pub use config::{
-    AgentConfig, Ambiguous, ChannelConfig, Config, DeliveryConfig, Origin, PluginConfig, RoutingConfig,
+    AgentConfig, Ambiguous, ChannelConfig, Config, DeliveryConfig, Origin, PluginConfig, Reload,
+    RoutingConfig, ShadowConfig, SwapConfig,
 };
 pub use drafts::Draft;
 pub use engine::{ChannelHealth, Engine, Loaded, Rooms, check, session_events_key};
 pub use error::{Error, Refusal};
 pub use router::Router;
+pub use swap::{
+    Candidate, Order, PluginStatus, Reloaded, ShadowExample, ShadowStatus, SwapRefused, Update,
+    VersionStatus, Who,
+};

@@ -81,7 +81,7 @@ impl Measured {
     pub async fn fresh(&self) -> Result<Duration, Error> {
         let (message, context) = (self.message.clone(), self.context.clone());
         let began = Instant::now();
-        let options = CallOptions { started: Millis(0), seed: [0; 32], deadline: None };
+        let options = CallOptions { started: Millis(0), seed: [0; 32], deadline: None, patience: 1 };
         let said = self
             .plugin
             .call((), options, move |store, exports| {

@@ -1,12 +1,10 @@
-//! The router station: lends the router component to a message. It never fails: whatever the component
-//! does, there is a decision, and the record says why.
+//! The router station: lends the router component to a message. Whatever the component does, there is a decision, and
+//! the record says why.
 
 use chela_sandbox::wasmtime::Store as Sandboxed;
 use chela_sandbox::{Call, CallOptions, Kind, Limit, Plugin, PluginKind, Reason};
-use chela_store::Turn;
-use chela_types::{AgentId, Alternative, Decision, Message, PluginId, RoutedBy, Utterance};
+use chela_types::{AgentId, Alternative, Decision, Fault, Message, PluginId, RoutedBy, Utterance};
 use futures::future::BoxFuture;
-use std::time::Instant;
 use wasmtime::component::{HasSelf, InstancePre, Linker};
 
 use crate::capability::Lent;
@@ -53,156 +51,170 @@ impl Kind for Router {
     }
 }
 
-/// Chooses agents.
-#[derive(Debug)]
-pub(crate) struct RouterStation {
-    plugin: Option<(PluginId, Plugin<Router>)>,
-}
+/// What a router component said, in the contract's words.
+pub(crate) type Said = Result<routing::Decision, routing::RoutingError>;
 
-/// What a routing needs beside the message.
-pub(crate) struct Routing<'a> {
-    pub(crate) config: &'a Config,
-    pub(crate) lent: Lent,
-    pub(crate) options: CallOptions,
-    pub(crate) past: Vec<Utterance>,
-    pub(crate) sticky: Option<AgentId>,
-}
-
-impl RouterStation {
-    pub(crate) fn new(plugin: Option<(PluginId, Plugin<Router>)>) -> Self {
-        Self { plugin }
-    }
-
-    pub(crate) fn plugin(&self) -> Option<&Plugin<Router>> {
-        self.plugin.as_ref().map(|(_, plugin)| plugin)
-    }
-
-    /// True if the router may see earlier utterances.
-    pub(crate) fn wants_history(&self) -> bool {
-        self.plugin().is_some_and(|plugin| plugin.grants().contains(chela_sandbox::Grant::History))
-    }
-
-    /// Decides.
-    ///
-    /// # Errors
-    /// [`Error::Unreachable`] if the policy lets nobody answer here, and what the host itself could not do: that is no
-    /// word of the router's, and routes nothing.
-    pub(crate) async fn route(&self, turn: &Turn, routing: Routing<'_>) -> Result<Decision, Error> {
-        let started = Instant::now();
-        let message = &turn.message;
-        let policy = Policy::new(routing.config);
-        let candidates = policy.candidates(message);
-        let default = policy.default_agent(message)?.clone();
-        let sticky = routing.sticky.clone().filter(|agent| {
-            routing.config.routing.sticky && candidates.iter().any(|(name, _)| *name == agent)
-        });
-        let routed = routing.config.channels.get(&message.channel).is_some_and(|channel| channel.routed);
-        let mut decision = Decision {
-            channel: message.channel.clone(),
-            agent: sticky.clone().unwrap_or_else(|| default.clone()),
-            by: RoutedBy::Policy,
-            score: 1.0,
-            reason: match &sticky {
-                Some(_) => "the conversation stays with its agent".to_owned(),
-                None => format!("default of channel `{}`", message.channel),
-            },
-            alternatives: Vec::new(),
-            overruled: None,
-            micros: 0,
-        };
-        if let Some((name, plugin)) = self.plugin.as_ref().filter(|_| routed) {
-            match ask(plugin, message, routing, (&candidates, &default, sticky)).await? {
-                Ok(choice) => take(&mut decision, (name, plugin), choice, &candidates),
-                Err(reason) => decision.overruled = Some(reason),
-            }
-        }
-        decision.micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        Ok(decision)
-    }
-}
-
-type Candidates<'a> = [(&'a AgentId, &'a AgentConfig)];
-
-/// The component's word, or why there is none.
-async fn ask(
+/// Lets one version of the router choose. Decides nothing.
+pub(crate) async fn ask(
     plugin: &Plugin<Router>,
+    (lent, options): (Lent, CallOptions),
     message: &Message,
-    routing: Routing<'_>,
-    (candidates, default, sticky): (&Candidates<'_>, &AgentId, Option<AgentId>),
-) -> Result<Result<routing::Decision, String>, Error> {
+    context: routing::Context,
+) -> Result<Said, chela_sandbox::Error> {
     let message = contract::message(message);
-    let channel = routing.config.channels.iter().find(|(name, _)| name.as_str() == message.channel);
-    let context = routing::Context {
-        department: channel.and_then(|(_, channel)| channel.department.as_ref()).map(ToString::to_string),
-        candidates: candidates
-            .iter()
-            .map(|(name, agent)| routing::Candidate {
-                agent: name.to_string(),
-                description: agent.description.clone(),
-            })
-            .collect(),
-        sticky: sticky.map(|agent| agent.to_string()),
-        default_agent: default.to_string(),
-        past: contract::utterances(&routing.past),
-    };
-    let said = plugin
-        .call(routing.lent, routing.options, move |store, exports| {
+    plugin
+        .call(lent, options, move |store, exports| {
             Box::pin(async move {
                 let (message, context) = store.data_mut().hand((&message, &context))?;
                 exports.chela_plugin_routing().call_route(store, message, context).await
             })
         })
-        .await;
-    Ok(match said {
-        Ok(Ok(decision)) => Ok(decision),
-        Ok(Err(routing::RoutingError::NoMatch(reason))) => {
-            Err(format!("no match: {}", words::reason(&reason)))
-        }
-        Ok(Err(routing::RoutingError::Other(reason))) => {
-            Err(format!("router reported: {}", words::reason(&reason)))
-        }
-        Err(error) if is_hosts_own(&error) => return Err(error.into()),
-        Err(error) => {
-            metrics::counter!("router_failures_total").increment(1);
-            tracing::warn!(%error, "router failed; the policy's default answers");
-            Err(error.to_string())
-        }
-    })
+        .await
 }
 
-/// A disk that failed or a full pool; a router that waited too long for its model is a router that failed.
+/// The question of a message: who may answer, and who does if no router says otherwise.
+#[derive(Debug)]
+pub(crate) struct Routing<'a> {
+    message: &'a Message,
+    department: Option<String>,
+    candidates: Vec<(&'a AgentId, &'a AgentConfig)>,
+    default: &'a AgentId,
+    /// Who holds the conversation, if that counts and he may be reached.
+    pub(crate) sticky: Option<AgentId>,
+}
+
+/// What becomes of a router's word.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// It is taken, or there was none and none is needed.
+    Sound(Decision),
+    /// The component failed: the policy decides, unless another version does.
+    Failed(Decision, &'static str),
+}
+
+impl<'a> Routing<'a> {
+    /// # Errors
+    /// [`Error::Unreachable`] if the policy lets nobody answer here.
+    pub(crate) fn new(
+        config: &'a Config,
+        message: &'a Message,
+        sticky: Option<AgentId>,
+    ) -> Result<Self, Error> {
+        let policy = Policy::new(config);
+        let candidates = policy.candidates(message);
+        let is_candidate = |agent: &AgentId| candidates.iter().any(|(name, _)| *name == agent);
+        let sticky = sticky.filter(|agent| config.routing.sticky && is_candidate(agent));
+        let channel = config.channels.get(&message.channel);
+        let department = channel.and_then(|channel| channel.department.as_ref()).map(ToString::to_string);
+        Ok(Self { message, department, default: policy.default_agent(message)?, candidates, sticky })
+    }
+
+    /// Who answers if nobody else does, and on whose account the router asks.
+    pub(crate) fn default(&self) -> &'a AgentId {
+        self.default
+    }
+
+    /// What any router is told in this place, whoever writes.
+    pub(crate) fn frame(&self) -> routing::Context {
+        let candidate = |(name, agent): &(&AgentId, &AgentConfig)| routing::Candidate {
+            agent: name.to_string(),
+            description: agent.description.clone(),
+        };
+        routing::Context {
+            department: self.department.clone(),
+            candidates: self.candidates.iter().map(candidate).collect(),
+            sticky: None,
+            default_agent: self.default.to_string(),
+            past: Vec::new(),
+        }
+    }
+
+    /// What the policy says.
+    pub(crate) fn by_policy(&self) -> Decision {
+        Decision {
+            channel: self.message.channel.clone(),
+            agent: self.sticky.as_ref().unwrap_or(self.default).clone(),
+            by: RoutedBy::Policy,
+            score: 1.0,
+            reason: match &self.sticky {
+                Some(_) => "the conversation stays with its agent".to_owned(),
+                None => format!("default of channel `{}`", self.message.channel),
+            },
+            alternatives: Vec::new(),
+            overruled: None,
+            micros: 0,
+        }
+    }
+
+    /// Takes the router's word as far as the policy allows it.
+    ///
+    /// # Errors
+    /// What the host itself could not do: that is no word of the router's, and routes nothing.
+    pub(crate) fn taken(
+        &self,
+        (name, version, digest): (&PluginId, &str, String),
+        said: Result<Said, chela_sandbox::Error>,
+    ) -> Result<Taken, Error> {
+        let overruled =
+            |reason: String| Decision { overruled: Some(reason), ..self.by_policy() };
+        Ok(match said {
+            Ok(Ok(choice)) => {
+                let Some((agent, _)) = self.candidates.iter().find(|(name, _)| name.as_str() == choice.agent)
+                else {
+                    let chosen = words::reason(&choice.agent);
+                    let reason = format!("router chose `{chosen}`, which may not be reached from here");
+                    return Ok(Taken::Failed(overruled(reason), "forbidden"));
+                };
+                Taken::Sound(Decision {
+                    agent: (*agent).clone(),
+                    score: score(choice.score),
+                    alternatives: alternatives(&choice, &self.candidates),
+                    reason: words::reason(&choice.reason),
+                    by: RoutedBy::Router { plugin: name.clone(), version: version.to_owned(), digest },
+                    ..self.by_policy()
+                })
+            }
+            Ok(Err(routing::RoutingError::NoMatch(reason))) => {
+                Taken::Sound(overruled(format!("no match: {}", words::reason(&reason))))
+            }
+            Ok(Err(routing::RoutingError::Other(reason))) => {
+                Taken::Failed(overruled(format!("router reported: {}", words::reason(&reason))), "reported")
+            }
+            Err(error) if is_hosts_own(&error) => return Err(error.into()),
+            Err(error) => {
+                let kind = match error.blame() {
+                    chela_types::Blame::Plugin => error.outcome(),
+                    _ => NOT_ITS_FAULT,
+                };
+                Taken::Failed(overruled(error.to_string()), kind)
+            }
+        })
+    }
+}
+
+/// A router that waited too long for its model has failed, and no other version would do better.
+pub(crate) const NOT_ITS_FAULT: &str = "waiting";
+
+/// What a router is told.
+pub(crate) fn told(
+    frame: routing::Context,
+    sticky: Option<&AgentId>,
+    past: &[Utterance],
+) -> routing::Context {
+    routing::Context {
+        sticky: sticky.map(ToString::to_string),
+        past: contract::utterances(past),
+        ..frame
+    }
+}
+
+/// A disk that failed or a full pool.
 fn is_hosts_own(error: &chela_sandbox::Error) -> bool {
     matches!(&*error.reason, Reason::Host(_) | Reason::Limit { limit: Limit::Pool, .. })
 }
 
-/// Takes the router's choice if the policy allows it.
-fn take(
-    decision: &mut Decision,
-    (name, plugin): (&PluginId, &Plugin<Router>),
-    choice: routing::Decision,
-    candidates: &Candidates<'_>,
-) {
-    let Some((agent, _)) = candidates.iter().find(|(name, _)| name.as_str() == choice.agent) else {
-        metrics::counter!("router_overruled_total").increment(1);
-        decision.overruled = Some(format!(
-            "router chose `{}`, which may not be reached from here",
-            words::reason(&choice.agent)
-        ));
-        return;
-    };
-    decision.agent = (*agent).clone();
-    decision.score = score(choice.score);
-    decision.alternatives = alternatives(&choice, candidates);
-    decision.reason = words::reason(&choice.reason);
-    decision.by = RoutedBy::Router {
-        plugin: name.clone(),
-        version: plugin.version().to_owned(),
-        digest: plugin.digest().short(),
-    };
-}
-
 /// Whom else the router thought of, as far as the policy allows them, the likeliest first.
-fn alternatives(choice: &routing::Decision, candidates: &Candidates<'_>) -> Vec<Alternative> {
+fn alternatives(choice: &routing::Decision, candidates: &[(&AgentId, &AgentConfig)]) -> Vec<Alternative> {
     let mut others: Vec<Alternative> = candidates
         .iter()
         .filter(|(name, _)| name.as_str() != choice.agent)

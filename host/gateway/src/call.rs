@@ -85,6 +85,18 @@ pub struct Call {
     pub temperature: Option<f32>,
     /// May the cache help?
     pub cache: CachePolicy,
+    /// Who pays.
+    pub purse: Purse,
+}
+
+/// Who pays for a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Purse {
+    /// The agent and the person, within the tenant's budget.
+    #[default]
+    Turn,
+    /// A scope of its own, within the tenant's budget: no person waits for this.
+    Apart(&'static str),
 }
 
 /// Tokens of overhead for each message (role, separators): both vendors document less than ten.

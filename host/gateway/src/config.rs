@@ -158,6 +158,8 @@ pub struct Budgets {
     pub user: Option<Limit>,
     /// The whole tenant.
     pub global: Option<Limit>,
+    /// What is run beside the turns: shadows and replays, each.
+    pub apart: Option<Limit>,
 }
 
 /// An amount for a time.

@@ -22,6 +22,7 @@ pub(crate) fn call(text: &str) -> Call {
         max_output: None,
         temperature: None,
         cache: CachePolicy::Off,
+        purse: crate::Purse::Turn,
     }
 }
 

@@ -7,7 +7,7 @@
 use chela_store::{Reserve, ScopeLimit, SettledAs, Settlement, Store};
 use chela_types::{Fault, Millis, ModelCall, Money, ReservationId, Retry};
 
-use crate::{Budgets, Call, Error, Kind, Limit, Window};
+use crate::{Budgets, Call, Error, Kind, Limit, Purse, Window};
 
 /// Money set aside for one call.
 pub(crate) struct Reservation {
@@ -78,10 +78,13 @@ fn scopes(budgets: &Budgets, call: &Call, now: Millis) -> Vec<ScopeLimit> {
         limit: limit.map(|limit| limit.amount),
     };
     let agent = budgets.agents.get(&call.agent).copied().or(budgets.agent);
-    let mut scopes = vec![
-        scope(format!("agent:{}", call.agent), agent),
-        scope(format!("user:{}", call.user), budgets.user),
-    ];
+    let mut scopes = match call.purse {
+        Purse::Turn => vec![
+            scope(format!("agent:{}", call.agent), agent),
+            scope(format!("user:{}", call.user), budgets.user),
+        ],
+        Purse::Apart(name) => vec![scope(name.to_owned(), budgets.apart)],
+    };
     scopes.extend(budgets.global.map(|limit| scope("global".into(), Some(limit))));
     scopes
 }

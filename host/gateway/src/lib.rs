@@ -18,7 +18,7 @@ pub mod provider;
 mod tier;
 mod window;
 
-pub use call::{Answer, CachePolicy, Call, Chunk, Completed, Model, Prompt, Rate, Role};
+pub use call::{Answer, CachePolicy, Call, Chunk, Completed, Model, Prompt, Purse, Rate, Role};
 pub use config::{
     Budgets, Cache, Config, Limit, ModelName, Provider, ProviderKind, ProviderLimits, Tier, UnknownPrice,
     Window, defaults,

@@ -38,5 +38,5 @@ pub use manifest::{Manifest, ManifestError, PluginKind};
 pub use plugin::{BoxFuture, CallOptions, Kind, Plugin};
 pub use pool::Pool;
 pub use sandbox::{Config, Progress, Sandbox, Settings};
-pub use source::Source;
+pub use source::{Build, Source};
 pub use wasmtime;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use wasmtime::ResourceLimiter;
 
 /// What one call of a plugin may use.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Bytes of linear memory, all memories of the instance together.
     pub memory_bytes: usize,

@@ -76,6 +76,9 @@ pub struct CallOptions {
     pub seed: [u8; 32],
     /// Shorter than the plugin's own limit, if given.
     pub deadline: Option<Duration>,
+    /// How many times the plugin's own deadline and processor time it may take: 1, but where a call of another machine
+    /// or hour is repeated.
+    pub patience: u32,
 }
 
 /// What is known of a loaded plugin.
@@ -182,8 +185,9 @@ impl<K: Kind> Plugin<K> {
             + Send,
     {
         let Inner { known, shared, pre, .. } = &*self.0;
-        let deadline =
-            options.deadline.map_or(known.limits.deadline, |asked| asked.min(known.limits.deadline));
+        let usual = known.limits.deadline.saturating_mul(options.patience.max(1));
+        let deadline = options.deadline.map_or(usual, |asked| asked.min(usual));
+        let cpu = known.limits.cpu.saturating_mul(options.patience.max(1));
         let Ok(permit) = tokio::time::timeout(deadline, shared.instances.clone().acquire_owned()).await
         else {
             return Err(Reason::Limit { limit: Limit::Pool, bound: u64::from(shared.instances_max) });
@@ -203,7 +207,7 @@ impl<K: Kind> Plugin<K> {
             }
             run(store, &exports).await
         };
-        let ended = tokio::time::timeout(deadline, cpu::bounded(work, known.limits.cpu)).await;
+        let ended = tokio::time::timeout(deadline, cpu::bounded(work, cpu)).await;
         let call = store.data();
         match ended {
             Ok(Ok(value)) => Ok(value),

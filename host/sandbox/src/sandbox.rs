@@ -14,7 +14,7 @@ use crate::link;
 use crate::manifest::Manifest;
 use crate::plugin::{Kind, Known, Plugin, Shared};
 use crate::pool::{Pool, PoolError};
-use crate::source::{Parts, Source};
+use crate::source::{self, Build, Source};
 use bytes::Bytes;
 use chela_types::{Digest, PluginId};
 use serde_json::Value;
@@ -161,6 +161,16 @@ impl Sandbox {
         Ok((checked.manifest, checked.interfaces.imports))
     }
 
+    /// Reads a source into memory and its manifest; checks nothing else.
+    ///
+    /// # Errors
+    /// [`Error`] with [`Reason::Refused`].
+    pub async fn read(&self, id: &PluginId, source: Source) -> Result<Build, Error> {
+        let bytes_max = self.0.config.component_bytes_max;
+        let read = blocking(move || Ok(Build::parse(source.read(bytes_max)?)?)).await;
+        read.map_err(|reason| Error::new(id, None, reason))
+    }
+
     /// Loads a plugin: read, check, prepare in a child process or take from the cache, link.
     ///
     /// # Errors
@@ -202,11 +212,7 @@ impl Sandbox {
 
     async fn check<K: Kind>(&self, source: Source, settings: &Settings) -> Result<Checked, Error> {
         let Settings { id, config, grants, limits } = settings.clone();
-        let bytes_max = self.0.config.component_bytes_max;
-        let read = blocking(move || Ok(source.read(bytes_max)?)).await;
-        let Parts { manifest, component } = read.map_err(|reason| Error::new(&id, None, reason))?;
-        let manifest =
-            Manifest::parse(&manifest).map_err(|error| Error::new(&id, None, Refusal::from(error)))?;
+        let Build { manifest, component, .. } = self.read(&id, source).await?;
         let version = manifest.version.clone();
         let name = id.to_string();
         let check = move || {
@@ -287,7 +293,7 @@ impl Checked {
     fn origin(&self) -> (Digest, Digest) {
         let how = [u8::from(self.manifest.snapshot)];
         let memory = (self.limits.memory_bytes as u64).to_le_bytes();
-        let component = Digest::of("chela 2026 component", &[&self.component]);
+        let component = source::component_digest(&self.component);
         (component, Digest::of("chela 2026 init", &[self.config.as_bytes(), &how, &memory]))
     }
 

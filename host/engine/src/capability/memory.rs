@@ -8,7 +8,7 @@ use super::{Lent, host_failed, lend};
 use crate::contract::memory::{self, Scope};
 use crate::contract::types::HostError;
 use crate::error::Error;
-use crate::journal::Found;
+use crate::journal::{Found, Journal, Place};
 
 /// Longest key in bytes.
 const KEY_BYTES_MAX: usize = 128;
@@ -62,6 +62,10 @@ impl Lent {
             Found::Kept(entry, at) => return Ok((entry, at)),
             Found::Fresh(place) => place,
         };
+        if let Some(own) = journal.playback().and_then(|playback| playback.remembered(scope, &key)) {
+            let at = journal.fill_behind(&place, &own).await?;
+            return Ok((Some(own), at));
+        }
         let found =
             self.store.memory_get(&self.whom.tenant, &self.whom.agent, &self.scope(scope), &key).await?;
         let entry = found.map(|entry| memory::Entry { value: entry.value, version: entry.version });
@@ -85,6 +89,9 @@ impl Lent {
             let at = journal.fill_behind(&place, &refused).await?;
             return Ok((refused, at));
         }
+        if journal.playback().is_some() {
+            return self.keep_apart(&mut journal, place, (scope, key, value, expected)).await;
+        }
         let write =
             MemoryWrite { agent: self.whom.agent.clone(), scope: self.scope(scope), key, value, expected };
         // One entry for each way it can go, made beforehand: the store writes the right one with the value.
@@ -94,8 +101,14 @@ impl Lent {
             let value = serde_json::to_vec(&Kept::Ok(as_pair(outcome))).unwrap_or_default();
             chela_store::Entry { value, ..template.clone() }
         };
-        match self.store.memory_set(journal.lease(), write, entry).await {
-            Ok(outcome) => Ok((Ok(as_pair(outcome)), at)),
+        let Some(lease) = journal.lease().cloned() else {
+            return Err(Error::Configuration("a memory without a turn".to_owned())); // unreachable: not played
+        };
+        match self.store.memory_set(&lease, write, entry.clone()).await {
+            Ok(outcome) => {
+                journal.filled(entry(outcome));
+                Ok((Ok(as_pair(outcome)), at))
+            }
             Err(chela_store::Error::TooLarge { what, max, .. }) => {
                 let refused = Err(HostError::Limit(format!("{what}: at most {max}")));
                 let at = journal.fill_behind(&place, &refused).await?;
@@ -106,6 +119,30 @@ impl Lent {
                 Err(error.into())
             }
         }
+    }
+
+    /// Where a recording is played: what it writes, only it reads.
+    async fn keep_apart(
+        &self,
+        journal: &mut Journal,
+        place: Place,
+        (scope, key, value, expected): (Scope, String, String, Option<u64>),
+    ) -> Result<(Kept, Millis), Error> {
+        let own = journal.playback().and_then(|playback| playback.remembered(scope, &key));
+        let stands = match own {
+            Some(own) => own.version,
+            None => {
+                let scope = self.scope(scope);
+                let kept = self.store.memory_get(&self.whom.tenant, &self.whom.agent, &scope, &key).await?;
+                kept.map_or(0, |kept| kept.version)
+            }
+        };
+        let written = journal.playback().map_or((false, stands), |playback| {
+            playback.remember((scope, &key), value, (stands, expected))
+        });
+        let outcome = Kept::Ok(written);
+        let at = journal.fill_behind(&place, &outcome).await?;
+        Ok((outcome, at))
     }
 
     fn scope(&self, scope: Scope) -> MemoryScope {

@@ -14,10 +14,11 @@ pub use models::StreamReader;
 use chela_gateway::Gateway;
 use chela_sandbox::{Call, HostError, NotGranted};
 use chela_store::Store;
-use chela_types::{AgentId, ConversationId, TenantId, TierId, TurnId};
+use chela_types::{AgentId, ConversationId, Digest, Message, TenantId, TierId, TurnId};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
+use crate::config::Config;
 use crate::drafts::Sink;
 use crate::error::Error;
 use crate::journal::Journal;
@@ -46,6 +47,45 @@ pub(crate) struct Whom {
     pub(crate) tiers_allowed: Vec<TierId>,
     pub(crate) knowledge: Option<(String, String)>,
     pub(crate) confidential: bool,
+}
+
+impl Whom {
+    /// As the configuration and the message say.
+    pub(crate) fn of(
+        config: &Config,
+        (agent, version): (&AgentId, Digest),
+        (message, conversation): (&Message, ConversationId),
+    ) -> Result<Self, Error> {
+        let own = config.agents.get(agent).ok_or_else(|| Error::UnknownAgent(agent.to_string()))?;
+        Ok(Self {
+            tenant: config.tenant.clone(),
+            agent: agent.clone(),
+            version: version.to_string(),
+            turn: message.id,
+            conversation,
+            person: format!("{}/{}", message.channel, message.sender.id),
+            tier: own.tier.clone(),
+            tiers_allowed: own.tiers_allowed.clone(),
+            knowledge: own.knowledge.as_ref().map(|(name, digest)| (name.clone(), digest.to_string())),
+            confidential: own.confidential,
+        })
+    }
+}
+
+impl Whom {
+    /// The same for what is run again later: the agent may be gone since then, and owns nothing.
+    pub(crate) fn of_old(
+        config: &Config,
+        (agent, version): (&AgentId, Digest),
+        place: (&Message, ConversationId),
+    ) -> Result<Self, Error> {
+        if config.agents.contains_key(agent) {
+            return Self::of(config, (agent, version), place);
+        }
+        let any = config.agents.keys().next().ok_or_else(|| Error::UnknownAgent(agent.to_string()))?;
+        let whom = Self::of(config, (any, version), place)?;
+        Ok(Self { agent: agent.clone(), tiers_allowed: Vec::new(), knowledge: None, confidential: true, ..whom })
+    }
 }
 
 /// The trap that stops a guest when the host itself fails in the middle of its call. The error comes back whole

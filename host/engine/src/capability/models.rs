@@ -1,18 +1,19 @@
 //! `models`: language models through the gateway. A call is journaled before the guest hears its result.
 
 use chela_gateway::Error as Failed;
-use chela_gateway::{Answer, CachePolicy, Call as ModelCall, Chunk, Completed, Kind, Prompt, Role};
+use chela_gateway::{
+    Answer, CachePolicy, Call as ModelCall, Chunk, Completed, Kind, Prompt, Purse, Role,
+};
 use chela_sandbox::{Call, Grant};
 use chela_types::{Fault, Finish, Millis, Retry, TierId, Tokens};
 use futures::StreamExt;
-use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use wasmtime::component::Resource;
 
 use super::{Lent, host_failed, lend};
 use crate::contract::models::{self, Completion, ModelError, Request};
 use crate::error::Error;
-use crate::journal::{Found, Place};
+use crate::journal::{Found, Journal, Place, Spoken, Streamed};
 
 /// Prompts in one request.
 const PROMPTS_MAX: usize = 256;
@@ -22,6 +23,9 @@ const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 /// What a person may read when a budget is used up; the operator's log and the record name the scope.
 const OVER_BUDGET: &str =
     "I cannot answer this now, because today's budget for it is used up. Please try again later.";
+
+/// The function under which streams are kept.
+const STREAM: &str = "models.stream";
 
 type Said = Result<Completion, ModelError>;
 
@@ -33,8 +37,8 @@ pub struct StreamReader {
 }
 
 enum Reading {
-    Live { answer: Answer, place: Place, spoken: Vec<String> },
-    Kept { rest: VecDeque<String>, end: Option<Said> },
+    Live { answer: Answer, place: Place, spoken: Spoken },
+    Kept { rest: VecDeque<String>, end: Option<Said>, place: Option<Place> },
     Ended,
 }
 
@@ -46,13 +50,6 @@ impl std::fmt::Debug for Reading {
             Self::Ended => "Ended",
         })
     }
-}
-
-/// A stream as the journal keeps it: the pieces the guest took, and the end if it came.
-#[derive(Debug, Serialize, Deserialize)]
-struct Streamed {
-    spoken: Vec<String>,
-    end: Option<Said>,
 }
 
 impl models::Host for Call<Lent> {
@@ -119,7 +116,7 @@ impl models::HostStreamReader for Call<Lent> {
             && let Ok(lent) = self.lend(Grant::Models)?
         {
             let mut journal = lent.journal.lock().await;
-            let streamed = Streamed { spoken, end: None };
+            let streamed = Streamed::<Said> { spoken: spoken.lock().clone(), end: None, refused: false };
             journal.fill_behind(&place, &streamed).await.map_err(host_failed)?;
         }
         Ok(())
@@ -145,7 +142,7 @@ impl Lent {
             Found::Kept(said, at) => return Ok((said, at)),
             Found::Fresh(place) => place,
         };
-        let call = match self.call(request, journal.lease().clone()) {
+        let call = match self.call(request, &mut journal) {
             Ok(call) => call,
             Err(refused) => {
                 let said = Err(refused);
@@ -181,29 +178,39 @@ impl Lent {
 
     async fn open(&mut self, request: Request) -> Result<Result<StreamReader, ModelError>, Error> {
         let mut journal = self.journal.lock().await;
-        let place = match journal.place::<Streamed>("models.stream", &request).await? {
+        let place = match journal.place::<Streamed<Said>>(STREAM, &request).await? {
+            Found::Kept(Streamed { refused: true, end: Some(Err(refused)), .. }, _) => {
+                return Ok(Err(refused));
+            }
             Found::Kept(kept, _) => {
-                let kind = Reading::Kept { rest: kept.spoken.into(), end: kept.end };
+                let place = journal.last(STREAM, &request)?;
+                let kind = Reading::Kept { rest: kept.spoken.into(), end: kept.end, place: Some(place) };
                 return Ok(Ok(StreamReader { kind, result: None }));
             }
             Found::Fresh(place) => place,
         };
-        let call = match self.call(request, journal.lease().clone()) {
+        let call = match self.call(request, &mut journal) {
             Ok(call) => call,
-            Err(refused) => return Ok(Err(refused)),
+            Err(refused) => {
+                let end = Some(Err(refused.clone()));
+                journal.fill_behind(&place, &Streamed::<Said> { spoken: Vec::new(), end, refused: true }).await?;
+                return Ok(Err(refused));
+            }
         };
         drop(journal);
         match self.gateway.complete(call).await {
             Ok(answer) => {
-                let kind = Reading::Live { answer, place, spoken: Vec::new() };
+                let spoken = self.journal.lock().await.opened(&place);
+                let kind = Reading::Live { answer, place, spoken };
                 Ok(Ok(StreamReader { kind, result: None }))
             }
             Err(error) => {
                 let mut journal = self.journal.lock().await;
                 let refused = self.explain(error, &mut journal, &place)?;
-                let streamed = Streamed { spoken: Vec::new(), end: Some(Err(refused.clone())) };
+                let end = Some(Err(refused));
+                let streamed = Streamed::<Said> { spoken: Vec::new(), end, refused: false };
                 journal.fill(&place, &streamed).await?;
-                let kind = Reading::Kept { rest: VecDeque::new(), end: streamed.end };
+                let kind = Reading::Kept { rest: VecDeque::new(), end: streamed.end, place: None };
                 Ok(Ok(StreamReader { kind, result: None }))
             }
         }
@@ -212,15 +219,21 @@ impl Lent {
     async fn read(&mut self, kind: Reading) -> Result<(Reading, Step), Error> {
         match kind {
             Reading::Ended => Ok((Reading::Ended, Step::Over)),
-            Reading::Kept { mut rest, end } => match (rest.pop_front(), end) {
-                (Some(text), end) => Ok((Reading::Kept { rest, end }, Step::Piece(text))),
+            Reading::Kept { mut rest, end, place } => match (rest.pop_front(), end) {
+                (Some(text), end) => Ok((Reading::Kept { rest, end, place }, Step::Piece(text))),
                 (None, Some(said)) => Ok((Reading::Ended, Step::End(said))),
-                (None, None) => Ok((Reading::Ended, Step::Over)),
+                (None, None) => {
+                    // The recorded run read no further.
+                    if let (Some(place), Some(playback)) = (place, self.journal.lock().await.playback()) {
+                        playback.beyond(place.asked())?;
+                    }
+                    Ok((Reading::Ended, Step::Over))
+                }
             },
-            Reading::Live { mut answer, place, mut spoken } => {
+            Reading::Live { mut answer, place, spoken } => {
                 let said = match answer.chunks.next().await {
                     Some(Ok(Chunk::Text(text))) => {
-                        spoken.push(text.clone());
+                        spoken.lock().push(text.clone());
                         return Ok((Reading::Live { answer, place, spoken }, Step::Piece(text)));
                     }
                     Some(Ok(Chunk::End(completed))) => Ok(completion(*completed)),
@@ -233,7 +246,8 @@ impl Lent {
                         Err(self.explain(Failed::new(Kind::Interrupted), &mut journal, &place)?)
                     }
                 };
-                let streamed = Streamed { spoken, end: Some(said.clone()) };
+                let (spoken, end) = (spoken.lock().clone(), Some(said.clone()));
+                let streamed = Streamed::<Said> { spoken, end, refused: false };
                 self.journal.lock().await.fill(&place, &streamed).await?;
                 Ok((Reading::Ended, Step::End(said)))
             }
@@ -241,8 +255,10 @@ impl Lent {
     }
 
     /// The gateway's call, or why the request is refused before anything is reserved.
-    fn call(&self, request: Request, lease: chela_store::Lease) -> Result<ModelCall, ModelError> {
+    fn call(&self, request: Request, journal: &mut Journal) -> Result<ModelCall, ModelError> {
         let whom = &self.whom;
+        let purse = journal.playback().map_or(Purse::Turn, |playback| Purse::Apart(playback.purse()));
+        let is_apart = purse != Purse::Turn;
         let tier = match request.tier {
             None => whom.tier.clone(),
             Some(name) => TierId::new(name.as_str())
@@ -263,7 +279,7 @@ impl Lent {
         if request.temperature.is_some_and(|t| !(0.0..=2.0).contains(&t)) {
             return Err(ModelError::Invalid("temperature is 0.0 to 2.0".to_owned()));
         }
-        let cache = if whom.confidential {
+        let cache = if whom.confidential || is_apart {
             CachePolicy::Off
         } else {
             let version = whom.knowledge.as_ref().map(|(_, version)| version.clone()).unwrap_or_default();
@@ -274,8 +290,8 @@ impl Lent {
             agent: whom.agent.clone(),
             agent_version: whom.version.clone(),
             user: whom.person.clone(),
-            turn: Some(whom.turn),
-            lease: Some(lease),
+            turn: (!is_apart).then_some(whom.turn),
+            lease: journal.lease().cloned(),
             tier,
             system: request.system,
             prompts: request
@@ -292,6 +308,7 @@ impl Lent {
             max_output: request.max_output_tokens.map(|tokens| Tokens(u64::from(tokens))),
             temperature: request.temperature,
             cache,
+            purse,
         })
     }
 
@@ -300,7 +317,7 @@ impl Lent {
     fn explain(
         &self,
         error: Failed,
-        journal: &mut crate::journal::Journal,
+        journal: &mut Journal,
         place: &Place,
     ) -> Result<ModelError, Error> {
         if matches!(error.kind, Kind::Ledger { .. }) {

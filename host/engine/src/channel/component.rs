@@ -149,5 +149,5 @@ fn header((name, value): &(String, String)) -> translating::Header {
 /// so that a repetition sees the same, and no randomness worth the name.
 fn options(now: Millis, purpose: &[u8]) -> CallOptions {
     let seed = chela_types::Digest::of("chela channel seed", &[purpose, &now.0.to_le_bytes()]);
-    CallOptions { started: now, seed: *seed.as_bytes(), deadline: None }
+    CallOptions { started: now, seed: *seed.as_bytes(), deadline: None, patience: 1 }
 }

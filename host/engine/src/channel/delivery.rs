@@ -7,8 +7,9 @@
 
 use chela_egress::{Heard, Request, Response};
 use chela_store::{Lease, Outgoing, Progress, Store, StreamEvent};
-use chela_types::{Blame, ChannelId, Fault, Retry, Target};
+use chela_types::{Blame, ChannelId, Digest, Fault, Retry, Target};
 use http::StatusCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::component;
@@ -34,6 +35,10 @@ pub(crate) struct Delivery<'a> {
     pub(crate) steps_max: usize,
     /// The post that shows drafts of the answer, or that it has taken the place of.
     pub(crate) progress: Option<Progress>,
+    /// The adapter's version: only it can go on from where it stopped.
+    pub(crate) adapter: Digest,
+    /// Set as soon as a request may have left.
+    pub(crate) has_left: &'a AtomicBool,
 }
 
 impl Delivery<'_> {
@@ -163,7 +168,8 @@ impl ChannelStation {
             self.leave_post(delivery).await?;
         }
         let Delivery { store, lease, outgoing, .. } = &*delivery;
-        store.sending(lease, outgoing.id, Some(outbound.state.clone())).await?;
+        delivery.has_left.store(true, Ordering::Relaxed);
+        store.sending(lease, outgoing.id, Some(outbound.state.clone()), Some(delivery.adapter)).await?;
         match self.egress.ask(*request).await {
             // The status says whether it was taken, also if what should follow it was cut or too long.
             Ok(Heard { status, headers, body }) => {
@@ -186,6 +192,7 @@ impl ChannelStation {
         state: String,
         request: Request,
     ) -> Result<translating::Step, Error> {
+        delivery.has_left.store(true, Ordering::Relaxed);
         delivery.store.editing_behind(delivery.lease, delivery.outgoing.id, Some(state.clone())).await?;
         let Heard { status, headers, body } = match self.egress.ask(request).await {
             Ok(heard) => heard,
@@ -222,7 +229,8 @@ impl ChannelStation {
         body: Vec<u8>,
     ) -> Result<Option<translating::Step>, Error> {
         let Delivery { store, lease, outgoing, .. } = delivery;
-        store.sending(lease, outgoing.id, None).await?;
+        delivery.has_left.store(true, Ordering::Relaxed);
+        store.sending(lease, outgoing.id, None, Some(delivery.adapter)).await?;
         if self.waiting.answer(lease.turn(), Acknowledgement::json(body)) {
             store.delivered_in_response(lease, outgoing.id).await?;
             return Ok(None);

@@ -17,9 +17,10 @@ mod waiting;
 
 pub(crate) use delivery::{Delivered, Delivery, session_key};
 pub(crate) use inward::{Received, Response};
+pub(crate) use manifest::Tables;
 pub(crate) use progress::{Drawer, Showing, Shown};
 pub(crate) use session::Sessions;
 pub use station::{Acknowledgement, Channel};
-pub(crate) use station::{ChannelStation, Parts};
+pub(crate) use station::{Account, ChannelStation, Parts};
 pub use verify::Webhook;
 pub(crate) use waiting::Waiting;

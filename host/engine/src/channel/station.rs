@@ -7,6 +7,7 @@ use chela_sandbox::{Call, Kind, Plugin, PluginKind};
 use chela_types::{ChannelId, Clock};
 use futures::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
 use wasmtime::component::{InstancePre, Linker};
@@ -66,8 +67,39 @@ pub(crate) struct ChannelStation {
     pub(super) waiting: Waiting,
     /// How often answers may be shown while they are made; `None`: never.
     pub(super) pace: Option<Arc<Pace>>,
+    account: Arc<Account>,
+}
+
+/// What an account keeps, whatever version of its adapter serves.
+#[derive(Debug)]
+pub(crate) struct Account {
+    per_minute: u32,
+    secrets: BTreeMap<String, SecretString>,
     rate: governor::DefaultDirectRateLimiter,
     own_ids: OnceLock<Vec<String>>,
+}
+
+impl Account {
+    pub(crate) fn new(config: &ChannelConfig) -> Self {
+        let per_minute = NonZeroU32::new(config.rate_per_minute).unwrap_or(NonZeroU32::MIN);
+        Self {
+            per_minute: config.rate_per_minute,
+            secrets: config.secrets.clone(),
+            rate: governor::RateLimiter::direct(governor::Quota::per_minute(per_minute)),
+            own_ids: OnceLock::new(),
+        }
+    }
+
+    /// Whether it is still the account of this configuration: the same secrets, the same rate.
+    pub(crate) fn fits(&self, config: &ChannelConfig) -> bool {
+        let exposed = |secrets: &BTreeMap<String, SecretString>| -> Vec<(String, String)> {
+            let shown = |(name, secret): (&String, &SecretString)| {
+                (name.clone(), secret.expose_secret().to_owned())
+            };
+            secrets.iter().map(shown).collect()
+        };
+        self.per_minute == config.rate_per_minute && exposed(&self.secrets) == exposed(&config.secrets)
+    }
 }
 
 impl std::fmt::Debug for ChannelStation {
@@ -86,6 +118,7 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) waiting: Waiting,
+    pub(crate) account: Arc<Account>,
 }
 
 /// The response to a platform's request.
@@ -114,7 +147,7 @@ impl Acknowledgement {
 
 impl ChannelStation {
     pub(crate) fn new(parts: Parts) -> Result<Self, Error> {
-        let Parts { name, config, plugin, settings, egress, clock, sessions, waiting } = parts;
+        let Parts { name, config, plugin, settings, egress, clock, sessions, waiting, account } = parts;
         let tables = Tables::read(plugin.manifest().channel.clone())
             .map_err(|reason| Error::Configuration(format!("plugin.toml of `{}`: {reason}", plugin.id())))?;
         for secret in tables.secrets() {
@@ -135,8 +168,6 @@ impl ChannelStation {
                 )));
             }
         };
-        let per_minute = NonZeroU32::new(config.rate_per_minute).unwrap_or(NonZeroU32::MIN);
-        let rate = governor::RateLimiter::direct(governor::Quota::per_minute(per_minute));
         let station = Self {
             name,
             config,
@@ -148,8 +179,7 @@ impl ChannelStation {
             sessions,
             waiting,
             pace,
-            rate,
-            own_ids: OnceLock::new(),
+            account,
         };
         station.check()?;
         Ok(station)
@@ -173,6 +203,10 @@ impl ChannelStation {
         Ok(())
     }
 
+    pub(crate) fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
     /// Whether answers become events of the host's own web chat.
     pub(crate) fn is_web_chat(&self) -> bool {
         self.tables.endpoint.values().any(|endpoint| endpoint.kind == EndpointKind::Stream)
@@ -185,11 +219,11 @@ impl ChannelStation {
     /// Remembers under which ids the account itself posts.
     pub(crate) fn learn_own_ids(&self, ids: Vec<String>) {
         // Told twice the same thing: the first stays.
-        let _ = self.own_ids.set(ids);
+        let _ = self.account.own_ids.set(ids);
     }
 
     pub(crate) fn own_ids(&self) -> &[String] {
-        self.own_ids.get().map_or(&[], Vec::as_slice)
+        self.account.own_ids.get().map_or(&[], Vec::as_slice)
     }
 
     /// Size, rate, origin: nothing of the request is run before it has passed.
@@ -202,7 +236,7 @@ impl ChannelStation {
         };
         let verified = gate.verify(webhook, self.clock.now())?;
         // After the origin: a stranger's flood must not eat the platform's allowance.
-        self.rate.check().map_err(|_| Error::Flooded(self.name.clone()))?;
+        self.account.rate.check().map_err(|_| Error::Flooded(self.name.clone()))?;
         Ok(verified)
     }
 }

@@ -155,7 +155,7 @@ impl Rig {
 }
 
 pub(crate) fn options(seed: u8) -> CallOptions {
-    CallOptions { started: Millis(1_000), seed: [seed; 32], deadline: None }
+    CallOptions { started: Millis(1_000), seed: [seed; 32], deadline: None, patience: 1 }
 }
 
 pub(crate) async fn call_with(

@@ -1,0 +1,318 @@
+//! Steps 5 and 6, version by version: a call goes to the version that its conversation gets, and where that fails by
+//! its own fault, to the one before. What is said is written into the journal, and shown to a shadow.
+
+use chela_sandbox::{CallOptions, Grant, Grants, Plugin};
+use chela_store::{Claimed, Outgoing};
+use chela_types::{AgentId, Blame, Decision, Digest, Fault, PluginId};
+use parking_lot::Mutex;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::agent::{self, Agent, Outcome};
+use crate::channel::ChannelStation;
+use crate::contract::{self, answering};
+use crate::error::Error;
+use crate::journey::{Journey, Run};
+use crate::router::{self, NOT_ITS_FAULT, Router, Routing, Taken};
+use crate::swap::recording::{Began, Ended, Said, frame};
+use crate::swap::{Chosen, House, Lineup, Post, Seen, Shadowing, Share};
+
+/// Earlier utterances that a router with the `history` grant is shown.
+const HISTORY_FOR_ROUTERS: usize = 8;
+/// Frames that are known to be kept, at most.
+const FRAMES_MAX: usize = 4_096;
+
+/// What components were told, as far as this process knows it to be kept: it is the same for many messages.
+#[derive(Debug, Default)]
+pub(crate) struct Frames(Mutex<HashSet<Digest>>);
+
+impl Frames {
+    /// True if it is not known yet; it is from now on.
+    fn is_new(&self, digest: Digest) -> bool {
+        let mut known = self.0.lock();
+        if known.len() >= FRAMES_MAX {
+            known.clear();
+        }
+        known.insert(digest)
+    }
+}
+
+/// What an adapter's outcome says of its version.
+pub(crate) enum Judged {
+    /// It failed by its own fault; the version that takes over, if there is one.
+    Over(Option<Chosen<Arc<ChannelStation>>>),
+    /// It stands, whatever it is.
+    Stands,
+}
+
+impl Chosen<Arc<ChannelStation>> {
+    /// Counts an outcome for the version, or against it.
+    pub(crate) fn judged<T>(self, outcome: &Result<T, Error>) -> Judged {
+        match outcome {
+            Ok(_) => self.end(Seen::Good("taken")),
+            Err(error) if error.blame() == Blame::Plugin => return Judged::Over(self.failed(kind(error))),
+            Err(_) => self.end(Seen::Nothing),
+        }
+        Judged::Stands
+    }
+}
+
+/// One word for how a version failed.
+fn kind(error: &Error) -> &'static str {
+    match error {
+        Error::Sandbox(error) => error.outcome(),
+        Error::Reported { .. } => "reported",
+        _ => "misbehaved",
+    }
+}
+
+impl Journey {
+    /// Asks the router, the version before it where it fails, and the policy where there is none.
+    pub(crate) async fn route(
+        &self,
+        run: &Run<'_>,
+        (name, lineup): &(PluginId, Lineup<Plugin<Router>>),
+        routing: &Routing<'_>,
+    ) -> Result<Decision, Error> {
+        let began_at = Instant::now();
+        let pinned = self.pinned(run, (name, lineup), |edition| edition.router()).await;
+        let mut chosen = pinned.unwrap_or_else(|| lineup.choose(share(run)));
+        loop {
+            let (began, said) = self.ask_router(run, &chosen, routing).await?;
+            let written = said.as_ref().map_or_else(Said::failed, |said| Some(Said::answered(said)));
+            self.end_part(run, Some(&began), written).await?;
+            let version = chosen.release();
+            let version = (name, &*version.version.clone(), version.digest.short());
+            match routing.taken(version, said)? {
+                Taken::Sound(mut decision) => {
+                    decision.micros = u64::try_from(began_at.elapsed().as_micros()).unwrap_or(u64::MAX);
+                    chosen.end(Seen::Good(decision.agent.as_str()));
+                    if let Some(shadow) = &lineup.shadow {
+                        self.shadowing(run, began).await.router(shadow, routing);
+                    }
+                    return Ok(decision);
+                }
+                Taken::Failed(mut decision, kind) => {
+                    let next = match kind {
+                        NOT_ITS_FAULT => None,
+                        kind => chosen.failed(kind),
+                    };
+                    if let Some(before) = next {
+                        chosen = before;
+                        run.journal.lock().await.again();
+                        continue;
+                    }
+                    let counter = if kind == "forbidden" { "router_overruled_total" } else { "router_failures_total" };
+                    metrics::counter!(counter).increment(1);
+                    tracing::warn!(kind, "router failed; the policy's default answers");
+                    decision.micros = u64::try_from(began_at.elapsed().as_micros()).unwrap_or(u64::MAX);
+                    return Ok(decision);
+                }
+            }
+        }
+    }
+
+    async fn ask_router(
+        &self,
+        run: &Run<'_>,
+        chosen: &Chosen<Plugin<Router>>,
+        routing: &Routing<'_>,
+    ) -> Result<(Began, Result<router::Said, chela_sandbox::Error>), Error> {
+        let plugin = &chosen.plugin;
+        let grants = plugin.grants();
+        let past_max = if grants.contains(Grant::History) { HISTORY_FOR_ROUTERS } else { 0 };
+        let past = match past_max {
+            0 => Vec::new(),
+            max => self.store.utterances(run.lease, max).await?,
+        };
+        let frame = routing.frame();
+        let began = Began {
+            agent: None,
+            version: chosen.release().digest,
+            frame: self.kept_frame(run, &frame).await?,
+            past: past_max,
+            sticky: routing.sticky.clone(),
+            purpose: "router".to_owned(),
+        };
+        let start = {
+            let mut journal = run.journal.lock().await;
+            journal.begin_router(&began, grants != Grants::NONE).await?;
+            journal.start()
+        };
+        // A router's words are no answer, and nobody sees them.
+        let lent = self.lend(run, routing.default(), began.version, None)?;
+        let context = router::told(frame, began.sticky.as_ref(), &past);
+        let options = options(start, &began.purpose);
+        Ok((began, router::ask(plugin, (lent, options), &run.turn.message, context).await))
+    }
+
+    /// Lets an agent handle the turn, by the version before where the one that it gets fails.
+    pub(crate) async fn handle(
+        &self,
+        run: &Run<'_>,
+        agent: &AgentId,
+        hand_overs: usize,
+    ) -> Result<Outcome, Error> {
+        let Run { house, turn, .. } = run;
+        let lineup = house.agents.lineup(agent)?;
+        let config = house.config.agents.get(agent).ok_or_else(|| Error::UnknownAgent(agent.to_string()))?;
+        let pinned = self.pinned(run, (&config.plugin, lineup), |edition| edition.agent(agent)).await;
+        let mut chosen = pinned.unwrap_or_else(|| lineup.choose(share(run)));
+        loop {
+            let (began, said) = self.ask_agent(run, &chosen, (agent, hand_overs)).await?;
+            let written = said.as_ref().map_or_else(Said::failed, |said| Some(Said::answered(said)));
+            self.end_part(run, None, written).await?;
+            let outcome = match said {
+                Ok(said) => agent::taken(agent, &house.config, &turn.message, said),
+                Err(error) => Err(error.into()),
+            };
+            let error = match outcome {
+                Ok(outcome) => {
+                    chosen.end(Seen::Good(agent::destination(&outcome)));
+                    if let Outcome::Say { word, .. } = &outcome {
+                        tell_escalation(agent, run, word);
+                    }
+                    if let Some(shadow) = &lineup.shadow {
+                        self.shadowing(run, began).await.agent(shadow, agent);
+                    }
+                    return Ok(outcome);
+                }
+                Err(error) => error,
+            };
+            let outage = run.journal.lock().await.has_failed();
+            let error = error.if_outage(outage);
+            if error.blame() != Blame::Plugin {
+                return Err(error);
+            }
+            match chosen.failed(kind(&error)) {
+                Some(before) => {
+                    tracing::warn!(%agent, turn = %turn.message.id, error = error.outline(), "a new version failed; the one before takes the turn over");
+                    chosen = before;
+                    run.journal.lock().await.again();
+                }
+                None => return Err(error),
+            }
+        }
+    }
+
+    async fn ask_agent(
+        &self,
+        run: &Run<'_>,
+        chosen: &Chosen<Plugin<Agent>>,
+        (agent, hand_overs): (&AgentId, usize),
+    ) -> Result<(Began, Result<agent::Said, chela_sandbox::Error>), Error> {
+        let Run { house, lease, turn, .. } = run;
+        let profile = agent::profile(agent, &house.config, &turn.message)?;
+        let past_max = house.config.agents.get(agent).map_or(0, |agent| agent.history);
+        let past = self.store.utterances(lease, past_max).await?;
+        let began = Began {
+            agent: Some(agent.clone()),
+            version: chosen.release().digest,
+            frame: self.kept_frame(run, &profile).await?,
+            past: past_max,
+            sticky: None,
+            purpose: format!("agent {agent} {hand_overs}"),
+        };
+        let start = {
+            let mut journal = run.journal.lock().await;
+            journal.begin_agent(&began).await?;
+            journal.start()
+        };
+        let lent = self.lend(run, agent, began.version, self.sink(run, agent))?;
+        let told = answering::Turn {
+            message: contract::message(&turn.message),
+            profile,
+            past: contract::utterances(&past),
+        };
+        let options = options(start, &began.purpose);
+        Ok((began, agent::ask(&chosen.plugin, (lent, options), told).await))
+    }
+
+    /// What a component is told is kept before it is told, once.
+    async fn kept_frame(&self, run: &Run<'_>, told: &impl serde::Serialize) -> Result<Digest, Error> {
+        let (digest, body) = frame(told)?;
+        if self.frames.is_new(digest) {
+            self.store.keep_frame_behind(&run.turn.tenant, digest, body).await?;
+        }
+        Ok(digest)
+    }
+
+    /// Writes down what a component said. A host that failed leaves nothing.
+    async fn end_part(&self, run: &Run<'_>, began: Option<&Began>, said: Option<Said>) -> Result<(), Error> {
+        let Some(said) = said else { return Ok(()) };
+        let ended = Ended { began: began.cloned(), said, pending: Vec::new() };
+        run.journal.lock().await.end(ended).await
+    }
+
+    /// The version that an earlier run of this part began with. A turn that a plugin has failed is bound to none.
+    async fn pinned<K: chela_sandbox::Kind>(
+        &self,
+        run: &Run<'_>,
+        (name, lineup): (&PluginId, &Lineup<Plugin<K>>),
+        place: impl FnOnce(&crate::swap::Edition) -> Option<Post<Plugin<K>>>,
+    ) -> Option<Chosen<Plugin<K>>> {
+        if run.turn.tries > 0 {
+            return None;
+        }
+        let digest = run.journal.lock().await.pinned()?;
+        match lineup.pinned(digest) {
+            Some(chosen) => Some(chosen).filter(|chosen| !chosen.release().is_withdrawn()),
+            None => Some(lineup.of(&place(&*self.fleet.recall(name, digest).await?)?)),
+        }
+    }
+
+    /// What a shadow needs of the part that has just ended.
+    async fn shadowing(&self, run: &Run<'_>, began: Began) -> Shadowing {
+        let recording = run.journal.lock().await.recording();
+        Shadowing {
+            store: self.store.clone(),
+            gateway: run.house.gateway.clone(),
+            clock: Arc::clone(&self.clock),
+            config: Arc::clone(&run.house.config),
+            message: run.turn.message.clone(),
+            lease: run.lease.clone(),
+            recording,
+            began,
+        }
+    }
+
+    /// The adapter for an answer: the version that began to send it, or the one that its conversation gets.
+    pub(crate) async fn adapter(
+        &self,
+        house: &House,
+        claimed: &Claimed,
+        outgoing: &Outgoing,
+    ) -> Result<Chosen<Arc<ChannelStation>>, Error> {
+        let channel = &claimed.turn.message.channel;
+        let lineup = house.channel(channel.as_str())?;
+        // Only the version that wrote its state can read it.
+        if let Some(digest) = outgoing.adapter.filter(|_| outgoing.state.is_some()) {
+            if let Some(chosen) = lineup.pinned(digest) {
+                return Ok(chosen);
+            }
+            if let Some(station) = self.fleet.recall_station(house, channel, digest).await {
+                let release = Arc::clone(&lineup.active.release);
+                return Ok(lineup.of(&Post { release, plugin: station }));
+            }
+        }
+        Ok(lineup.choose(Share(&claimed.turn.conversation.0.to_le_bytes())))
+    }
+}
+
+fn share<'a>(run: &'a Run<'_>) -> Share<'a> {
+    Share(&run.share)
+}
+
+fn tell_escalation(agent: &AgentId, run: &Run<'_>, word: &str) {
+    if agent::is_escalation(word) {
+        tracing::info!(%agent, turn = %run.turn.message.id, "escalated to a human");
+        metrics::counter!("escalations_total", "agent" => agent.to_string()).increment(1);
+    }
+}
+
+/// A call's time and randomness, from the turn's.
+pub(crate) fn options(start: crate::journal::Start, purpose: &str) -> CallOptions {
+    let seed = Digest::of("chela call seed", &[&start.seed, purpose.as_bytes()]);
+    CallOptions { started: start.now, seed: *seed.as_bytes(), deadline: None, patience: 1 }
+}

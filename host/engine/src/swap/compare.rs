@@ -1,0 +1,82 @@
+//! Whether two runs of a part say the same, and what is shown of a difference.
+
+use super::recording::{Began, Failed, Said};
+use super::rerun::Rerunned;
+use super::shadow::{Compared, Shown};
+use crate::agent;
+use crate::router;
+
+impl Compared {
+    /// One word, for metrics and reports.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Same => "same",
+            Self::Different => "different",
+            Self::Diverged => "diverged",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// How a run compares with the recorded one, as far as anybody notices: of a router's word, the agent counts.
+pub(crate) fn compared(began: &Began, recorded: &Said, rerun: &Rerunned) -> Compared {
+    match rerun {
+        Rerunned::Host(_) | Rerunned::Diverged(_) => Compared::Diverged,
+        Rerunned::Said(said, _) if said == recorded => Compared::Same,
+        Rerunned::Said(Said::Failed(_), _) => Compared::Failed,
+        Rerunned::Said(said, _) if began.agent.is_none() && destination(said) == destination(recorded) => {
+            Compared::Same
+        }
+        Rerunned::Said(..) => Compared::Different,
+    }
+}
+
+/// The agent that a router chose.
+fn destination(said: &Said) -> Option<String> {
+    let Said::Answered(value) = said else { return None };
+    match serde_json::from_value::<router::Said>(value.clone()) {
+        Ok(Ok(decision)) => Some(decision.agent),
+        Ok(Err(refused)) => Some(format!("{refused:?}")),
+        Err(_) => None,
+    }
+}
+
+/// What is shown of what a component said.
+pub(crate) fn shown(began: &Began, said: &Said) -> Shown {
+    let plain = |text: String| Shown { text, is_private: false };
+    match said {
+        Said::Failed(failed) => plain(failure(failed)),
+        Said::Answered(value) if began.agent.is_none() => {
+            plain(match serde_json::from_value::<router::Said>(value.clone()) {
+                Ok(Ok(decision)) => decision.agent,
+                Ok(Err(_)) => "no agent".to_owned(),
+                Err(_) => "something that is not understood".to_owned(),
+            })
+        }
+        Said::Answered(value) => match serde_json::from_value::<agent::Said>(value.clone()) {
+            Ok(said) => agent::shown(&said),
+            Err(_) => plain("something that is not understood".to_owned()),
+        },
+    }
+}
+
+/// What is shown of a run.
+pub(crate) fn heard(began: &Began, rerun: &Rerunned) -> Shown {
+    match rerun {
+        Rerunned::Said(said, _) => shown(began, said),
+        Rerunned::Diverged(asked) => {
+            let text = format!("asked for `{}` as call {}", asked.function, asked.seq);
+            Shown { text, is_private: false }
+        }
+        Rerunned::Host(error) => Shown { text: error.to_string(), is_private: false },
+    }
+}
+
+fn failure(failed: &Failed) -> String {
+    match failed {
+        Failed::Trap(short) => format!("trapped: {short}"),
+        Failed::Time => "no answer in time".to_owned(),
+        Failed::Waiting => "waited too long for the host".to_owned(),
+        Failed::Limit(limit) => format!("reached the {limit} limit"),
+    }
+}

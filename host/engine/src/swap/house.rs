@@ -1,0 +1,75 @@
+//! What serves at one moment: the configuration, and for each place the versions that a call may go to.
+
+use arc_swap::ArcSwap;
+use chela_gateway::Gateway;
+use chela_sandbox::Plugin;
+use chela_types::{ChannelId, PluginId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+use super::lineup::Lineup;
+use crate::agent::AgentStation;
+use crate::channel::ChannelStation;
+use crate::config::Config;
+use crate::error::Error;
+use crate::router::Router;
+
+/// What serves at one moment.
+#[derive(Debug)]
+pub(crate) struct House {
+    pub(crate) config: Arc<Config>,
+    pub(crate) gateway: Gateway,
+    pub(crate) channels: BTreeMap<ChannelId, Lineup<Arc<ChannelStation>>>,
+    pub(crate) router: Option<(PluginId, Lineup<Plugin<Router>>)>,
+    pub(crate) agents: AgentStation,
+}
+
+impl House {
+    /// The versions of a channel's adapter.
+    pub(crate) fn channel(&self, name: &str) -> Result<&Lineup<Arc<ChannelStation>>, Error> {
+        self.channels
+            .iter()
+            .find_map(|(id, lineup)| (id.as_str() == name).then_some(lineup))
+            .ok_or_else(|| Error::UnknownChannel(name.to_owned()))
+    }
+
+    /// The adapter that serves a channel.
+    pub(crate) fn station(&self, name: &str) -> Result<&Arc<ChannelStation>, Error> {
+        Ok(&self.channel(name)?.active.plugin)
+    }
+
+    /// The router, where a channel's messages are routed.
+    pub(crate) fn router_of(&self, channel: &ChannelId) -> Option<&(PluginId, Lineup<Plugin<Router>>)> {
+        let is_routed = self.config.channels.get(channel).is_some_and(|channel| channel.routed);
+        self.router.as_ref().filter(|_| is_routed)
+    }
+}
+
+/// The house that serves now. Whoever begins something takes it, and keeps it to the end of what he does.
+#[derive(Debug)]
+pub(crate) struct Houses {
+    now: ArcSwap<House>,
+    changed: Notify,
+}
+
+impl Houses {
+    pub(crate) fn new(first: House) -> Self {
+        Self { now: ArcSwap::from_pointee(first), changed: Notify::new() }
+    }
+
+    pub(crate) fn now(&self) -> Arc<House> {
+        self.now.load_full()
+    }
+
+    /// From now on, this one.
+    pub(crate) fn swap(&self, next: House) {
+        self.now.store(Arc::new(next));
+        self.changed.notify_waiters();
+    }
+
+    /// Fires when there is another.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+}

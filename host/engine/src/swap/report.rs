@@ -1,0 +1,127 @@
+//! What operators are shown of plugins and their versions.
+
+use chela_sandbox::{Grant, Limits};
+use chela_store::{Version, VersionState};
+use chela_types::PluginId;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::edition::Edition;
+use super::fleet::{Fleet, Plugged};
+use super::status::{PluginStatus, VersionStatus};
+use crate::error::Error;
+
+/// Versions of each plugin that are shown.
+const VERSIONS_MAX: usize = 20;
+/// How names of the host's own plugins begin.
+const OWN: &str = "chela-";
+
+impl Fleet {
+    /// All plugins with their versions. Words of conversations are in it only `with_words`.
+    pub(crate) async fn plugins(&self, with_words: bool) -> Result<Vec<PluginStatus>, Error> {
+        let state = self.state.lock().await;
+        let mut shown = Vec::new();
+        for (id, plugged) in state.plugins.iter().filter(|(id, _)| !id.as_str().starts_with(OWN)) {
+            shown.push(self.plugin_status(id, plugged, with_words).await?);
+        }
+        Ok(shown)
+    }
+
+    pub(crate) async fn plugin(&self, id: &PluginId, with_words: bool) -> Result<PluginStatus, Error> {
+        let state = self.state.lock().await;
+        let plugged = state.plugins.get(id);
+        let plugged = plugged.ok_or_else(|| super::deploy::SwapRefused::NoPlugin(id.to_string()))?;
+        self.plugin_status(id, plugged, with_words).await
+    }
+
+    async fn plugin_status(
+        &self,
+        id: &PluginId,
+        plugged: &Plugged,
+        with_words: bool,
+    ) -> Result<PluginStatus, Error> {
+        let tenant = &self.house().config.tenant;
+        let mut versions = self.below.store.versions(tenant, Some(id), VERSIONS_MAX).await?;
+        let known: BTreeSet<_> = versions.iter().map(|version| version.digest).collect();
+        // What serves is shown, however many came after it.
+        for edition in plugged.editions().filter(|edition| !known.contains(&edition.digest())) {
+            versions.extend(self.below.store.version(tenant, id, edition.digest()).await?);
+        }
+        let mut shown: Vec<VersionStatus> =
+            versions.iter().map(|version| version_status(plugged, version, with_words)).collect();
+        shown.extend(plugged.refused.iter().map(|why| VersionStatus {
+            state: "refused".to_owned(),
+            reason: why.clone(),
+            ..VersionStatus::default()
+        }));
+        Ok(PluginStatus {
+            plugin: id.to_string(),
+            kind: plugged.active.kind.to_string(),
+            serves: plugged.active.settled.serves(),
+            revision: plugged.deployment.revision,
+            versions: shown,
+        })
+    }
+}
+
+fn version_status(plugged: &Plugged, version: &Version, with_words: bool) -> VersionStatus {
+    let Version { digest, .. } = version;
+    let edition = plugged.loaded(*digest);
+    let is = |other: Option<&Arc<Edition>>| other.is_some_and(|edition| edition.digest() == *digest);
+    let canary = plugged.canary.as_ref().filter(|(edition, _)| edition.digest() == *digest);
+    let is_draining = plugged.draining.iter().any(|it| it.upgrade().is_some_and(|it| it.digest == *digest));
+    let state = match version.state {
+        _ if is(Some(&plugged.active)) => "active",
+        _ if canary.is_some() => "canary",
+        _ if is(plugged.shadow.as_ref()) => "shadow",
+        _ if is_draining => "draining",
+        VersionState::Ready if plugged.deployment.before == Some(*digest) => "retired",
+        other => other.as_str(),
+    };
+    let mut shown = VersionStatus {
+        digest: digest.to_string(),
+        version: version.version.clone(),
+        state: state.to_owned(),
+        share: canary.map(|(_, share)| *share),
+        reason: version.reason.clone(),
+        since_ms: if is(Some(&plugged.active)) { plugged.deployment.since.0 } else { version.since.0 },
+        by: version.by.clone(),
+        asks: version.asks.clone(),
+        config: config(&version.settings),
+        component_bytes: version.component_bytes,
+        ..VersionStatus::default()
+    };
+    if is(Some(&plugged.active)) {
+        shown.by.clone_from(&plugged.deployment.by);
+    }
+    if let Some(edition) = edition {
+        let health = edition.release.health();
+        (shown.calls, shown.failures) = (health.calls, health.failures);
+        shown.p95_ms = health.p95().map(|time| time.as_secs_f64() * 1_000.0);
+        shown.on_trial = edition.release.is_on_trial();
+        shown.grants = edition.grants.iter().map(|grant: Grant| grant.to_string()).collect();
+        shown.imports.clone_from(&edition.imports);
+        shown.limits = limits(&edition.limits);
+        shown.from_cache = edition.from_cache;
+        shown.shadow = is(plugged.shadow.as_ref()).then(|| edition.release.tally.status(with_words));
+    }
+    shown
+}
+
+/// What the operator configures, without what has a column of its own.
+fn config(settings: &str) -> String {
+    let parsed: serde_json::Value = serde_json::from_str(settings).unwrap_or_default();
+    parsed.get("config").map(ToString::to_string).unwrap_or_default()
+}
+
+/// Limits in short words.
+pub(crate) fn limits(limits: &Limits) -> Vec<String> {
+    vec![
+        format!("memory {} MiB", limits.memory_bytes >> 20),
+        format!("deadline {} ms", limits.deadline.as_millis()),
+        format!("processor {} ms", limits.cpu.as_millis()),
+        format!("host calls {}", limits.host_calls),
+        format!("input {} KiB", limits.input_bytes >> 10),
+        format!("output {} KiB", limits.output_bytes >> 10),
+    ]
+}
