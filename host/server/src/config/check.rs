@@ -40,6 +40,17 @@ impl Check<'_> {
             (Shape::Integer { min, max }, DeValue::Integer(number)) => {
                 self.integer(value, number, (*min, *max), path);
             }
+            (Shape::Number { min, max }, DeValue::Integer(number)) => {
+                self.number(
+                    value,
+                    i64::from_str_radix(number.as_str(), number.radix()).ok().map(|n| n as f64),
+                    (*min, *max),
+                    path,
+                );
+            }
+            (Shape::Number { min, max }, DeValue::Float(number)) => {
+                self.number(value, number.as_str().parse().ok(), (*min, *max), path);
+            }
             (Shape::Switch, DeValue::Boolean(_)) => {}
             (Shape::Free, DeValue::Table(_)) => self.free(value, path),
             _ => self.mismatch(value, shape, path),
@@ -147,6 +158,21 @@ impl Check<'_> {
         self.problems.error(Some(value.span()), Note::new(Code::WrongValue, message, "out of bounds"));
     }
 
+    /// Of no number at all (`nan`) nothing is within bounds.
+    fn number(
+        &mut self,
+        value: &Spanned<DeValue<'_>>,
+        read: Option<f64>,
+        (min, max): (f64, f64),
+        path: &[&str],
+    ) {
+        if read.is_some_and(|n| (min..=max).contains(&n)) {
+            return;
+        }
+        let message = format!("`{}` must be from {min} to {max}", dotted(path));
+        self.problems.error(Some(value.span()), Note::new(Code::WrongValue, message, "out of bounds"));
+    }
+
     fn length(&mut self, value: &Spanned<DeValue<'_>>, count: usize, (min, max): (u64, u64), path: &[&str]) {
         if (min..=max).contains(&(count as u64)) {
             return;
@@ -196,6 +222,7 @@ pub(super) fn expected(shape: &Shape) -> String {
         },
         Shape::Choice(valid) => format!("one of {}", valid.join(", ")),
         Shape::Integer { min, max } => format!("a whole number from {min} to {max}"),
+        Shape::Number { min, max } => format!("a number from {min} to {max}"),
         Shape::Switch => "`true` or `false`".into(),
         Shape::List { .. } => "a list".into(),
         Shape::Named(_) | Shape::Table(_) | Shape::Free => "a table".into(),

@@ -24,8 +24,8 @@ pub use reference::reference;
 pub use resolve::Env;
 pub use resolved::{
     Agent, Budget, Cache, Channel, Config, Delivery, DeliveryPolicy, Department, Egress, Endpoint,
-    KindLimits, Limits, Log, ModelRef, Place, Plugin, PluginKind, Provider, ProviderKind, Reach, Routing,
-    Script, Server, Source, Store, Tier, Window,
+    KindLimits, Limits, Log, ModelRef, Operator, Place, Plugin, PluginKind, Provider, ProviderKind, Reach,
+    Right, Routing, Script, Server, Source, Store, Swap, Tier, Window,
 };
 pub use shape::json_schema;
 
@@ -40,6 +40,13 @@ pub const FILE_BYTES_MAX: u64 = 1_048_576;
 /// How names of the host's own plugins and channels begin; a file may not give such names.
 pub const RESERVED: &str = "chela-";
 
+/// The operator who shows `server.admin_token`.
+pub const ADMIN: &str = "admin";
+/// The operator who comes through the socket and does not say who he is.
+pub const AT_THE_SOCKET: &str = "socket";
+/// Names of operators that a file may not give.
+const OWN_OPERATORS: [&str; 2] = [ADMIN, AT_THE_SOCKET];
+
 /// Reads, checks and resolves the file at `path`. Variables of the environment come through `env`.
 ///
 /// # Errors
@@ -47,7 +54,12 @@ pub const RESERVED: &str = "chela-";
 pub fn load(path: &Path, env: Env<'_>) -> Result<(Config, Vec<Warning>), ConfigError> {
     let name = path.display().to_string();
     match read(path) {
-        Ok((absolute, text)) => parse(&name, &absolute, &text, env),
+        Ok((absolute, text)) => {
+            let (mut config, warnings) = parse(&name, &absolute, &text, env)?;
+            // Not through its links: they may lead elsewhere the next time.
+            config.named = std::path::absolute(path).unwrap_or(absolute);
+            Ok((config, warnings))
+        }
         Err((label, help)) => {
             let mut problems = Problems::new(&name, String::new());
             let note = Note::new(Code::Unreadable, format!("{name} cannot be read: {label}"), "");
@@ -55,6 +67,17 @@ pub fn load(path: &Path, env: Env<'_>) -> Result<(Config, Vec<Warning>), ConfigE
             Err(failed(&name, problems))
         }
     }
+}
+
+/// The data folder that a file names, whatever else is wrong with it: so that a command finds the host which still runs
+/// with what the file said before.
+pub fn data_folder(path: &Path) -> Option<PathBuf> {
+    let (file, text) = read(path).ok()?;
+    let (document, _) = Document::parse(&text);
+    let written = || document.root().get("store")?.get_ref().as_table()?.get("url")?.get_ref().as_str();
+    let usual = raw::Store::default().url;
+    let (_, folder) = written().unwrap_or(&usual).split_once(':')?;
+    Some(file.parent()?.join(folder.strip_prefix("//").unwrap_or(folder)))
 }
 
 /// The file's absolute path and its text; or why not, and what to do.
@@ -101,9 +124,11 @@ fn parse(name: &str, file: &Path, text: &str, env: Env<'_>) -> Result<(Config, V
         }
     };
     let base = file.parent().unwrap_or(Path::new("/"));
-    let mut resolver = Resolver { document: &document, problems: &mut problems, env, base };
-    let config = resolver.config(&raw, file.to_owned(), text);
-    let warnings = problems.finish()?;
+    let paths = std::collections::BTreeSet::new();
+    let mut resolver = Resolver { document: &document, problems: &mut problems, env, base, paths };
+    let config = resolver.config(&raw, file, text);
+    let paths = resolver.paths;
+    let warnings = problems.finish().map_err(|error| error.having_met(paths))?;
     match config {
         Some(config) => Ok((config, warnings)),
         None => Err(ConfigError::unexplained(name)),

@@ -3,8 +3,10 @@
 //! Problems are collected, not thrown: an operator mends a file once, not once for each mistake. Every code
 //! has a page in `docs/errors/`, and a test holds that.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use chela_types::{Blame, Fault, Retry};
@@ -71,6 +73,8 @@ codes! {
     SecretInline = "secret_inline",
     /// A secret that is not where the file says.
     SecretMissing = "secret_missing",
+    /// A token that could be guessed.
+    SecretShort = "secret_short",
     /// A secret file that others on the machine can read.
     SecretExposed = "secret_exposed",
     /// A secret where a plugin would see it.
@@ -178,6 +182,7 @@ impl Diagnostic for Problem {
 pub struct ConfigError {
     file: String,
     problems: Vec<Problem>,
+    paths: BTreeSet<PathBuf>,
 }
 
 impl ConfigError {
@@ -186,12 +191,36 @@ impl ConfigError {
         &self.problems
     }
 
+    /// Paths that the file names, as far as it was read: what is missing may come.
+    pub fn paths(&self) -> &BTreeSet<PathBuf> {
+        &self.paths
+    }
+
+    /// True if something that the file names, or the file itself, was not there: perhaps only for a moment.
+    pub fn is_missing(&self) -> bool {
+        let missing = [Code::Unreadable, Code::PathUnusable, Code::PathEscapes, Code::SecretMissing];
+        self.problems.iter().any(|problem| missing.contains(&problem.code))
+    }
+
+    pub(super) fn having_met(self, paths: BTreeSet<PathBuf>) -> Self {
+        Self { paths, ..self }
+    }
+
+    /// For a reading that did not come to its end.
+    pub(crate) fn unread(why: &str) -> Self {
+        let mut problems = Problems::new("chela.toml", String::new());
+        problems
+            .error(None, Note::new(Code::Unreadable, format!("the configuration was not read: {why}"), ""));
+        let (file, paths) = ("chela.toml".to_owned(), BTreeSet::new());
+        Self { file, problems: problems.errors, paths }
+    }
+
     /// For a path that should not exist: refused without a reason. Says so instead of panicking.
     pub(super) fn unexplained(file: &str) -> Self {
         let mut problems = Problems::new(file, String::new());
         let note = Note::new(Code::WrongValue, format!("{file} cannot be resolved"), "");
         problems.error(None, note.help("this is a defect of Chela: please report it with the file"));
-        Self { file: file.to_owned(), problems: problems.errors }
+        Self { file: file.to_owned(), problems: problems.errors, paths: BTreeSet::new() }
     }
 
     /// All of them for a terminal (`coloured`) or a log, `width` columns wide.
@@ -300,7 +329,8 @@ impl Problems {
             return Ok(in_order(self.warnings));
         }
         self.errors = in_order(self.errors);
-        Err(ConfigError { file: self.source.name().to_owned(), problems: self.errors })
+        let (file, paths) = (self.source.name().to_owned(), BTreeSet::new());
+        Err(ConfigError { file, problems: self.errors, paths })
     }
 
     fn problem(&self, severity: Severity, span: Option<Range<usize>>, note: Note) -> Problem {

@@ -15,8 +15,12 @@ use url::Url;
 /// Everything that a host runs with.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The file it came from.
+    /// The file it came from, behind every link.
     pub file: PathBuf,
+    /// The same as it was named, absolute: a link in it may lead elsewhere the next time.
+    pub named: PathBuf,
+    /// Every path that it names but the data folder, secrets included, whether or not something lies there.
+    pub paths: BTreeSet<PathBuf>,
     /// Digest of the file's text and of the personas and scripts that it names: two instances of one installation
     /// should show the same.
     pub digest: Digest,
@@ -48,6 +52,10 @@ pub struct Config {
     pub delivery: Delivery,
     /// Limits of a plugin's call by kind.
     pub limits: KindLimits,
+    /// What becomes of changes while the host runs.
+    pub swap: Swap,
+    /// Who may use the admin listener, besides the holder of [`Server::admin_token`].
+    pub operators: BTreeMap<String, Operator>,
 }
 
 /// How log lines are written.
@@ -228,6 +236,8 @@ pub struct Budget {
     pub user: Option<Money>,
     /// For all.
     pub global: Option<Money>,
+    /// For shadows, and for replays.
+    pub shadow: Option<Money>,
     /// How long each lasts.
     pub window: Window,
 }
@@ -500,4 +510,79 @@ pub struct Delivery {
     pub steps_max: usize,
     /// What the person is told in the end.
     pub notice: String,
+}
+
+/// What becomes of changes while the host runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Swap {
+    /// True: a new version becomes active by itself.
+    pub auto: bool,
+    /// How often all files are looked at.
+    pub poll: Duration,
+    /// Calls of a version on trial.
+    pub trial_calls: u32,
+    /// How long it is compared.
+    pub watch: Duration,
+    /// Calls before a rate says anything.
+    pub min_calls: u32,
+    /// Failures before anything is done.
+    pub min_failures: u32,
+    /// Percent of failures above the version before.
+    pub failure_percent: u8,
+    /// Times as slow as the version before.
+    pub latency_factor: f64,
+    /// Slowness below this is none.
+    pub latency_floor: Duration,
+    /// Percent of decisions that may differ.
+    pub drift_percent: u8,
+    /// Decisions before a drift says anything.
+    pub drift_min_calls: u32,
+    /// Calls of a shadow at once.
+    pub shadow_in_flight: usize,
+    /// Of a hundred calls, how many are shadowed.
+    pub shadow_percent: u8,
+    /// A shadow may ask models.
+    pub shadow_models: bool,
+    /// Differences that are remembered.
+    pub shadow_examples: usize,
+    /// Compared calls before a promotion.
+    pub promote_after: u32,
+    /// Percent of them that may differ.
+    pub promote_differences_percent: u8,
+    /// How long a retired version is kept.
+    pub keep: Duration,
+}
+
+/// What an operator may do. None includes another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Right {
+    /// See how things stand.
+    Read,
+    /// See what was said.
+    Content,
+    /// Reload, order plugins, speak to agents.
+    Operate,
+}
+
+impl Right {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Read, Self::Content, Self::Operate];
+
+    /// As it is written in the file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Content => "content",
+            Self::Operate => "operate",
+        }
+    }
+}
+
+/// Somebody who may use the admin listener.
+#[derive(Debug, Clone)]
+pub struct Operator {
+    /// What he shows.
+    pub token: SecretString,
+    /// What he may do; at least one thing.
+    pub rights: BTreeSet<Right>,
 }

@@ -32,6 +32,8 @@ pub(super) enum Shape {
     Choice(Vec<String>),
     /// A whole number.
     Integer { min: i64, max: i64 },
+    /// A number, with or without decimals.
+    Number { min: f64, max: f64 },
     /// `true` or `false`.
     Switch,
     /// A list.
@@ -72,6 +74,10 @@ fn read(schema: &Value) -> Shape {
         "integer" => Shape::Integer {
             min: schema.get("minimum").and_then(Value::as_i64).unwrap_or(i64::MIN),
             max: schema.get("maximum").and_then(Value::as_i64).unwrap_or(i64::MAX),
+        },
+        "number" => Shape::Number {
+            min: schema.get("minimum").and_then(Value::as_f64).unwrap_or(f64::MIN),
+            max: schema.get("maximum").and_then(Value::as_f64).unwrap_or(f64::MAX),
         },
         "boolean" => Shape::Switch,
         "array" => Shape::List {

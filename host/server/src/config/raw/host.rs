@@ -27,7 +27,7 @@ pub(in crate::config) struct Server {
     pub(in crate::config) admin: String,
     /// Allows an admin address that other machines can reach.
     pub(in crate::config) admin_allow_public: bool,
-    /// Token for the admin listener. Without it the host makes one and keeps it in its data folder.
+    /// Token for the admin listener, of at least 16 characters, with every right. Without it the host makes one and keeps it in its data folder. Others with fewer rights: `[operator.NAME]`.
     #[schemars(extend("format" = "secret"))]
     pub(in crate::config) admin_token: Option<String>,
     /// Largest body of a request.

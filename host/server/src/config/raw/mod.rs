@@ -6,6 +6,7 @@
 
 mod host;
 mod models;
+mod swap;
 mod team;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use serde::Deserialize;
 
 pub(super) use host::{Delivery, Egress, KindLimits, Limits, Log, Server, Store};
 pub(super) use models::{Budget, Cache, Provider, ProviderKind, Tier, Window};
+pub(super) use swap::{Operator, Reload, Right, Swap};
 pub(super) use team::{Agent, Channel, DeliveryPolicy, Department, Grant, Isolation, Plugin, Routing};
 
 /// Tables and values that a plugin gets as they are.
@@ -52,4 +54,8 @@ pub(super) struct Raw {
     pub(super) delivery: Delivery,
     /// What one call of a plugin may use, for each kind of plugin.
     pub(super) limits: Limits,
+    /// How changes of this file, of plugins and of documents are taken over while the host runs.
+    pub(super) swap: Swap,
+    /// Who may use the admin listener, by name. The token `server.admin_token` has every right, under the name `admin`.
+    pub(super) operator: BTreeMap<String, Operator>,
 }

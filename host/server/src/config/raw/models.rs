@@ -126,13 +126,22 @@ pub(in crate::config) struct Budget {
     /// For all together.
     #[schemars(extend("format" = "budget"))]
     pub(in crate::config) global: String,
+    /// For model calls of shadows and of replays, each beside the turns; left out, `budget.global` alone bounds them.
+    #[schemars(extend("format" = "budget"))]
+    pub(in crate::config) shadow: Option<String>,
     /// How long a budget lasts. Windows begin at midnight UTC.
     pub(in crate::config) window: Window,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { agent: "20.00".into(), user: "2.00".into(), global: "50.00".into(), window: Window::Day }
+        Self {
+            agent: "20.00".into(),
+            user: "2.00".into(),
+            global: "50.00".into(),
+            shadow: None,
+            window: Window::Day,
+        }
     }
 }
 

@@ -21,6 +21,9 @@ impl Resolver<'_> {
         let admin = self.address(&["server", "admin"], &raw.admin);
         let admin_token =
             raw.admin_token.as_deref().and_then(|text| self.secret(&["server", "admin_token"], text));
+        if let Some(token) = &admin_token {
+            self.is_long(&["server", "admin_token"], token);
+        }
         if admin.is_some_and(|admin| !admin.ip().is_loopback()) && !raw.admin_allow_public {
             let message = "the admin listener would be reachable from other machines";
             let note = Note::new(Code::AdminPublic, message, "not a loopback address");

@@ -7,9 +7,10 @@ mod free;
 mod host;
 mod models;
 mod sense;
+mod swap;
 mod team;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
@@ -39,11 +40,13 @@ pub(super) struct Resolver<'r> {
     pub(super) env: Env<'r>,
     /// The folder of the file, absolute.
     pub(super) base: &'r Path,
+    /// Every path that was met, the data folder's apart.
+    pub(super) paths: BTreeSet<PathBuf>,
 }
 
 impl Resolver<'_> {
     /// All of it; nothing if there was a mistake.
-    pub(super) fn config(&mut self, raw: &Raw, file: PathBuf, text: &str) -> Option<Config> {
+    pub(super) fn config(&mut self, raw: &Raw, file: &Path, text: &str) -> Option<Config> {
         if raw.agent.is_empty() {
             let note = Note::new(Code::NoAgent, format!("{} configures no agent", self.problems.file()), "");
             self.problems.error(None, note.help("add a table `[agent.NAME]` with the key `plugin`"));
@@ -53,6 +56,8 @@ impl Resolver<'_> {
         let egress = self.egress(raw);
         let delivery = self.delivery(raw);
         let limits = self.limits(raw);
+        let admin = server.as_ref().and_then(|server| server.admin_token.as_ref());
+        let operators = self.operators(raw, admin);
         let providers = self.providers(raw);
         let tiers = self.tiers(raw);
         let budget = self.budget(raw);
@@ -72,7 +77,9 @@ impl Resolver<'_> {
         }
         let digest = digest(text, &agents, &providers);
         Some(Config {
-            file,
+            file: file.to_owned(),
+            named: file.to_owned(),
+            paths: std::mem::take(&mut self.paths),
             digest,
             server: server?,
             store: store?,
@@ -88,6 +95,8 @@ impl Resolver<'_> {
             routing,
             delivery,
             limits,
+            swap: swap::swap(raw),
+            operators,
         })
     }
 
@@ -206,6 +215,7 @@ impl Resolver<'_> {
             }
             Some(Reference::File(path)) => {
                 let path = self.base.join(path);
+                self.paths.insert(path.clone());
                 let shown = self.shown(&path);
                 if secret::world_readable(&path) {
                     let message = format!("everyone on this machine can read the secret of `{key}`");
@@ -263,6 +273,7 @@ impl Resolver<'_> {
     /// A folder that is there.
     fn folder(&mut self, at: At<'_>, text: &str) -> Option<PathBuf> {
         let path = self.path(at, text)?;
+        self.paths.insert(path.clone());
         if path.is_dir() {
             return Some(path);
         }
@@ -275,6 +286,7 @@ impl Resolver<'_> {
     /// The text of a file that belongs to the configuration (persona, script).
     fn text_file(&mut self, at: At<'_>, text: &str) -> Option<(PathBuf, String)> {
         let path = self.path(at, text)?;
+        self.paths.insert(path.clone());
         let size = std::fs::metadata(&path).map(|meta| if meta.is_file() { meta.len() } else { u64::MAX });
         let label = match size {
             Err(error) => reason(&error),

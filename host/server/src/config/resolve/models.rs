@@ -250,6 +250,7 @@ impl Resolver<'_> {
             agent: self.limit(&["budget", "agent"], &raw.budget.agent),
             user: self.limit(&["budget", "user"], &raw.budget.user),
             global: self.limit(&["budget", "global"], &raw.budget.global),
+            shadow: raw.budget.shadow.as_deref().and_then(|text| self.limit(&["budget", "shadow"], text)),
             window: match raw.budget.window {
                 raw::Window::Day => Window::Day,
                 raw::Window::Month => Window::Month,

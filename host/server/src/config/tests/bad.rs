@@ -234,6 +234,55 @@ const BAD: &[(&str, &str, &[Code])] = &[
         "[department.people]\nreachable_from = [\"slak\"]\n[agent.a]\nplugin = \"assistant\"\ndepartment = \"people\"\n[agent.b]\nplugin = \"assistant\"\ndepartment = \"people\"\n[channel.slack]\nplugin = \"chat\"\ndefault_agent = \"sales\"\n[plugin.chat]\nsource = \"builtin:web-chat\"\n",
         &[Code::UnknownReference],
     ),
+    ("swap-word", "[swap]\nreload = \"manuel\"\n", &[Code::WrongValue]),
+    (
+        "swap-numbers",
+        "[swap]\npoll_s = 0\ntrial_calls = 1001\nwatch_s = 86401\nmin_calls = 0\nmin_failures = 0\nfailure_percent = 101\nlatency_factor = 0.99\nlatency_floor_ms = 0\ndrift_percent = 0\ndrift_min_calls = 0\nshadow_in_flight = 0\nshadow_percent = 101\nshadow_examples = 201\npromote_after = 1000001\npromote_differences_percent = -1\nkeep_days = 0\n",
+        &[Code::WrongValue; 16],
+    ),
+    (
+        "swap-types",
+        "[swap]\nlatency_factor = \"3\"\nshadow_models = 1\ntrial_calls = 1.5\n",
+        &[Code::WrongType; 3],
+    ),
+    ("swap-no-number", "[swap]\nlatency_factor = nan\n", &[Code::WrongValue]),
+    ("swap-unknown-key", "[swap]\nshadow_percents = 5\n", &[Code::UnknownKey]),
+    ("budget-shadow-zero", "[budget]\nshadow = \"0\"\n", &[Code::BadAmount]),
+    (
+        "operator-needs",
+        "[operator.ann]\nrights = [\"read\"]\n[operator.bob]\ntoken = \"env:BOBS_LONG_TOKEN\"\n",
+        &[Code::MissingKey, Code::MissingKey],
+    ),
+    (
+        "operator-rights",
+        "[operator.ann]\ntoken = \"env:ANNS_LONG_TOKEN\"\nrights = []\n[operator.bob]\ntoken = \"env:BOBS_LONG_TOKEN\"\nrights = [\"reed\"]\n",
+        &[Code::WrongValue, Code::WrongValue],
+    ),
+    (
+        "operator-right-twice",
+        "[operator.ann]\ntoken = \"env:ANNS_LONG_TOKEN\"\nrights = [\"read\", \"operate\", \"read\"]\n",
+        &[Code::Duplicate],
+    ),
+    (
+        "operator-token-inline",
+        "[operator.ann]\ntoken = \"hunter2-hunter2-hunter2\"\nrights = [\"read\"]\n",
+        &[Code::SecretInline],
+    ),
+    (
+        "operator-token-short",
+        "[server]\nadmin_token = \"env:SHORT\"\n[operator.ann]\ntoken = \"env:SHORT\"\nrights = [\"read\"]\n",
+        &[Code::SecretShort, Code::SecretShort],
+    ),
+    (
+        "operator-token-shared",
+        "[server]\nadmin_token = \"env:ONE_LONG_TOKEN\"\n[operator.ann]\ntoken = \"env:ONE_LONG_TOKEN\"\nrights = [\"read\"]\n[operator.bob]\ntoken = \"env:TWO_LONG_TOKEN\"\nrights = [\"read\"]\n[operator.eve]\ntoken = \"env:TWO_LONG_TOKEN\"\nrights = [\"operate\"]\n",
+        &[Code::Duplicate, Code::Duplicate],
+    ),
+    (
+        "operator-name",
+        "[operator.admin]\ntoken = \"env:ONE_LONG_TOKEN\"\nrights = [\"read\"]\n[operator.\"Ann B\"]\ntoken = \"env:TWO_LONG_TOKEN\"\nrights = [\"read\"]\n",
+        &[Code::BadName, Code::BadName],
+    ),
 ];
 
 #[test]
@@ -246,6 +295,17 @@ fn each_mistake_is_explained_where_it_stands() {
         assert!(!shown.contains("hunter2") && !format!("{error:?}").contains("hunter2"), "{name}\n{shown}");
         snapshot(name, &shown);
     }
+}
+
+#[test]
+fn what_is_missing_may_come() {
+    let error =
+        load(&format!("[plugin.p]\nsource = \"plugins/p\"\n[server]\nadmin_token = \"file:token\"\n{BASE}"));
+    let error = error.map(|_| ()).unwrap_err();
+    assert!(error.is_missing());
+    let ends = |end: &str| error.paths().iter().any(|path| path.ends_with(end));
+    assert!(ends("plugins/p") && ends("token"), "{:?}", error.paths());
+    assert!(!load("[server]\ndrain = 5\n").map(|_| ()).unwrap_err().is_missing());
 }
 
 #[test]

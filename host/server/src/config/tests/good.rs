@@ -6,7 +6,7 @@ use std::time::Duration;
 use chela_types::{AgentId, ChannelId, Money, PluginId, TierId};
 use secrecy::ExposeSecret as _;
 
-use super::super::{Code, Config, ProviderKind, Reach, Source};
+use super::super::{Code, Config, ProviderKind, Reach, Right, Source};
 use super::{BASE, load, load_in, snapshot};
 
 const EXAMPLE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/example.toml"));
@@ -84,6 +84,92 @@ fn unlimited_is_said_in_words() {
 }
 
 #[test]
+fn swap_has_its_documented_defaults() {
+    let (config, _) = load(BASE).unwrap();
+    let swap = config.swap;
+    assert!(swap.auto && !swap.shadow_models);
+    let seconds = Duration::from_secs;
+    assert_eq!((swap.poll, swap.watch, swap.keep), (seconds(5), seconds(600), seconds(30 * 86_400)));
+    assert_eq!((swap.trial_calls, swap.min_calls, swap.min_failures, swap.failure_percent), (16, 20, 3, 5));
+    assert_eq!((swap.latency_factor, swap.latency_floor), (3.0, Duration::from_millis(50)));
+    assert_eq!((swap.drift_percent, swap.drift_min_calls), (30, 50));
+    assert_eq!((swap.shadow_in_flight, swap.shadow_percent, swap.shadow_examples), (8, 100, 20));
+    assert_eq!((swap.promote_after, swap.promote_differences_percent), (0, 100));
+    assert_eq!((config.budget.shadow, config.operators.len()), (None, 0));
+}
+
+#[test]
+fn swap_at_its_bounds_obeyed() {
+    for (factor, read) in [("1", 1.0), ("2.5", 2.5), ("1000", 1_000.0)] {
+        let text = format!("[swap]\nreload = \"manual\"\nlatency_factor = {factor}\n{BASE}");
+        let swap = load(&text).unwrap().0.swap;
+        assert!(!swap.auto && (swap.latency_factor - read).abs() < f64::EPSILON);
+    }
+    let low = "poll_s = 1\ntrial_calls = 1\nwatch_s = 0\nmin_calls = 1\nmin_failures = 1\nfailure_percent = 0\nlatency_floor_ms = 1\ndrift_percent = 1\ndrift_min_calls = 1\nshadow_in_flight = 1\nshadow_percent = 1\nshadow_examples = 0\npromote_after = 0\npromote_differences_percent = 0\nkeep_days = 1\n";
+    let high = "poll_s = 3600\ntrial_calls = 1000\nwatch_s = 86400\nmin_calls = 100000\nmin_failures = 1000\nfailure_percent = 100\nlatency_floor_ms = 600000\ndrift_percent = 100\ndrift_min_calls = 100000\nshadow_in_flight = 1000\nshadow_percent = 100\nshadow_examples = 200\npromote_after = 1000000\npromote_differences_percent = 100\nkeep_days = 3650\n";
+    for table in [low, high] {
+        load(&format!("[swap]\n{table}{BASE}")).unwrap();
+    }
+}
+
+#[test]
+fn a_shadow_has_a_budget_of_its_own() {
+    let budget = |text: &str| load(&format!("[budget]\nshadow = {text}\n{BASE}")).unwrap().0.budget.shadow;
+    assert_eq!(budget("\"1.00\""), Money::parse_dollars("1"));
+    assert_eq!(budget("\"unlimited\""), None);
+}
+
+#[test]
+fn operators_have_the_rights_that_are_written() {
+    let text = format!(
+        "[operator.ann]\ntoken = \"env:ANNS_LONG_TOKEN\"\nrights = [\"operate\", \"read\"]\n[operator.bob]\ntoken = \"env:BOBS_LONG_TOKEN\"\nrights = [\"content\"]\n{BASE}"
+    );
+    let (config, warnings) = load(&text).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let rights = |name: &str| config.operators[name].rights.iter().copied().collect::<Vec<_>>();
+    assert_eq!(rights("ann"), [Right::Read, Right::Operate]);
+    assert_eq!(rights("bob"), [Right::Content]);
+    assert_eq!(config.operators["ann"].token.expose_secret(), "hunter2-ANNS_LONG_TOKEN");
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_token_of_sixteen_characters_is_long_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("token"), "0123456789abcdef\n").unwrap();
+    permit(&folder.path().join("token"), 0o600);
+    let text = format!("[operator.ann]\ntoken = \"file:token\"\nrights = [\"read\"]\n{BASE}");
+    assert_eq!(load_in(folder.path(), &text).unwrap().0.operators.len(), 1);
+}
+
+#[test]
+fn the_data_folder_is_found_in_a_file_that_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("chela.toml");
+    for (text, found) in [
+        ("[server]\ndrain = 5\n", "chela-data"),
+        ("[store]\nurl = \"sqlite:kept\"\n[agent.x]\n", "kept"),
+        ("[store]\nurl = \"sqlite:kept\"\n[agent.x\n", "kept"),
+        ("[store]\nurl = \"sqlite:///var/lib/chela\"\nx = 1\n", "/var/lib/chela"),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let base = folder.path().canonicalize().unwrap();
+        assert_eq!(super::super::data_folder(&path), Some(base.join(found)), "{text}");
+    }
+    assert_eq!(super::super::data_folder(&folder.path().join("none.toml")), None);
+}
+
+#[test]
+fn a_link_to_the_file_is_kept_as_it_was_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (real, link) = (folder.path().join("real.toml"), folder.path().join("chela.toml"));
+    std::fs::write(&real, BASE).unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    let (config, _) = super::super::load(&link, &super::env).unwrap();
+    assert_eq!((config.named, config.file), (link, real.canonicalize().unwrap()));
+}
+
+#[test]
 fn a_place_is_one_room_of_a_channel() {
     let text = format!(
         "[agent.hr]\nplugin = \"assistant\"\nreachable_from = [\"slack/C1\"]\n[channel.slack]\nplugin = \"chat\"\ndefault_agent = \"sales\"\n[plugin.chat]\nsource = \"builtin:slack\"\n[plugin.router]\nsource = \"builtin:keyword\"\n[routing]\nrouter = \"router\"\n{BASE}"
@@ -102,19 +188,25 @@ fn personas_scripts_and_secrets_are_read_from_files() {
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     write("persona.md", "You are kind.\n");
     write("say.toml", "# a script\n");
-    write("token", "hunter2\n");
+    write("token", "hunter2-hunter2-hunter2\n");
     permit(&folder.path().join("token"), 0o600);
     let text = "[server]\nadmin_token = \"file:token\"\n[provider.s]\nkind = \"scripted\"\nscript = \"say.toml\"\n[plugin.a]\nsource = \"builtin:assistant\"\n[agent.x]\nplugin = \"a\"\npersona = \"file:persona.md\"\n";
     let (config, warnings) = load_in(folder.path(), text).unwrap();
     assert!(warnings.is_empty(), "{warnings:?}");
     assert_eq!(config.agents[&AgentId::new("x").unwrap()].persona, "You are kind.\n");
-    assert_eq!(config.server.admin_token.unwrap().expose_secret(), "hunter2");
+    let names = ["persona.md", "say.toml", "token"];
+    assert!(
+        names.iter().all(|name| config.paths.iter().any(|path| path.ends_with(name))),
+        "{:?}",
+        config.paths
+    );
+    assert_eq!(config.server.admin_token.unwrap().expose_secret(), "hunter2-hunter2-hunter2");
 }
 
 #[test]
 fn doubts_are_warnings() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("token"), "hunter2").unwrap();
+    std::fs::write(folder.path().join("token"), "hunter2-hunter2-hunter2").unwrap();
     permit(&folder.path().join("token"), 0o644);
     let text = format!(
         "[server]\nadmin_token = \"file:token\"\n\n[plugin.chat]\nsource = \"builtin:web-chat\"\n\n[channel.web]\nplugin = \"chat\"\ndefault_agent = \"sales\"\nconfig = {{ bot_token = \"hunter2\" }}\n\n[agent.nobody]\nplugin = \"assistant\"\nreachable_from = []\n\n[agent.idle]\nplugin = \"assistant\"\n\n{BASE}"

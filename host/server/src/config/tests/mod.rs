@@ -17,6 +17,7 @@ fn env(name: &str) -> Option<String> {
     match name {
         "EMPTY" => Some("  \n".into()),
         "UNSET" => None,
+        "SHORT" => Some("hunter2-15-chars".chars().take(15).collect()),
         _ => Some(format!("hunter2-{name}")),
     }
 }
