@@ -17,9 +17,10 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::compose::{self, Composed, OnProgress, Surroundings, compose, open_store};
+use crate::compose::{self, Composed, Ground, OnProgress, Surroundings, compose, open_store};
 use crate::config::Config;
-use crate::doors::{Admin, Bounds, Connections, Files, Public, defaults, serve};
+use crate::doors::{Admin, Bounds, Connections, Files, Operators, Proof, Public, defaults, serve};
+use crate::reload::{Begun, Reloader, Watching};
 use crate::webchat::Setup;
 
 /// Name of the socket in the data folder.
@@ -81,7 +82,11 @@ impl std::fmt::Debug for Progress<'_> {
 /// A host that is ready to run.
 #[derive(Debug)]
 pub struct Host {
-    composed: Composed,
+    engine: Engine,
+    ground: Ground,
+    operators: Operators,
+    reloader: Reloader,
+    watching: Watching,
     config: Config,
     chats: BTreeMap<ChannelId, Setup>,
     metrics: Option<PrometheusHandle>,
@@ -114,11 +119,13 @@ impl Host {
     /// # Errors
     /// [`Error`]; nothing runs then.
     pub async fn start(mut config: Config, options: Options<'_>) -> Result<Self, Error> {
+        // Before anything is read: what changes from now on is new.
+        let begun = Begun::new(&config);
         let files = Files::raise(config.egress.in_flight_max);
         config.egress.in_flight_max = config.egress.in_flight_max.min(files.calls());
         // The folder first: a second host is told of the first one, and not of its ports.
         let store = open_store(&config).await?;
-        let started = Self::on(store.clone(), config, files, options).await;
+        let started = Self::on(store.clone(), (config, begun), files, options).await;
         if started.is_err()
             && let Err(error) = store.close().await
         {
@@ -127,12 +134,20 @@ impl Host {
         started
     }
 
-    async fn on(store: Store, config: Config, files: Files, options: Options<'_>) -> Result<Self, Error> {
+    async fn on(
+        store: Store,
+        (config, begun): (Config, Begun),
+        files: Files,
+        options: Options<'_>,
+    ) -> Result<Self, Error> {
         let Options { surroundings, chats, metrics, progress } = options;
         // Ports before plugins: a port that is taken should not cost the compilation of each of them.
         let public = listen(config.server.public, "public").await?;
         let admin = listen(config.server.admin, "admin").await?;
-        let composed = compose(&config, store, &surroundings, progress.0).await?;
+        let Composed { engine, ground, admin_token } =
+            compose(&config, store, &surroundings, progress.0).await?;
+        let operators = Operators::new(&config, &admin_token);
+        let (reloader, watching) = Reloader::new(begun, engine.clone(), ground.clone(), operators.clone());
         let path = config.store.folder.join(SOCKET);
         let addresses = Addresses {
             public: public.local_addr().unwrap_or(config.server.public),
@@ -140,9 +155,12 @@ impl Host {
             socket: path.clone(),
         };
         let socket = socket(&path).map_err(|source| Error::Socket { path, source })?;
-        let chats = greetings(&config, &composed.engine, chats);
         Ok(Self {
-            composed,
+            engine,
+            ground,
+            operators,
+            reloader,
+            watching,
             config,
             chats,
             metrics,
@@ -158,12 +176,12 @@ impl Host {
 
     /// What runs.
     pub fn engine(&self) -> &Engine {
-        &self.composed.engine
+        &self.engine
     }
 
     /// What is kept.
     pub fn store(&self) -> &Store {
-        &self.composed.store
+        &self.ground.store
     }
 
     /// Serves until `stop`; then drains, closes and keeps.
@@ -171,8 +189,9 @@ impl Host {
     /// # Errors
     /// [`Error::Close`].
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        let Self { composed, config, chats, metrics, listeners, files } = self;
-        let Composed { engine, store, tenant, admin_token, clock, .. } = composed;
+        let Self { engine, ground, operators, reloader, watching, config, chats, metrics, listeners, files } =
+            self;
+        let Ground { store, tenant, clock, .. } = ground;
         // Listeners outlive the draining: a load balancer is told, and a late webhook is still kept.
         let closing = CancellationToken::new();
         let doors = TaskTracker::new();
@@ -180,6 +199,7 @@ impl Host {
             engine: engine.clone(),
             store: store.clone(),
             tenant: tenant.clone(),
+            standing: reloader.standing().clone(),
             bounds: bounds(&config, files),
             chats,
             stop: stop.clone(),
@@ -191,7 +211,7 @@ impl Host {
             tenant,
             metrics: metrics.clone(),
             clock,
-            configuration: config.digest,
+            reloader: reloader.clone(),
             started,
             stop: stop.clone(),
         };
@@ -199,17 +219,22 @@ impl Host {
         doors.spawn(serve(listeners.public, public.router(), connections(files.public()), closing.clone()));
         doors.spawn(serve(
             listeners.admin,
-            admin.clone().router(Some(admin_token)),
+            admin.clone().router(Proof::Token(operators)),
             connections(files.operators()),
             closing.clone(),
         ));
         doors.spawn(serve(
             listeners.socket,
-            admin.router(None),
+            admin.router(Proof::Socket),
             connections(files.operators()),
             closing.clone(),
         ));
         doors.spawn(upkeep(metrics, closing.clone()));
+        let (over, stopping) = (closing.clone(), stop.clone());
+        doors.spawn(async move {
+            // A reload that runs when the host is told to stop may come to its end while turns do.
+            over.run_until_cancelled(reloader.watch(watching, stopping)).await;
+        });
         doors.close();
         tracing::info!(public = %listeners.addresses.public, admin = %listeners.addresses.admin, "ready");
         engine.run(stop, config.server.drain).await;
@@ -265,22 +290,6 @@ fn bounds(config: &Config, files: Files) -> Bounds {
         rate_burst: server.rate_burst,
         sessions_per_hour: server.sessions_per_hour,
     }
-}
-
-/// Words for the pages that nobody wrote any for.
-fn greetings(
-    config: &Config,
-    engine: &Engine,
-    mut chats: BTreeMap<ChannelId, Setup>,
-) -> BTreeMap<ChannelId, Setup> {
-    for channel in config.channels.keys().filter(|channel| engine.is_web_chat(channel.as_str())) {
-        chats.entry(channel.clone()).or_insert_with(|| Setup {
-            title: channel.to_string(),
-            greeting: "How can we help?".to_owned(),
-            ..Setup::default()
-        });
-    }
-    chats
 }
 
 /// Without it, histograms of a host whose metrics nobody reads would grow for ever.

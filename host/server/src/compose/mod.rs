@@ -2,26 +2,25 @@
 //!
 //! Every room has its own `Config`; this is the only place that knows all of them.
 
+mod ground;
 mod keys;
 mod knowledge;
 mod rooms;
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chela_egress::Egress;
 use chela_engine::{Engine, Loaded, Rooms};
-use chela_gateway::Gateway;
 use chela_sandbox::{Compiler, Progress, Sandbox};
 use chela_store::Store;
-use chela_types::{AgentId, ChannelId, Clock, Digest, PluginId, SystemClock, TenantId};
+use chela_types::{AgentId, ChannelId, PluginId, SystemClock, TenantId};
 use secrecy::SecretString;
 
 use crate::config::{Config, Source};
-use knowledge::Documents;
 
+pub use ground::{Ground, models_digest};
 pub use rooms::Use;
 
 /// Why the host could not be put together.
@@ -86,18 +85,10 @@ impl Surroundings {
 pub struct Composed {
     /// What takes messages and runs turns.
     pub engine: Engine,
-    /// What is kept.
-    pub store: Store,
-    /// The way out.
-    pub egress: Egress,
-    /// Plugins.
-    pub sandbox: Sandbox,
-    /// The organisation.
-    pub tenant: TenantId,
+    /// What it stands on, whatever the configuration says later.
+    pub ground: Ground,
     /// The admin listener's token.
     pub admin_token: SecretString,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
 }
 
 /// What is told while plugins load: what a plugin serves, and how far it is.
@@ -121,27 +112,20 @@ pub async fn compose(
     surroundings: &Surroundings,
     progress: OnProgress<'_>,
 ) -> Result<Composed, Error> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let tenant = TenantId::default_tenant();
-    let egress = Egress::new(rooms::egress(config))?;
-    let gateway = Gateway::new(rooms::gateway(config)?, store.clone(), &egress, Arc::clone(&clock))?;
+    let ground = Ground {
+        egress: Egress::new(rooms::egress(config))?,
+        store,
+        tenant: TenantId::default_tenant(),
+        clock: Arc::new(SystemClock),
+        session_key: keys::session_key(&config.store.folder)?,
+    };
+    let gateway = ground.gateway(config)?;
     let sandbox = Sandbox::new(sandbox(config, surroundings)).map_err(Error::Sandbox)?;
-    let knowledge = learn(config, &store, &tenant).await?;
-    let session_key = keys::session_key(&config.store.folder)?;
-    let engine_config = rooms::engine(config, &tenant, &knowledge, session_key)?;
-    let below = Rooms {
-        store: store.clone(),
-        gateway,
-        sandbox: sandbox.clone(),
-        egress: egress.clone(),
-        clock: Arc::clone(&clock),
-    };
-    let engine = Engine::start(engine_config, below, progress).await?;
-    let admin_token = match &config.server.admin_token {
-        Some(token) => token.clone(),
-        None => keys::admin_token(&config.store.folder)?,
-    };
-    Ok(Composed { engine, store, egress, sandbox, tenant, admin_token, clock })
+    let engine = ground.engine(config).await?;
+    let Ground { egress, store, clock, .. } = ground.clone();
+    let engine = Engine::start(engine, Rooms { store, gateway, sandbox, egress, clock }, progress).await?;
+    let admin_token = ground.admin_token(config)?;
+    Ok(Composed { engine, ground, admin_token })
 }
 
 /// The sandbox's configuration; compiled plugins lie in the data folder.
@@ -184,7 +168,8 @@ pub async fn check(
     progress: OnProgress<'_>,
 ) -> Result<Vec<CheckedUse>, Error> {
     rooms::gateway(config)?;
-    let knowledge = documents(config)?.into_iter().map(|(agent, of)| (agent, (String::new(), of.digest)));
+    let documents = ground::documents(config).await?.into_iter();
+    let knowledge = documents.map(|(agent, of)| (agent, (String::new(), of.digest)));
     let engine = rooms::engine(config, &TenantId::default_tenant(), &knowledge.collect(), [0; 32])?;
     let egress = Egress::new(rooms::egress(config))?;
     let failed = |source| Error::File { what: "make", path: std::env::temp_dir(), source };
@@ -202,32 +187,6 @@ pub async fn check(
 fn is_own_folder(folder: &Path) -> bool {
     let own = rustix::process::geteuid().as_raw();
     std::fs::metadata(folder).is_ok_and(|folder| folder.is_dir() && folder.uid() == own)
-}
-
-/// Each agent's documents, put into the store unless they are there.
-async fn learn(
-    config: &Config,
-    store: &Store,
-    tenant: &TenantId,
-) -> Result<BTreeMap<AgentId, (String, Digest)>, Error> {
-    let mut known = BTreeMap::new();
-    for (agent, documents) in documents(config)? {
-        let collection = format!("agent/{agent}");
-        let digest = documents.digest;
-        let passages = documents.passages.len();
-        if store.knowledge_replace(tenant, &collection, digest, documents.passages).await? {
-            tracing::info!(%agent, passages, "documents are read anew");
-        }
-        known.insert(agent, (collection, digest));
-    }
-    Ok(known)
-}
-
-/// The documents of each agent that has some.
-fn documents(config: &Config) -> Result<Vec<(AgentId, Documents)>, Error> {
-    let agents = config.agents.iter();
-    let folders = agents.filter_map(|(agent, of)| Some((agent.clone(), of.knowledge.as_ref()?)));
-    folders.map(|(agent, folder)| Ok((agent, knowledge::read(folder)?))).collect()
 }
 
 /// Every plugin that something uses, as the configuration says it.

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use chela_engine::{
-    AgentConfig, Ambiguous, ChannelConfig, DeliveryConfig, Origin, PluginConfig, RoutingConfig,
+    AgentConfig, Ambiguous, ChannelConfig, DeliveryConfig, Origin, PluginConfig, Reload, RoutingConfig,
+    ShadowConfig, SwapConfig,
 };
 use chela_gateway::{ModelName, ProviderLimits};
 use chela_sandbox::{Grants, PluginKind, Pool};
@@ -112,6 +113,7 @@ fn budgets(config: &Config) -> chela_gateway::Budgets {
         agents: config.agents.iter().filter_map(own).collect(),
         user: config.budget.user.map(limit),
         global: config.budget.global.map(limit),
+        apart: config.budget.shadow.map(limit),
     }
 }
 
@@ -169,11 +171,37 @@ pub(super) fn engine(
             hand_overs_max: config.routing.max_hand_overs as usize,
         },
         delivery: delivery(config),
+        swap: swap(config),
         turns_max: config.server.max_turns,
         waiting_max: (config.server.requests_max / WAITING_SHARE).max(1),
         lease: config.store.lease,
         session_key,
     })
+}
+
+fn swap(config: &Config) -> SwapConfig {
+    let given = &config.swap;
+    SwapConfig {
+        reload: if given.auto { Reload::Auto } else { Reload::Manual },
+        trial_calls: given.trial_calls,
+        watch: given.watch,
+        calls_min: given.min_calls,
+        failures_min: given.min_failures,
+        failures_percent: given.failure_percent,
+        latency_factor: given.latency_factor,
+        latency_floor: given.latency_floor,
+        drift_percent: given.drift_percent,
+        drift_calls_min: given.drift_min_calls,
+        shadow: ShadowConfig {
+            in_flight_max: given.shadow_in_flight,
+            percent: given.shadow_percent,
+            models: given.shadow_models,
+            examples_max: given.shadow_examples,
+            calls_min: given.promote_after,
+            differences_percent: given.promote_differences_percent,
+        },
+        keep: given.keep,
+    }
 }
 
 fn delivery(config: &Config) -> DeliveryConfig {
@@ -366,4 +394,20 @@ pub(super) fn uses(config: &Config) -> Result<Vec<Use>, Error> {
         add(format!("channel {name}"), &channel.plugin, PluginKind::Channel)?;
     }
     Ok(uses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The defaults stand in two places: where they are documented, and in the engine for whoever has no file.
+    #[test]
+    fn a_file_that_says_nothing_of_swaps_means_the_engines_standard() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("chela.toml");
+        let text = "[plugin.a]\nsource = \"builtin:assistant\"\n[agent.x]\nplugin = \"a\"\n";
+        std::fs::write(&path, text).unwrap();
+        let (config, _) = crate::config::load(&path, &|_| None).unwrap();
+        assert_eq!(swap(&config), SwapConfig::STANDARD);
+    }
 }

@@ -13,6 +13,8 @@ use chela_engine::Refusal;
 use chela_types::{Blame, Fault, Retry};
 use serde_json::json;
 
+use crate::config::Right;
+
 /// When a busy host wants to be asked again, if nobody knows better.
 const COME_AGAIN: Duration = Duration::from_secs(1);
 
@@ -46,6 +48,12 @@ pub(crate) enum Error {
     /// No token, or a wrong one.
     #[error("a token is needed")]
     Unauthorized,
+    /// A token that opens this host, but not this door.
+    #[error("this needs the right `{}`: see `rights` of [operator.NAME] in chela.toml", .0.as_str())]
+    Forbidden(Right),
+    /// What the files say cannot run.
+    #[error("{}", .0.text())]
+    Reload(crate::reload::Error),
     /// A browser on another site's page sent this.
     #[error("requests from other sites are refused")]
     ForeignOrigin,
@@ -72,6 +80,11 @@ impl Error {
             Self::Flood(_) => (StatusCode::TOO_MANY_REQUESTS, "rate"),
             Self::Streams => (StatusCode::TOO_MANY_REQUESTS, "streams"),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),
+            Self::Reload(crate::reload::Error::Invalid(_)) => invalid(),
+            Self::Reload(crate::reload::Error::Engine(error)) => reloading(error),
+            Self::Reload(crate::reload::Error::Compose(crate::compose::Error::Store(error))) => blamed(error),
+            Self::Reload(crate::reload::Error::Compose(_)) => invalid(),
             Self::ForeignOrigin => (StatusCode::FORBIDDEN, "foreign_origin"),
             Self::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
             Self::Engine(error) => engine(error),
@@ -95,11 +108,24 @@ impl Error {
     }
 }
 
+/// The operator's files are at fault, and he who asks is told how.
+fn invalid() -> (StatusCode, &'static str) {
+    (StatusCode::UNPROCESSABLE_ENTITY, "configuration")
+}
+
+fn reloading(error: &chela_engine::Error) -> (StatusCode, &'static str) {
+    match error.blame() {
+        Blame::Operator | Blame::Plugin => invalid(),
+        _ => engine(error),
+    }
+}
+
 fn engine(error: &chela_engine::Error) -> (StatusCode, &'static str) {
     match error {
         chela_engine::Error::UnknownChannel(_) | chela_engine::Error::UnknownAgent(_) => {
             (StatusCode::NOT_FOUND, "not_found")
         }
+        chela_engine::Error::Swap(_) => (StatusCode::CONFLICT, "swap"),
         chela_engine::Error::Flooded(_) => (StatusCode::TOO_MANY_REQUESTS, "rate"),
         chela_engine::Error::Refused { kind, .. } => {
             let status = match kind {
@@ -137,7 +163,11 @@ impl IntoResponse for Error {
             let error: &dyn std::error::Error = &self;
             tracing::warn!(error, status = status.as_u16(), code, "request failed");
         }
-        let body = Json(json!({ "error": { "code": code, "message": message } }));
+        let mut problem = json!({ "code": code, "message": message });
+        if let (Self::Forbidden(right), Some(problem)) = (&self, problem.as_object_mut()) {
+            problem.insert("right".to_owned(), right.as_str().into());
+        }
+        let body = Json(json!({ "error": problem }));
         let mut response = (status, body).into_response();
         if let Some(again) = again {
             let seconds = again.as_secs() + u64::from(again.subsec_nanos() > 0);
@@ -177,6 +207,8 @@ mod tests {
             (Error::TimedOut, 503, Some("1".to_owned())),
             (Error::Flood(Duration::ZERO), 429, Some("1".to_owned())),
             (Error::Flood(Duration::from_millis(118_001)), 429, Some("119".to_owned())),
+            (Error::Forbidden(Right::Content), 403, None),
+            (Error::Engine(chela_engine::Error::UnknownAgent("x".into())), 404, None),
             (Error::Streams, 429, Some("1".to_owned())),
         ] {
             assert_eq!(response(error), (status, again));

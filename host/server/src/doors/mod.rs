@@ -9,9 +9,12 @@ mod error;
 mod files;
 mod listener;
 mod public;
+mod rights;
 mod shares;
+mod swap;
+mod terminal;
 
-pub use admin::{Admin, Heard, Listening, Said, Status};
+pub use admin::{Admin, Status};
 #[cfg(test)]
 pub(crate) use bounds::Gates;
 pub(crate) use bounds::StreamSeat;
@@ -21,3 +24,7 @@ pub use files::Files;
 pub use listener::{Connections, Peer, serve};
 pub use public::Public;
 pub(crate) use public::{Address, Doors, acknowledged};
+pub(crate) use rights::is_plain;
+pub use rights::{OPERATOR_HEADER, Operators, Proof};
+pub use swap::Reload;
+pub use terminal::{Heard, Listening, Said};

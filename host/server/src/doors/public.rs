@@ -4,22 +4,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, LOCATION};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use axum::{Json, Router};
 use bytes::Bytes;
 use chela_engine::{Acknowledgement, Engine, Webhook};
 use chela_store::Store;
 use chela_types::{ChannelId, TenantId};
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::bounds::{Bounds, Gates, StreamSeat};
 use super::error::Error;
 use super::listener::Peer;
+use crate::reload::Standing;
 use crate::webchat::{self, Setup};
 
 /// What the public listener serves.
@@ -31,6 +33,8 @@ pub struct Public {
     pub store: Store,
     /// The organisation.
     pub tenant: TenantId,
+    /// What is told of the configuration.
+    pub standing: Standing,
     /// How much at once.
     pub bounds: Bounds,
     /// What the pages of web chats say; a chat that is not named gets its channel's name.
@@ -45,6 +49,7 @@ pub(crate) struct Doors {
     pub(crate) engine: Engine,
     pub(crate) store: Store,
     pub(crate) tenant: TenantId,
+    standing: Standing,
     pub(crate) chats: BTreeMap<ChannelId, Setup>,
     pub(crate) stop: CancellationToken,
     gates: Gates,
@@ -53,8 +58,9 @@ pub(crate) struct Doors {
 impl Public {
     /// The routes.
     pub fn router(self) -> Router {
-        let Self { engine, store, tenant, bounds, chats, stop } = self;
-        let doors = Arc::new(Doors { engine, store, tenant, chats, stop, gates: Gates::new(bounds) });
+        let Self { engine, store, tenant, standing, bounds, chats, stop } = self;
+        let gates = Gates::new(bounds);
+        let doors = Arc::new(Doors { engine, store, tenant, standing, chats, stop, gates });
         Router::new()
             .route("/", get(home))
             .route("/healthz", get(async || "alive\n"))
@@ -69,7 +75,8 @@ impl Public {
 
 /// Whoever opens the bare address most likely wants the chat, if there is just one.
 async fn home(State(doors): State<Arc<Doors>>) -> Result<Response, Error> {
-    let mut chats = doors.chats.keys();
+    let channels = doors.engine.channel_health().into_iter().map(|channel| channel.channel);
+    let mut chats = channels.filter(|channel| doors.engine.is_web_chat(channel));
     match (chats.next(), chats.next()) {
         (Some(only), None) => Ok(found(&format!("/channels/{only}/"))),
         _ => Err(Error::NotFound),
@@ -83,15 +90,18 @@ fn found(path: &str) -> Response {
     }
 }
 
-/// Ready is who can keep a message: without that every webhook would get 503.
-async fn ready(State(doors): State<Arc<Doors>>) -> (StatusCode, &'static str) {
-    if doors.stop.is_cancelled() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n");
-    }
-    match doors.store.writable().await {
-        Ok(()) => (StatusCode::OK, "ready\n"),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the store cannot write\n"),
-    }
+/// Ready is who can keep a message: without that every webhook would get 503. A configuration that cannot be used
+/// makes nobody unready: the one before serves. What is wrong with it is no stranger's business.
+async fn ready(State(doors): State<Arc<Doors>>) -> (StatusCode, Json<Value>) {
+    let (status, state) = match doors.stop.is_cancelled() {
+        true => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        false => match doors.store.writable().await {
+            Ok(()) => (StatusCode::OK, "ready"),
+            Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the store cannot write"),
+        },
+    };
+    let configuration = if doors.standing.invalid().is_some() { "invalid" } else { "valid" };
+    (status, Json(json!({ "state": state, "configuration": configuration })))
 }
 
 /// Everything below `/channels/`: the host's own chat, or a platform's request.

@@ -1,0 +1,194 @@
+//! Versions of plugins: what they do, what happened to them, and the orders of operators.
+
+use std::path::Path as FilePath;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, Query};
+use chela_engine::{Order, PluginStatus, Reloaded};
+use chela_store::Event;
+use chela_types::PluginId;
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep};
+
+use super::admin::{Admin, WAIT_MAX};
+use super::error::Error;
+use super::rights::{Allowed, Content, Operate, Read};
+
+/// Events in one answer, unless another number is asked for.
+const EVENTS_USUAL: usize = 100;
+/// Events in one answer at most.
+const EVENTS_MAX: usize = 1_000;
+/// How often the store is asked for new events while somebody waits for one. They are rare, and each of his questions
+/// is one read.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Every plugin with its versions.
+pub(super) async fn plugins(admin: Allowed<Read>) -> Result<Json<Vec<PluginStatus>>, Error> {
+    let mut plugins = admin.engine.plugins().await?;
+    if !admin.has::<Content>() {
+        plugins.iter_mut().for_each(without_words);
+    }
+    Ok(Json(plugins))
+}
+
+/// An order, by whoever may give one.
+pub(super) async fn order(
+    admin: Allowed<Operate>,
+    Path(name): Path<String>,
+    Json(order): Json<Order>,
+) -> Result<Json<PluginStatus>, Error> {
+    let plugin = id(&name)?;
+    if let Order::Shadow { candidate } | Order::Canary { candidate, .. } | Order::Promote { candidate, .. } =
+        &order
+        && candidate.folder.as_deref().is_some_and(FilePath::is_relative)
+    {
+        return Err(Error::Invalid("`folder` must be an absolute path".to_owned()));
+    }
+    let (engine, who) = (admin.engine.clone(), admin.who());
+    let mut status = to_its_end(async move { Ok(engine.order(&plugin, order, &who).await?) }).await?;
+    if !admin.has::<Content>() {
+        without_words(&mut status);
+    }
+    Ok(Json(status))
+}
+
+/// What an agent or a channel said in a difference of its shadow is what people read. A router's are names.
+fn without_words(plugin: &mut PluginStatus) {
+    if plugin.kind == ROUTER {
+        return;
+    }
+    let shadows = plugin.versions.iter_mut().filter_map(|version| version.shadow.as_mut());
+    for example in shadows.flat_map(|shadow| &mut shadow.examples) {
+        example.active.clear();
+        example.candidate.clear();
+    }
+}
+
+/// The kind whose differences are no words.
+const ROUTER: &str = "router";
+
+fn id(name: &str) -> Result<PluginId, Error> {
+    PluginId::new(name).map_err(|_| Error::Invalid(format!("`{name}` cannot be a plugin's name")))
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Newest {
+    #[serde(default = "usual")]
+    limit: usize,
+}
+
+fn usual() -> usize {
+    EVENTS_USUAL
+}
+
+/// What happened to one plugin: the newest events, the last one last.
+pub(super) async fn history(
+    admin: Allowed<Read>,
+    Path(name): Path<String>,
+    Query(newest): Query<Newest>,
+) -> Result<Json<Vec<Event>>, Error> {
+    let plugin = id(&name)?;
+    let limit = newest.limit.min(EVENTS_MAX);
+    let events = admin.store.newest_events(&admin.tenant, Some(&plugin), limit).await?;
+    // A plugin that is gone has its history still.
+    if events.is_empty() && !admin.engine.plugins().await?.iter().any(|known| known.plugin == name) {
+        return Err(Error::NotFound);
+    }
+    Ok(Json(events))
+}
+
+/// What is asked of a reload.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Reload {
+    /// New versions become active, even if the configuration says that they wait.
+    #[serde(default)]
+    pub apply: bool,
+}
+
+/// Reads the configuration and everything that it names again.
+pub(super) async fn reload(
+    admin: Allowed<Operate>,
+    Json(asked): Json<Reload>,
+) -> Result<Json<Reloaded>, Error> {
+    let (reloader, who) = (admin.reloader.clone(), admin.who());
+    let reload = async move { reloader.reload(asked.apply, &who).await.map_err(Error::Reload) };
+    to_its_end(reload).await.map(Json)
+}
+
+/// Whoever asked may be gone before it is done: half an order is none.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::spawn(work).await.unwrap_or(Err(Error::Busy))
+}
+
+/// Which events.
+#[derive(Debug, Deserialize)]
+pub(super) struct Wanted {
+    /// After this one; left out, the newest.
+    after: Option<u64>,
+    plugin: Option<String>,
+    #[serde(default)]
+    wait_ms: u64,
+    #[serde(default = "usual")]
+    limit: usize,
+}
+
+/// Events in their order; waits for one if there is none yet.
+pub(super) async fn events(
+    admin: Allowed<Read>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Vec<Event>>, Error> {
+    let plugin = wanted.plugin.as_deref().map(id).transpose()?;
+    let (plugin, limit) = (plugin.as_ref(), wanted.limit.min(EVENTS_MAX));
+    let Some(after) = wanted.after else {
+        return Ok(Json(admin.store.newest_events(&admin.tenant, plugin, limit).await?));
+    };
+    let end = Instant::now() + Duration::from_millis(wanted.wait_ms).min(WAIT_MAX);
+    let admin: &Admin = &admin;
+    loop {
+        let events = admin.store.events(&admin.tenant, after, plugin, limit).await?;
+        let left = end.saturating_duration_since(Instant::now());
+        if !events.is_empty() || left.is_zero() || admin.stop.is_cancelled() {
+            return Ok(Json(events));
+        }
+        tokio::select! {
+            () = sleep(left.min(LOOK_AGAIN)) => {}
+            () = admin.stop.cancelled() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chela_engine::{ShadowExample, ShadowStatus, VersionStatus};
+
+    fn shadowed(kind: &str) -> PluginStatus {
+        let example = ShadowExample { turn: "1".into(), active: "hello".into(), candidate: "hi".into() };
+        let shadow = ShadowStatus { different: 1, examples: vec![example], ..ShadowStatus::default() };
+        PluginStatus {
+            plugin: "p".into(),
+            kind: kind.into(),
+            serves: Vec::new(),
+            revision: 1,
+            versions: vec![VersionStatus { shadow: Some(shadow), ..VersionStatus::default() }],
+        }
+    }
+
+    fn words(plugin: &PluginStatus) -> [String; 2] {
+        let example = plugin.versions[0].shadow.as_ref().unwrap().examples[0].clone();
+        [example.active, example.candidate]
+    }
+
+    #[test]
+    fn words_of_a_shadow_are_for_whoever_may_read_conversations() {
+        for (kind, expected) in [("agent", ["", ""]), ("channel", ["", ""]), ("router", ["hello", "hi"])] {
+            let mut plugin = shadowed(kind);
+            without_words(&mut plugin);
+            assert_eq!(words(&plugin), expected, "{kind}");
+            assert_eq!(plugin.versions[0].shadow.as_ref().unwrap().different, 1);
+        }
+    }
+}
