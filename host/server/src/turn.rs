@@ -412,6 +412,14 @@ pub fn time(at: Millis) -> String {
     }
 }
 
+/// `2026-11-22 08:15:04 UTC`: for what people do, which takes seconds.
+pub fn moment(at: Millis) -> String {
+    match jiff::Timestamp::from_millisecond(at.0) {
+        Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        Err(_) => format!("{} ms", at.0),
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;

@@ -7,7 +7,6 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use chela_egress::Local;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::Instant;
@@ -16,6 +15,7 @@ use uuid::Uuid;
 
 use super::args::Chat;
 use super::operator::Operator;
+use super::socket;
 use super::up::Loading;
 use super::{Failure, Outcome, load, say};
 use crate::compose::Surroundings;
@@ -50,7 +50,7 @@ pub(super) async fn run(chat: Chat) -> Outcome {
     loading.finish();
     let stop = CancellationToken::new();
     let running = tokio::spawn(host.run(stop.clone()));
-    let said = Terminal::new(Local::new(&folder.join(SOCKET))?, &chat.agent).talk(chat.message).await;
+    let said = Terminal::new(socket::Host::at(folder.join(SOCKET)), &chat.agent).talk(chat.message).await;
     stop.cancel();
     running.await??;
     said
@@ -58,14 +58,14 @@ pub(super) async fn run(chat: Chat) -> Outcome {
 
 /// One conversation.
 struct Terminal {
-    host: Local,
+    host: socket::Host,
     agent: String,
     session: String,
     last: u64,
 }
 
 impl Terminal {
-    fn new(host: Local, agent: &str) -> Self {
+    fn new(host: socket::Host, agent: &str) -> Self {
         Self { host, agent: agent.to_owned(), session: Uuid::now_v7().simple().to_string(), last: 0 }
     }
 

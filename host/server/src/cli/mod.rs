@@ -5,8 +5,11 @@ mod bench;
 mod chat;
 mod check;
 mod demo;
+mod events;
 mod operator;
 mod plugin;
+mod reload;
+mod socket;
 mod status;
 mod tour;
 mod turn;
@@ -99,6 +102,8 @@ async fn run(command: Command) -> Outcome {
         Command::Chat(chat) => chat::run(chat).await,
         Command::Turn { command } => turn::run(command).await,
         Command::Plugin { command } => plugin::run(command).await,
+        Command::Reload(asked) => reload::run(&asked).await,
+        Command::Events(asked) => events::run(&asked).await,
         Command::Status { config, json } => status::run(&config, json).await,
         Command::Bench { command } => bench::run(command).await,
         Command::Compiler => Ok(ExitCode::FAILURE),

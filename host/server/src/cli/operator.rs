@@ -3,17 +3,19 @@
 
 use std::path::Path;
 
-use chela_egress::Local;
 use chela_store::Store;
 
-use super::Failure;
+use super::args::ConfigPath;
+use super::socket::Host;
+use super::{Failure, load};
+use crate::config::data_folder;
 use crate::host::SOCKET;
 
 /// Where answers come from.
 #[derive(Debug)]
 pub(super) enum Operator {
     /// A host runs on this folder.
-    Running(Local),
+    Running(Host),
     /// None does; the store is read.
     Stopped(Box<Store>),
 }
@@ -23,10 +25,30 @@ impl Operator {
     pub(super) async fn of(folder: &Path) -> Result<Self, Failure> {
         match Store::open_read_only(folder).await {
             Ok(store) => Ok(Self::Stopped(Box::new(store))),
-            Err(chela_store::Error::Owned { .. }) => Ok(Self::Running(Local::new(&folder.join(SOCKET))?)),
+            Err(chela_store::Error::Owned { .. }) => Ok(Self::Running(Host::at(folder.join(SOCKET)))),
             Err(error @ chela_store::Error::Missing { .. }) => Err(Failure::from(error)
                 .help("has `chela up` run with this configuration? `--config` names another")),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Looks who has the data folder that a file names, whatever else is wrong with the file: the host runs on with
+    /// what it said before.
+    pub(super) async fn at(at: &ConfigPath) -> Result<Self, Failure> {
+        let folder = match data_folder(&at.config) {
+            Some(folder) => folder,
+            // Says why.
+            None => load(at)?.store.folder,
+        };
+        Self::of(&folder).await
+    }
+
+    /// The host that runs.
+    pub(super) async fn running(at: &ConfigPath) -> Result<Host, Failure> {
+        match Self::at(at).await? {
+            Self::Running(host) => Ok(host),
+            Self::Stopped(_) => Err(Failure::new(format!("no host runs with {}", at.config.display()))
+                .help("`chela up` starts one; `--config` names another")),
         }
     }
 }

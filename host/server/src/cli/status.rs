@@ -1,5 +1,6 @@
 //! `chela status`: how the host is doing, in one look.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use chela_types::{Clock, SystemClock};
@@ -8,24 +9,28 @@ use super::args::ConfigPath;
 use super::operator::Operator;
 use super::{Outcome, load, say, say_json, table};
 use crate::doors::Status;
-use crate::turn::in_one_line;
+use crate::turn::{in_one_line, moment, printable};
 
 pub(super) async fn run(at: &ConfigPath, json: bool) -> Outcome {
-    let config = load(at)?;
-    let written = config.digest.short();
-    let status: Status = match Operator::of(&config.store.folder).await? {
-        Operator::Running(host) => host.get("/status").await?,
-        Operator::Stopped(store) => Status {
-            configuration: Some(written.clone()),
-            ..Status::of_store(&store, SystemClock.now()).await?
-        },
+    let (status, written) = match Operator::at(at).await? {
+        // Whatever is wrong with the file, the host says it better: it knows since when.
+        Operator::Running(host) => {
+            let written = crate::config::load(&at.config, &|name| std::env::var(name).ok());
+            (host.get::<Status>("/status").await?, written.ok().map(|(config, _)| config.digest.short()))
+        }
+        Operator::Stopped(store) => {
+            let written = Some(load(at)?.digest.short());
+            let kept = Status::of_store(&store, SystemClock.now()).await?;
+            (Status { configuration: written.clone(), ..kept }, written)
+        }
     };
     if json {
         return say_json(&status);
     }
     let up = status.up_s.map(|seconds| format!(", up {seconds} s")).unwrap_or_default();
     say(&format!("chela {} · {}{up}\n", status.version, status.state));
-    say(&format!("{}\n\n", configuration(status.configuration.as_deref(), &written)));
+    say(&format!("{}\n", configuration(status.configuration.as_deref(), written.as_deref())));
+    say(&format!("{}\n", trouble(&status, std::io::stdout().is_terminal())));
     let mut turns = table(&["turns", "", "what it means"]);
     for (count, name, meaning) in [
         (status.waiting, "waiting", "kept, nobody works on them yet"),
@@ -53,25 +58,74 @@ pub(super) async fn run(at: &ConfigPath, json: bool) -> Outcome {
 }
 
 /// Which configuration runs, and what stands in the file if that is another one.
-fn configuration(running: Option<&str>, written: &str) -> String {
-    match running {
-        Some(running) if running == written => format!("configuration {running}"),
-        Some(running) => {
-            format!("configuration {running}; the file has changed since: {written} after the next start")
+fn configuration(running: Option<&str>, written: Option<&str>) -> String {
+    match (running, written) {
+        (Some(running), Some(written)) if running != written => {
+            format!("configuration {running}; the file holds another one: {written}")
         }
-        None => format!("configuration not told by the host; the file holds {written}"),
+        (Some(running), _) => format!("configuration {running}"),
+        (None, Some(written)) => format!("configuration not told by the host; the file holds {written}"),
+        (None, None) => "configuration not told by the host".to_owned(),
     }
+}
+
+/// What is wrong with the files, and what of them waits; nothing if nothing is.
+fn trouble(status: &Status, coloured: bool) -> String {
+    let mut text = String::new();
+    if let Some(invalid) = &status.invalid {
+        let paint = |line: &str| match coloured {
+            true => format!("\u{1b}[31m{line}\u{1b}[0m\n"),
+            false => format!("{line}\n"),
+        };
+        let since = moment(invalid.at);
+        text.push_str(&paint(&format!(
+            "\nsince {since} the files say what cannot run; what ran before runs on:"
+        )));
+        printable(&invalid.text).lines().for_each(|line| text.push_str(&paint(&format!("  {line}"))));
+    }
+    if !status.restart.is_empty() {
+        text.push_str(&format!("\nneeds a restart: {}\n", in_one_line(&status.restart.join(", "))));
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reload::Invalid;
+    use chela_types::Millis;
 
     #[test]
-    fn a_file_that_has_changed_since_the_start_is_told() {
-        assert_eq!(configuration(None, "b"), "configuration not told by the host; the file holds b");
-        assert_eq!(configuration(Some("b"), "b"), "configuration b");
-        let changed = "configuration a; the file has changed since: b after the next start";
-        assert_eq!(configuration(Some("a"), "b"), changed);
+    fn a_file_that_is_another_one_is_told() {
+        let told = "configuration not told by the host; the file holds b";
+        assert_eq!(configuration(None, Some("b")), told);
+        assert_eq!(configuration(Some("b"), Some("b")), "configuration b");
+        assert_eq!(configuration(Some("b"), None), "configuration b");
+        let another = "configuration a; the file holds another one: b";
+        assert_eq!(configuration(Some("a"), Some("b")), another);
+    }
+
+    #[test]
+    fn files_that_cannot_run_are_told_with_time_and_place() {
+        let mut status: Status = serde_json::from_value(serde_json::json!({
+            "version": "0.1.0", "configuration": "a", "state": "ready", "up_s": 1, "waiting": 0, "working": 0,
+            "answered": 0, "delivered": 0, "dead": 0, "undelivered": 0, "ambiguous": 0, "oldest_waiting_ms": null,
+            "channels": [], "agents": [],
+        }))
+        .unwrap();
+        assert_eq!(trouble(&status, true), "");
+        let text = "chela.toml:3:1\n\u{1b}[2J unknown key".to_owned();
+        status.invalid = Some(Invalid { at: Millis(1_795_878_245_000), text });
+        status.restart = vec!["server.public".to_owned(), "store.lease_s".to_owned()];
+        insta::assert_snapshot!(trouble(&status, false), @"
+
+        since 2026-11-28 15:04:05 UTC the files say what cannot run; what ran before runs on:
+          chela.toml:3:1
+          \u{fffd}[2J unknown key
+
+        needs a restart: server.public, store.lease_s
+        ");
+        let red = trouble(&status, true);
+        assert!(red.contains("\u{1b}[31m  chela.toml:3:1\u{1b}[0m"), "{red:?}");
     }
 }

@@ -7,7 +7,7 @@ use comfy_table::{ColumnConstraint, Table};
 
 use super::args::{ConfigPath, TurnCommand};
 use super::operator::Operator;
-use super::{Failure, Outcome, load, say, say_json, table};
+use super::{Failure, Outcome, say, say_json, socket, table};
 use crate::turn::{Turn, in_one_line, time};
 
 pub(super) async fn run(command: TurnCommand) -> Outcome {
@@ -18,8 +18,7 @@ pub(super) async fn run(command: TurnCommand) -> Outcome {
 }
 
 async fn list(limit: usize, as_json: bool, at: &ConfigPath) -> Outcome {
-    let config = load(at)?;
-    let turns: Vec<Turn> = match Operator::of(&config.store.folder).await? {
+    let turns: Vec<Turn> = match Operator::at(at).await? {
         Operator::Running(host) => host.get(&format!("/turns?limit={limit}")).await?,
         Operator::Stopped(store) => Turn::newest(&store, limit).await?,
     };
@@ -72,11 +71,10 @@ async fn show(id: &str, shape: Shape, at: &ConfigPath) -> Outcome {
         Failure::new(format!("`{id}` is not the id of a turn"))
             .help("ids are 32 hex digits; `chela turn list` shows the newest")
     })?;
-    let config = load(at)?;
-    let unknown = || Failure::new(format!("no turn {id} is kept in {}", config.store.folder.display()));
-    let turn = match Operator::of(&config.store.folder).await? {
+    let unknown = || Failure::new(format!("no turn {id} is kept in the store of {}", at.config.display()));
+    let turn = match Operator::at(at).await? {
         Operator::Running(host) => match host.get(&format!("/turns/{id}?content={}", shape.content)).await {
-            Err(chela_egress::Error::Answer { status: 404, .. }) => return Err(unknown()),
+            Err(socket::Error::Answer { status: 404, .. }) => return Err(unknown()),
             answer => answer?,
         },
         Operator::Stopped(store) => {

@@ -1,5 +1,7 @@
 //! What can be said on the command line. `chela help` is read here first, so the words matter.
 
+mod plugin;
+
 use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
@@ -7,6 +9,8 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
 
 use crate::turn::{LIST_MAX, LIST_USUAL};
+
+pub(super) use plugin::{Candidate, Events, Ordered, PluginCommand, Reload, Shown};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -21,7 +25,9 @@ Examples:
   chela check                   would it start? prepares every plugin, serves nothing
   chela up                      serves what chela.toml says
   chela turn list               the newest messages and what became of them
-  chela turn show 0198f3c1…     why one message got the answer it got";
+  chela turn show 0198f3c1…     why one message got the answer it got
+  chela plugin list             what serves, in which version, and what waits
+  chela events --follow         what happens to plugins, as it happens";
 
 /// A host for sandboxed chat-agent plugins.
 #[derive(Debug, Parser)]
@@ -73,12 +79,24 @@ pub enum Command {
         command: TurnCommand,
     },
 
-    /// Plugins: what is loaded, and what it may touch
+    /// Plugins: what serves, what it may touch, and which version takes its place
     Plugin {
         /// Which question.
         #[command(subcommand)]
         command: PluginCommand,
     },
+
+    /// Read the configuration again, and everything that it names
+    #[command(
+        after_help = "The host does this by itself when a file changes; this waits for the outcome. What needs a restart is named and runs as before.\n\nExamples:\n  chela reload\n  chela reload --apply"
+    )]
+    Reload(Reload),
+
+    /// What happened to plugins: when, to which version, by whom and why
+    #[command(
+        after_help = "Asks the running host; reads its store if none runs.\n\nExamples:\n  chela events\n  chela events --follow --plugin keyword\n  chela events --json"
+    )]
+    Events(Events),
 
     /// How the host is doing
     #[command(after_help = "Asks the running host; reads its store if none runs.")]
@@ -171,32 +189,6 @@ pub enum TurnCommand {
     },
 }
 
-/// `chela plugin …`.
-#[derive(Debug, Subcommand)]
-pub enum PluginCommand {
-    /// List the plugins that the configuration names
-    List {
-        /// The configuration.
-        #[command(flatten)]
-        config: ConfigPath,
-        /// One JSON object instead of a table
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show what one plugin is and what it may touch, without running it
-    #[command(
-        after_help = "Examples:\n  chela plugin inspect builtin:slack\n  chela plugin inspect ./plugins/my-router"
-    )]
-    Inspect {
-        /// `builtin:NAME` or a plugin's folder
-        #[arg(value_name = "SOURCE")]
-        source: String,
-        /// One JSON object instead of a page
-        #[arg(long)]
-        json: bool,
-    },
-}
-
 /// `chela bench …`.
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
@@ -245,6 +237,43 @@ mod tests {
         }
         for n in ["0", "1001", "-1", "many"] {
             assert!(listed(n).is_err(), "{n}");
+        }
+    }
+
+    fn plugin(words: &[&str]) -> Result<PluginCommand, clap::Error> {
+        match Cli::try_parse_from([&["chela", "plugin"], words].concat())?.command {
+            Command::Plugin { command } => Ok(command),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_share_of_conversations_obeyed_and_violated() {
+        for (percent, expected) in [("0", 0), ("100", 100)] {
+            let canary = plugin(&["canary", "keyword", percent]).unwrap();
+            assert!(matches!(canary, PluginCommand::Canary { percent, .. } if percent == expected));
+        }
+        for wrong in ["101", "-1", "half", ""] {
+            assert!(plugin(&["canary", "keyword", wrong]).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_a_folder_or_a_digest() {
+        let promote = plugin(&["promote", "keyword", "--version", "3F2A"]).unwrap();
+        let PluginCommand::Promote { candidate, approve: false, .. } = promote else { panic!("{promote:?}") };
+        assert_eq!((candidate.version.as_deref(), candidate.from), (Some("3f2a"), None));
+        assert!(plugin(&["shadow", "keyword", "--version", "xyz"]).is_err());
+        assert!(plugin(&["shadow", "keyword", "--version", "3f", "--from", "."]).is_err());
+    }
+
+    #[test]
+    fn every_order_shows_examples() {
+        let mut cli = Cli::command();
+        let plugins = cli.find_subcommand_mut("plugin").unwrap();
+        for command in plugins.get_subcommands_mut() {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Example"), "{help}");
         }
     }
 

@@ -1,0 +1,106 @@
+//! Versions as the store keeps them: what is shown while no host runs, and what is held against another version.
+
+use std::collections::BTreeMap;
+
+use chela_engine::{PluginStatus, VersionStatus};
+use chela_store::{Deployment, Store, Version};
+use chela_types::{PluginId, TenantId};
+
+/// Versions that are read.
+const VERSIONS_MAX: usize = 1_000;
+
+/// Every plugin with its versions, as they stood when the host stopped.
+pub(super) async fn plugins(store: &Store) -> Result<Vec<PluginStatus>, chela_store::Error> {
+    let tenant = TenantId::default_tenant();
+    let mut plugins = BTreeMap::<PluginId, Vec<Version>>::new();
+    for version in store.versions(&tenant, None, VERSIONS_MAX).await? {
+        plugins.entry(version.plugin.clone()).or_default().push(version);
+    }
+    let deployments = store.deployments(&tenant).await?;
+    let status = |(plugin, versions): (PluginId, Vec<Version>)| {
+        let deployment = deployments.iter().find(|deployment| deployment.plugin == plugin);
+        PluginStatus {
+            kind: versions.first().map(|version| version.kind.clone()).unwrap_or_default(),
+            serves: Vec::new(),
+            revision: deployment.map_or(0, |deployment| deployment.revision),
+            versions: versions.into_iter().map(|version| shown(version, deployment)).collect(),
+            plugin: plugin.to_string(),
+        }
+    };
+    Ok(plugins
+        .into_iter()
+        .filter(|(plugin, _)| !plugin.as_str().starts_with(crate::config::RESERVED))
+        .map(status)
+        .collect())
+}
+
+fn shown(version: Version, deployment: Option<&Deployment>) -> VersionStatus {
+    let digest = version.digest;
+    let canary = deployment.and_then(|of| of.canary).filter(|(canary, _)| *canary == digest);
+    let is_active = deployment.is_some_and(|of| of.active == Some(digest));
+    let state = match deployment {
+        _ if is_active => "active",
+        _ if canary.is_some() => "canary",
+        Some(of) if of.shadow == Some(digest) => "shadow",
+        _ => version.state.as_str(),
+    };
+    let made = deployment.filter(|_| is_active);
+    VersionStatus {
+        digest: digest.to_string(),
+        version: version.version,
+        state: state.to_owned(),
+        share: canary.map(|(_, percent)| percent),
+        reason: version.reason,
+        since_ms: made.map_or(version.since, |of| of.since).0,
+        by: made.map_or(version.by, |of| of.by.clone()),
+        asks: version.asks,
+        component_bytes: version.component_bytes,
+        ..VersionStatus::default()
+    }
+}
+
+/// Why a version is not found.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotFound {
+    /// No plugin of this name is kept.
+    #[error("no version of a plugin `{0}` is kept")]
+    Plugin(PluginId),
+    /// Nothing serves.
+    #[error("no version of the plugin `{0}` is active; name one: `{0}@DIGEST`")]
+    Active(PluginId),
+    /// No digest begins so.
+    #[error("no version of the plugin `{0}` has a digest that begins with `{1}`")]
+    Digest(PluginId, String),
+    /// Several do.
+    #[error("several versions of the plugin `{0}` have a digest that begins with `{1}`")]
+    Several(PluginId, String),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] chela_store::Error),
+}
+
+/// The active version of a plugin, or the one whose digest begins so.
+pub(super) async fn version(
+    store: &Store,
+    plugin: &PluginId,
+    digits: Option<&str>,
+) -> Result<Version, NotFound> {
+    let tenant = TenantId::default_tenant();
+    let Some(digits) = digits else {
+        let deployments = store.deployments(&tenant).await?;
+        let active = deployments.into_iter().find(|of| of.plugin == *plugin).and_then(|of| of.active);
+        let digest = active.ok_or_else(|| NotFound::Active(plugin.clone()))?;
+        let version = store.version(&tenant, plugin, digest).await?;
+        return version.ok_or_else(|| NotFound::Plugin(plugin.clone()));
+    };
+    let versions = store.versions(&tenant, Some(plugin), VERSIONS_MAX).await?;
+    if versions.is_empty() {
+        return Err(NotFound::Plugin(plugin.clone()));
+    }
+    let mut found = versions.into_iter().filter(|version| version.digest.to_string().starts_with(digits));
+    match (found.next(), found.next()) {
+        (Some(version), None) => Ok(version),
+        (None, _) => Err(NotFound::Digest(plugin.clone(), digits.to_owned())),
+        (Some(_), Some(_)) => Err(NotFound::Several(plugin.clone(), digits.to_owned())),
+    }
+}

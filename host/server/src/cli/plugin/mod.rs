@@ -1,0 +1,20 @@
+//! `chela plugin …`: what serves, what a plugin may touch, and which version takes its place.
+
+mod diff;
+mod inspect;
+mod kept;
+mod list;
+mod order;
+
+use super::args::PluginCommand;
+use super::{Outcome, events};
+
+pub(super) async fn run(command: PluginCommand) -> Outcome {
+    match command {
+        PluginCommand::List(shown) => list::run(&shown).await,
+        PluginCommand::History { name, limit, shown } => events::history(&name, limit, &shown).await,
+        PluginCommand::Inspect { source, json } => inspect::run(&source, json).await,
+        PluginCommand::Diff { a, b, shown } => diff::run((&a, &b), &shown).await,
+        order => order::run(order).await,
+    }
+}

@@ -1,0 +1,58 @@
+//! `chela reload`: the files are read again, and what became of that.
+
+use std::process::ExitCode;
+
+use chela_engine::Reloaded;
+
+use super::args::Reload;
+use super::operator::Operator;
+use super::{Outcome, say, say_json};
+use crate::doors;
+use crate::turn::in_one_line;
+
+pub(super) async fn run(asked: &Reload) -> Outcome {
+    let host = Operator::running(&asked.shown.config).await?;
+    let reloaded: Reloaded = host.post("/reload", &doors::Reload { apply: asked.apply }).await?;
+    if asked.shown.json {
+        say_json(&reloaded)?;
+    } else {
+        say(&page(&reloaded));
+    }
+    // What is refused did not happen.
+    Ok(if reloaded.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn page(reloaded: &Reloaded) -> String {
+    let mut text = String::new();
+    let mut line = |head: &str, what: &str| text.push_str(&format!("{head} {}\n", in_one_line(what)));
+    for change in &reloaded.changed {
+        line("changed ", change);
+    }
+    for (plugin, why) in &reloaded.refused {
+        line("refused ", &format!("{plugin}: {why}; the version before serves"));
+    }
+    for (plugin, what) in &reloaded.waiting {
+        line("waiting ", &format!("{plugin}: {what}"));
+    }
+    if text.is_empty() { "nothing has changed\n".to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reload_says_what_it_did() {
+        assert_eq!(page(&Reloaded::default()), "nothing has changed\n");
+        let reloaded = Reloaded {
+            changed: vec!["configuration 0123".to_owned()],
+            refused: vec![("keyword".to_owned(), "init says: \u{1b}[2J\nno".to_owned())],
+            waiting: vec![("helper".to_owned(), "asks for memory".to_owned())],
+        };
+        insta::assert_snapshot!(page(&reloaded), @"
+        changed  configuration 0123
+        refused  keyword: init says: \u{fffd}[2J\u{fffd}no; the version before serves
+        waiting  helper: asks for memory
+        ");
+    }
+}
