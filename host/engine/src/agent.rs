@@ -187,7 +187,9 @@ pub(crate) fn shown(said: &Said) -> Shown {
         Ok(answering::Outcome::Reply(reply)) => words(REPLY, reply),
         Ok(answering::Outcome::Resolved(reply)) => words(RESOLVED, reply),
         Ok(answering::Outcome::Escalate(escalation)) => words(ESCALATED, &escalation.reply),
-        Ok(answering::Outcome::HandOver(to)) => plain(format!("hand-over to {}", words::short(&to.agent, 64))),
+        Ok(answering::Outcome::HandOver(to)) => {
+            plain(format!("hand-over to {}", words::short(&to.agent, 64)))
+        }
         Ok(answering::Outcome::AskAgain(_)) => plain("asks to be run again".to_owned()),
         Err(_) => plain("reported that it cannot".to_owned()),
     }

@@ -15,7 +15,7 @@ use crate::contract::{self, answering};
 use crate::error::Error;
 use crate::journey::{Journey, Run};
 use crate::router::{self, NOT_ITS_FAULT, Router, Routing, Taken};
-use crate::swap::recording::{Began, Ended, Said, frame};
+use crate::swap::recording::{Began, Ended, Said, frame, heard};
 use crate::swap::{Chosen, House, Lineup, Post, Seen, Shadowing, Share};
 
 /// Earlier utterances that a router with the `history` grant is shown.
@@ -103,7 +103,8 @@ impl Journey {
                         run.journal.lock().await.again();
                         continue;
                     }
-                    let counter = if kind == "forbidden" { "router_overruled_total" } else { "router_failures_total" };
+                    let counter =
+                        if kind == "forbidden" { "router_overruled_total" } else { "router_failures_total" };
                     metrics::counter!(counter).increment(1);
                     tracing::warn!(kind, "router failed; the policy's default answers");
                     decision.micros = u64::try_from(began_at.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -132,6 +133,7 @@ impl Journey {
             version: chosen.release().digest,
             frame: self.kept_frame(run, &frame).await?,
             past: past_max,
+            heard: heard(&past),
             sticky: routing.sticky.clone(),
             purpose: "router".to_owned(),
         };
@@ -211,6 +213,7 @@ impl Journey {
             version: chosen.release().digest,
             frame: self.kept_frame(run, &profile).await?,
             past: past_max,
+            heard: heard(&past),
             sticky: None,
             purpose: format!("agent {agent} {hand_overs}"),
         };

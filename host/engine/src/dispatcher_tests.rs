@@ -44,6 +44,7 @@ fn sent(turn: &Turn, ambiguous: u32) -> Turn {
         ambiguous,
         kept: Millis(0),
         requests: 0,
+        adapter: None,
     };
     Turn { stage: Stage::Answered(outgoing), ..turn.clone() }
 }

@@ -324,7 +324,11 @@ impl Checking<'_> {
         over: &Map<String, Value>,
         serves: &str,
     ) -> Result<(Plugin<K>, Map<String, Value>), Error> {
-        let unused = || Error::Configuration(format!("chela.toml: {serves} names plugin `{name}`, and there is no [plugin.{name}]"));
+        let unused = || {
+            Error::Configuration(format!(
+                "chela.toml: {serves} names plugin `{name}`, and there is no [plugin.{name}]"
+            ))
+        };
         let plugin = self.config.plugins.get(name).ok_or_else(unused)?;
         let settled = Settled::of(self.config, name)?.ok_or_else(unused)?;
         let told = |progress| (self.progress)(serves, progress);

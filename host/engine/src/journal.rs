@@ -78,7 +78,8 @@ pub(crate) struct Start {
 
 /// A call of the host: its place in the turn, and what is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Asked {
+#[allow(unreachable_pub, reason = "stands in the engine's own error, which is public; nobody else meets it")]
+pub struct Asked {
     pub(crate) seq: u32,
     pub(crate) function: String,
     pub(crate) arguments: Digest,
@@ -228,6 +229,11 @@ impl Journal {
         }
         let place = Place { seq: self.next, function: END, arguments: digest(END, &self.who, &())? };
         self.next += 1;
+        // An earlier run went on from here: what it left behind is no part of this one.
+        let is_where_it_ended = self.kept.get(&place.seq).is_some_and(|entry| entry.function == END);
+        if !is_where_it_ended && self.kept.range(place.seq..).next().is_some() {
+            self.void_from(place.seq).await?;
+        }
         self.fill_anew(&place, &ended).await
     }
 
@@ -510,6 +516,18 @@ mod tests {
         }
     }
 
+    fn began(name: Option<&str>) -> Began {
+        Began {
+            agent: name.map(agent),
+            version: Digest::from_bytes([1; 32]),
+            frame: Digest::from_bytes([2; 32]),
+            past: 0,
+            heard: Digest::from_bytes([3; 32]),
+            sticky: None,
+            purpose: "test".to_owned(),
+        }
+    }
+
     fn agent(name: &str) -> AgentId {
         AgentId::new(name).unwrap()
     }
@@ -518,34 +536,104 @@ mod tests {
     async fn a_colleague_never_hears_what_another_agent_was_told() {
         let bench = Bench::new().await;
         let mut journal = open(&bench).await;
-        journal.begin_agent(&agent("hr")).await.unwrap();
+        journal.begin_agent(&began(Some("hr"))).await.unwrap();
         assert_eq!(search(&mut journal, "salaries").await, None);
         // It hands over, and the run ends before the colleague has asked anything.
         let mut journal = open(&bench).await;
         assert_eq!(journal.resume(&agent("sales")).unwrap(), 1, "one agent handed over");
-        journal.begin_agent(&agent("sales")).await.unwrap();
+        journal.begin_agent(&began(Some("sales"))).await.unwrap();
         assert_eq!(search(&mut journal, "prices").await, None, "the same question of somebody else");
         // And the colleague goes on with what itself was told.
         let mut journal = open(&bench).await;
         assert_eq!(journal.resume(&agent("sales")).unwrap(), 1);
-        journal.begin_agent(&agent("sales")).await.unwrap();
+        journal.begin_agent(&began(Some("sales"))).await.unwrap();
         assert_eq!(search(&mut journal, "").await.as_deref(), Some("prices"));
+    }
+
+    #[tokio::test]
+    async fn another_version_has_what_was_paid_for_also_where_it_asks_in_another_order() {
+        let bench = Bench::new().await;
+        let mut journal = open(&bench).await;
+        journal.begin_agent(&began(Some("sales"))).await.unwrap();
+        assert!(!ask(&mut journal, "prompt", Some("dear")).await);
+        assert_eq!(search(&mut journal, "found").await, None);
+        // The version before searches first: the answer is not asked for again, the search is.
+        let before = Began { version: Digest::from_bytes([9; 32]), ..began(Some("sales")) };
+        journal.again();
+        journal.begin_agent(&before).await.unwrap();
+        assert_eq!(search(&mut journal, "found anew").await, None);
+        assert!(ask(&mut journal, "prompt", None).await);
+        assert!(!ask(&mut journal, "prompt", Some("once more")).await, "once is once");
+        // And so after a crash in between.
+        let mut journal = open(&bench).await;
+        journal.resume(&agent("sales")).unwrap();
+        assert_eq!(journal.pinned(), Some(before.version));
+        journal.begin_agent(&before).await.unwrap();
+        assert_eq!(search(&mut journal, "").await.as_deref(), Some("found anew"));
+        assert!(ask(&mut journal, "prompt", None).await && ask(&mut journal, "prompt", None).await);
+    }
+
+    #[tokio::test]
+    async fn what_is_set_aside_outlives_a_crash() {
+        let bench = Bench::new().await;
+        let mut journal = open(&bench).await;
+        journal.begin_agent(&began(Some("sales"))).await.unwrap();
+        assert!(!ask(&mut journal, "prompt", Some("dear")).await);
+        journal.again();
+        journal.begin_agent(&began(Some("sales"))).await.unwrap();
+        // It leaves the journal, and the host ends before it comes to its own question.
+        assert_eq!(search(&mut journal, "found").await, None);
+        let mut journal = open(&bench).await;
+        journal.resume(&agent("sales")).unwrap();
+        journal.begin_agent(&began(Some("sales"))).await.unwrap();
+        assert_eq!(search(&mut journal, "").await.as_deref(), Some("found"));
+        assert!(ask(&mut journal, "prompt", None).await, "paid for before the crash");
+    }
+
+    #[tokio::test]
+    async fn a_part_is_read_back_with_what_it_said() {
+        use crate::swap::recording::Said;
+        let bench = Bench::new().await;
+        let mut journal = open(&bench).await;
+        let ended =
+            |said: &str| Ended { began: Some(began(None)), said: Said::answered(&said), pending: Vec::new() };
+        journal.begin_router(&began(None), false).await.unwrap();
+        journal.end(ended("sales")).await.unwrap();
+        journal.begin_agent(&began(Some("sales"))).await.unwrap();
+        assert_eq!(search(&mut journal, "found").await, None);
+        let unfilled = journal.place::<String>("models.complete", &"slow").await.unwrap();
+        assert!(matches!(unfilled, Found::Fresh(_)));
+        journal.end(Ended { began: None, ..ended("hello") }).await.unwrap();
+        let part = journal.recording().parts.remove(0);
+        assert_eq!((part.entries.len(), &part.ended.said), (1, &Said::answered(&"hello")));
+        assert_eq!(part.ended.pending.len(), 1, "what it waited for");
+        // The disk has the same, and a second end takes the first one's place.
+        journal.again();
+        journal.begin_agent(&began(Some("sales"))).await.unwrap();
+        assert_eq!(search(&mut journal, "").await.as_deref(), Some("found"));
+        journal.end(Ended { began: None, ..ended("anew") }).await.unwrap();
+        // What is written behind is on the disk with the next write that is awaited.
+        bench.store.renew(std::slice::from_ref(&bench.claimed.lease)).await;
+        let entries = bench.store.journal(&bench.claimed.lease).await.unwrap();
+        let whole = Recording::read(&entries).unwrap();
+        let said: Vec<_> = whole.parts.iter().map(|part| part.ended.said.clone()).collect();
+        assert_eq!((said, whole.incomplete), (vec![Said::answered(&"sales"), Said::answered(&"anew")], 0));
     }
 
     #[tokio::test]
     async fn an_agent_goes_on_behind_the_router_that_chose_it() {
         let bench = Bench::new().await;
         let mut journal = open(&bench).await;
-        journal.begin_router();
+        journal.begin_router(&began(None), false).await.unwrap();
         assert_eq!(search(&mut journal, "of the router").await, None);
-        journal.begin_agent(&agent("sales")).await.unwrap();
+        journal.begin_agent(&began(Some("sales"))).await.unwrap();
         assert_eq!(search(&mut journal, "of the agent").await, None);
         let mut resumed = open(&bench).await;
         assert_eq!(resumed.resume(&agent("sales")).unwrap(), 0);
-        resumed.begin_agent(&agent("sales")).await.unwrap();
+        resumed.begin_agent(&began(Some("sales"))).await.unwrap();
         assert_eq!(search(&mut resumed, "").await.as_deref(), Some("of the agent"));
         let mut anew = open(&bench).await;
-        anew.begin_router();
+        anew.begin_router(&began(None), false).await.unwrap();
         assert_eq!(
             search(&mut anew, "").await.as_deref(),
             Some("of the router"),
@@ -572,7 +660,7 @@ mod tests {
         let bench = Bench::new().await;
         for crashes in [true, false] {
             let mut journal = open(&bench).await;
-            journal.begin_agent(&agent("sales")).await.unwrap();
+            journal.begin_agent(&began(Some("sales"))).await.unwrap();
             // The dear model is not there, the cheap one answers; then a third call fails.
             let before = !crashes;
             assert_eq!(ask(&mut journal, "dear", None).await, before);
@@ -583,7 +671,7 @@ mod tests {
             }
         }
         let mut journal = open(&bench).await;
-        journal.begin_agent(&agent("sales")).await.unwrap();
+        journal.begin_agent(&began(Some("sales"))).await.unwrap();
         assert!(ask(&mut journal, "dear", None).await && ask(&mut journal, "cheap", None).await);
         assert!(
             !journal.forget_failures().await.unwrap(),
@@ -596,12 +684,12 @@ mod tests {
         let bench = Bench::new().await;
         let mut journal = open(&bench).await;
         for (name, value) in [("a", "first"), ("b", "other"), ("a", "second")] {
-            journal.begin_agent(&agent(name)).await.unwrap();
+            journal.begin_agent(&began(Some(name))).await.unwrap();
             assert_eq!(search(&mut journal, value).await, None);
         }
         let mut resumed = open(&bench).await;
         assert_eq!(resumed.resume(&agent("a")).unwrap(), 2);
-        resumed.begin_agent(&agent("a")).await.unwrap();
+        resumed.begin_agent(&began(Some("a"))).await.unwrap();
         assert_eq!(search(&mut resumed, "").await.as_deref(), Some("second"));
     }
 }

@@ -35,6 +35,6 @@ pub use engine::{ChannelHealth, Engine, Loaded, Rooms, check, session_events_key
 pub use error::{Error, Refusal};
 pub use router::Router;
 pub use swap::{
-    Candidate, Order, PluginStatus, Reloaded, ShadowExample, ShadowStatus, SwapRefused, Update,
-    VersionStatus, Who,
+    Candidate, Difference, Order, PluginStatus, Reloaded, ReplayProgress, ReplayReport, ReplayRequest,
+    ReplayRooms, ShadowExample, ShadowStatus, SwapRefused, Under, Update, VersionStatus, Who, replay,
 };

@@ -155,8 +155,7 @@ impl<'a> Routing<'a> {
         (name, version, digest): (&PluginId, &str, String),
         said: Result<Said, chela_sandbox::Error>,
     ) -> Result<Taken, Error> {
-        let overruled =
-            |reason: String| Decision { overruled: Some(reason), ..self.by_policy() };
+        let overruled = |reason: String| Decision { overruled: Some(reason), ..self.by_policy() };
         Ok(match said {
             Ok(Ok(choice)) => {
                 let Some((agent, _)) = self.candidates.iter().find(|(name, _)| name.as_str() == choice.agent)
@@ -201,11 +200,7 @@ pub(crate) fn told(
     sticky: Option<&AgentId>,
     past: &[Utterance],
 ) -> routing::Context {
-    routing::Context {
-        sticky: sticky.map(ToString::to_string),
-        past: contract::utterances(past),
-        ..frame
-    }
+    routing::Context { sticky: sticky.map(ToString::to_string), past: contract::utterances(past), ..frame }
 }
 
 /// A disk that failed or a full pool.

@@ -137,9 +137,9 @@ impl Lent {
                 kept.map_or(0, |kept| kept.version)
             }
         };
-        let written = journal.playback().map_or((false, stands), |playback| {
-            playback.remember((scope, &key), value, (stands, expected))
-        });
+        let written = journal
+            .playback()
+            .map_or((false, stands), |playback| playback.remember((scope, &key), value, (stands, expected)));
         let outcome = Kept::Ok(written);
         let at = journal.fill_behind(&place, &outcome).await?;
         Ok((outcome, at))

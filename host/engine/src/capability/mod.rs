@@ -84,7 +84,13 @@ impl Whom {
         }
         let any = config.agents.keys().next().ok_or_else(|| Error::UnknownAgent(agent.to_string()))?;
         let whom = Self::of(config, (any, version), place)?;
-        Ok(Self { agent: agent.clone(), tiers_allowed: Vec::new(), knowledge: None, confidential: true, ..whom })
+        Ok(Self {
+            agent: agent.clone(),
+            tiers_allowed: Vec::new(),
+            knowledge: None,
+            confidential: true,
+            ..whom
+        })
     }
 }
 

@@ -1,9 +1,7 @@
 //! `models`: language models through the gateway. A call is journaled before the guest hears its result.
 
 use chela_gateway::Error as Failed;
-use chela_gateway::{
-    Answer, CachePolicy, Call as ModelCall, Chunk, Completed, Kind, Prompt, Purse, Role,
-};
+use chela_gateway::{Answer, CachePolicy, Call as ModelCall, Chunk, Completed, Kind, Prompt, Purse, Role};
 use chela_sandbox::{Call, Grant};
 use chela_types::{Fault, Finish, Millis, Retry, TierId, Tokens};
 use futures::StreamExt;
@@ -193,7 +191,9 @@ impl Lent {
             Ok(call) => call,
             Err(refused) => {
                 let end = Some(Err(refused.clone()));
-                journal.fill_behind(&place, &Streamed::<Said> { spoken: Vec::new(), end, refused: true }).await?;
+                journal
+                    .fill_behind(&place, &Streamed::<Said> { spoken: Vec::new(), end, refused: true })
+                    .await?;
                 return Ok(Err(refused));
             }
         };
@@ -314,12 +314,7 @@ impl Lent {
 
     /// The gateway's error in the contract's words. What only time can heal is marked, so that a later try
     /// asks again; a failure of the host itself stops the guest.
-    fn explain(
-        &self,
-        error: Failed,
-        journal: &mut Journal,
-        place: &Place,
-    ) -> Result<ModelError, Error> {
+    fn explain(&self, error: Failed, journal: &mut Journal, place: &Place) -> Result<ModelError, Error> {
         if matches!(error.kind, Kind::Ledger { .. }) {
             return Err(error.into());
         }

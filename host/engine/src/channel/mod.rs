@@ -20,7 +20,7 @@ pub(crate) use inward::{Received, Response};
 pub(crate) use manifest::Tables;
 pub(crate) use progress::{Drawer, Showing, Shown};
 pub(crate) use session::Sessions;
-pub use station::{Acknowledgement, Channel};
 pub(crate) use station::{Account, ChannelStation, Parts};
+pub use station::{Acknowledgement, Channel};
 pub use verify::Webhook;
 pub(crate) use waiting::Waiting;

@@ -93,9 +93,8 @@ impl Account {
     /// Whether it is still the account of this configuration: the same secrets, the same rate.
     pub(crate) fn fits(&self, config: &ChannelConfig) -> bool {
         let exposed = |secrets: &BTreeMap<String, SecretString>| -> Vec<(String, String)> {
-            let shown = |(name, secret): (&String, &SecretString)| {
-                (name.clone(), secret.expose_secret().to_owned())
-            };
+            let shown =
+                |(name, secret): (&String, &SecretString)| (name.clone(), secret.expose_secret().to_owned());
             secrets.iter().map(shown).collect()
         };
         self.per_minute == config.rate_per_minute && exposed(&self.secrets) == exposed(&config.secrets)
@@ -168,19 +167,8 @@ impl ChannelStation {
                 )));
             }
         };
-        let station = Self {
-            name,
-            config,
-            plugin,
-            tables,
-            settings,
-            egress,
-            clock,
-            sessions,
-            waiting,
-            pace,
-            account,
-        };
+        let station =
+            Self { name, config, plugin, tables, settings, egress, clock, sessions, waiting, pace, account };
         station.check()?;
         Ok(station)
     }

@@ -29,13 +29,17 @@ pub enum SwapRefused {
     #[error("no plugin in use is called `{0}`")]
     NoPlugin(String),
     /// There is nothing else to serve.
-    #[error("plugin `{plugin}` has no other version: its folder holds what serves already; name one with --version or --from")]
+    #[error(
+        "plugin `{plugin}` has no other version: its folder holds what serves already; name one with --version or --from"
+    )]
     NothingNew {
         /// The plugin.
         plugin: PluginId,
     },
     /// No version has a digest that begins so.
-    #[error("no version of plugin `{plugin}` has a digest that begins with `{digest}`; see `chela plugin list`")]
+    #[error(
+        "no version of plugin `{plugin}` has a digest that begins with `{digest}`; see `chela plugin list`"
+    )]
     NoVersion {
         /// The plugin.
         plugin: PluginId,
@@ -43,7 +47,9 @@ pub enum SwapRefused {
         digest: String,
     },
     /// Several do.
-    #[error("several versions of plugin `{plugin}` have a digest that begins with `{digest}`; give more of it")]
+    #[error(
+        "several versions of plugin `{plugin}` have a digest that begins with `{digest}`; give more of it"
+    )]
     Ambiguous {
         /// The plugin.
         plugin: PluginId,
@@ -59,7 +65,9 @@ pub enum SwapRefused {
         digest: String,
     },
     /// Older than what serves.
-    #[error("plugin `{plugin}` would go from version {from} back to {to}; if that is meant: chela plugin promote {plugin} --downgrade")]
+    #[error(
+        "plugin `{plugin}` would go from version {from} back to {to}; if that is meant: chela plugin promote {plugin} --downgrade"
+    )]
     Downgrade {
         /// The plugin.
         plugin: PluginId,
@@ -77,7 +85,9 @@ pub enum SwapRefused {
         asked: Vec<String>,
     },
     /// Its shadow has not shown enough.
-    #[error("the new version of plugin `{plugin}` is not proven: {why}; to promote it all the same: --unproven")]
+    #[error(
+        "the new version of plugin `{plugin}` is not proven: {why}; to promote it all the same: --unproven"
+    )]
     Unproven {
         /// The plugin.
         plugin: PluginId,
@@ -157,7 +167,7 @@ pub(super) async fn plug(
         return work.first(id, Proposal::new(id, folder?, settled)).await;
     };
     let kept = match below.store.version(&config.tenant, id, digest).await? {
-        Some(version) => kept_build(below, id, &version).await,
+        Some(version) => kept_build(&below.store, &below.sandbox, id, &version).await,
         None => Err(Error::Configuration(format!("the active version of plugin `{id}` is not kept"))),
     };
     match (kept, folder) {
@@ -238,8 +248,7 @@ impl Work<'_> {
         happened: Vec<Happened>,
     ) -> Result<Deployment, Error> {
         let tenant = self.config.tenant.clone();
-        let deployment =
-            Deployment { since: self.below.clock.now(), by: self.who.0.clone(), ..deployment };
+        let deployment = Deployment { since: self.below.clock.now(), by: self.who.0.clone(), ..deployment };
         Ok(self.below.store.deploy(Deploy { tenant, deployment, states, happened }).await?)
     }
 
@@ -384,12 +393,16 @@ impl Work<'_> {
         }
     }
 
+    async fn kept_build(&self, id: &PluginId, version: &Version) -> Result<Build, Error> {
+        kept_build(&self.below.store, &self.below.sandbox, id, version).await
+    }
+
     async fn kept(&self, plugged: &Plugged, digest: Digest, settled: &Settled) -> Option<Arc<Edition>> {
         let id = &plugged.deployment.plugin;
         let loaded = async {
             let version = self.below.store.version(&self.config.tenant, id, digest).await?;
             let version = version.ok_or_else(|| Error::Configuration("it is not kept".to_owned()))?;
-            let build = kept_build(self.below, id, &version).await?;
+            let build = self.kept_build(id, &version).await?;
             self.load(&Proposal::new(id, build, settled.clone())).await
         };
         match loaded.await {
@@ -423,9 +436,9 @@ impl Work<'_> {
     ) -> Result<Finding, Error> {
         let Proposal { id, build, digest, .. } = fresh;
         let known = self.below.store.version(&self.config.tenant, id, *digest).await?;
-        if let Some(version) = known.filter(|version| {
-            version.state == VersionState::Refused || deployment.noticed == Some(*digest)
-        }) {
+        if let Some(version) = known
+            .filter(|version| version.state == VersionState::Refused || deployment.noticed == Some(*digest))
+        {
             return Ok(Finding::Known(version.state, version.reason));
         }
         if is_lower(&build.manifest.version, serves) {
@@ -545,12 +558,7 @@ async fn refresh(fleet: &Fleet, state: &mut State) -> Result<(), Error> {
 
 impl Work<'_> {
     /// A plugin as it stands after a look into its folder and at its settings.
-    async fn look(
-        &self,
-        standing: &Plugged,
-        id: &PluginId,
-        report: &mut Reloaded,
-    ) -> Result<Plugged, Error> {
+    async fn look(&self, standing: &Plugged, id: &PluginId, report: &mut Reloaded) -> Result<Plugged, Error> {
         let settled = self.settled(id)?;
         let mut next = standing.copy();
         let active = &standing.active;
@@ -577,7 +585,9 @@ impl Work<'_> {
                 let finding = self.consider(&standing.deployment, manifest, &fresh).await?;
                 match self.found(&standing.deployment, fresh, finding).await? {
                     Found::Serving(edition, written) => {
-                        report.changed.push(format!("plugin {id} is version {} now", edition.digest().short()));
+                        report
+                            .changed
+                            .push(format!("plugin {id} is version {} now", edition.digest().short()));
                         return Ok(self.replace(standing, edition, written, true));
                     }
                     Found::Staying { deployment, state, why } => {
@@ -598,7 +608,7 @@ impl Work<'_> {
         }
         let version = self.below.store.version(&self.config.tenant, id, active.digest()).await?;
         let version = version.ok_or_else(|| Error::Configuration(format!("plugin `{id}` is not kept")))?;
-        let build = kept_build(self.below, id, &version).await?;
+        let build = self.kept_build(id, &version).await?;
         let proposal = Proposal::new(id, build, settled);
         let edition = self.load(&proposal).await?;
         let why = "its settings were changed";
@@ -663,7 +673,7 @@ impl Work<'_> {
         let settled = self.settled(id)?;
         if let Some(digits) = &candidate.digest {
             let version = self.named(id, digits).await?;
-            return Ok(Proposal::new(id, kept_build(self.below, id, &version).await?, settled));
+            return Ok(Proposal::new(id, self.kept_build(id, &version).await?, settled));
         }
         if let Some(folder) = &candidate.folder {
             let build = self.below.sandbox.read(id, chela_sandbox::Source::Folder(folder.clone())).await?;
@@ -674,7 +684,7 @@ impl Work<'_> {
         if let Some(digest) = noticed
             && let Some(version) = self.below.store.version(&self.config.tenant, id, digest).await?
         {
-            return Ok(Proposal::new(id, kept_build(self.below, id, &version).await?, settled));
+            return Ok(Proposal::new(id, self.kept_build(id, &version).await?, settled));
         }
         let build = self.below.sandbox.read(id, self.source(id)?).await?;
         if build.digest() == standing.active.build {
@@ -686,7 +696,8 @@ impl Work<'_> {
     async fn named(&self, id: &PluginId, digits: &str) -> Result<Version, Error> {
         let digest = digits.to_ascii_lowercase();
         let versions = self.below.store.versions(&self.config.tenant, Some(id), VERSIONS_MAX).await?;
-        let mut found = versions.into_iter().filter(|version| version.digest.to_string().starts_with(&digest));
+        let mut found =
+            versions.into_iter().filter(|version| version.digest.to_string().starts_with(&digest));
         let plugin = id.clone();
         match (found.next(), found.next()) {
             (Some(one), None) if digest.len() >= DIGITS_MIN => Ok(one),
@@ -791,7 +802,9 @@ impl Work<'_> {
         let written = self.activate(&standing.deployment, &proposal, ("promoted", "ordered")).await?;
         // A canary that has served its share has had its trial.
         let is_tried = standing.canary.as_ref().is_some_and(|(it, _)| {
-            it.digest() == edition.digest() && !edition.release.is_on_trial() && !edition.release.is_withdrawn()
+            it.digest() == edition.digest()
+                && !edition.release.is_on_trial()
+                && !edition.release.is_withdrawn()
         });
         edition.release.watch(None);
         edition.release.reinstate();
@@ -842,16 +855,12 @@ impl Work<'_> {
         self.back(standing, (VersionState::Retired, why)).await
     }
 
-    async fn back(
-        &self,
-        standing: &Plugged,
-        (state, why): (VersionState, &str),
-    ) -> Result<Plugged, Error> {
+    async fn back(&self, standing: &Plugged, (state, why): (VersionState, &str)) -> Result<Plugged, Error> {
         let id = &standing.deployment.plugin;
         let no_before = || Error::from(SwapRefused::NoBefore { plugin: id.clone() });
         let digest = standing.deployment.before.ok_or_else(no_before)?;
         let version = self.below.store.version(&self.config.tenant, id, digest).await?;
-        let build = kept_build(self.below, id, &version.ok_or_else(no_before)?).await?;
+        let build = self.kept_build(id, &version.ok_or_else(no_before)?).await?;
         let proposal = Proposal::new(id, build, self.settled(id)?);
         let edition = match standing.loaded(proposal.digest) {
             Some(edition) => Arc::clone(edition),
@@ -891,7 +900,8 @@ pub(super) async fn withdraw(fleet: &Fleet, verdict: &Verdict) -> Result<(), Err
     let mut state = fleet.state.lock().await;
     refresh(fleet, &mut state).await?;
     let config = Arc::clone(&state.config);
-    let work = Work { below: &fleet.below, tell: fleet.tell(), config: &config, who: &who, progress: &|_, _| {} };
+    let work =
+        Work { below: &fleet.below, tell: fleet.tell(), config: &config, who: &who, progress: &|_, _| {} };
     let Some(standing) = state.plugins.get(&verdict.plugin) else { return Ok(()) };
     let is_canary = standing.canary.as_ref().is_some_and(|(it, _)| it.digest() == verdict.digest);
     let next = if is_canary {

@@ -105,10 +105,6 @@ pub(crate) struct Edition {
     pub(crate) kind: PluginKind,
     /// Of manifest and component.
     pub(crate) build: Digest,
-    pub(crate) component: Digest,
-    pub(crate) component_bytes: u64,
-    /// The manifest's text.
-    pub(crate) manifest: String,
     pub(crate) settled: Settled,
     pub(crate) asks: Vec<String>,
     pub(crate) imports: Vec<String>,
@@ -154,7 +150,7 @@ impl Edition {
         (id, build, settled): (&PluginId, &Build, Settled),
         progress: OnProgress<'_>,
     ) -> Result<Self, Error> {
-        let Build { manifest, text, component, component_digest } = build;
+        let manifest = &build.manifest;
         let loading = Loading { sandbox, id, build, settled: &settled, progress };
         let (places, facts) = loading.places().await?;
         let release = Release::new(id.clone(), settled.digest(build.digest()), manifest.version.clone());
@@ -162,9 +158,6 @@ impl Edition {
             release: Arc::new(release),
             kind: manifest.kind,
             build: build.digest(),
-            component: *component_digest,
-            component_bytes: component.len() as u64,
-            manifest: text.clone(),
             asks: asks(build),
             imports: facts.imports,
             grants: facts.grants,
@@ -211,7 +204,6 @@ impl Edition {
             _ => None,
         }
     }
-
 }
 
 struct Loading<'a> {

@@ -243,7 +243,7 @@ impl Fleet {
         let mut settled: Settled = serde_json::from_str(&version.settings).ok()?;
         // What the operator has taken away since then, it does not get back.
         settled.grants = settled.grants.intersection(house.config.plugins.get(id)?.grants);
-        let build = kept_build(&self.below, id, &version).await.ok()?;
+        let build = kept_build(&self.below.store, &self.below.sandbox, id, &version).await.ok()?;
         let loading = (id, &build, settled.clone());
         match Edition::load(&self.below.sandbox, loading, &|_, _| {}).await {
             Ok(edition) => {
@@ -368,16 +368,19 @@ pub(super) fn used(config: &Config) -> BTreeSet<PluginId> {
 
 /// A build as it is kept.
 pub(super) async fn kept_build(
-    below: &Below,
+    store: &Store,
+    sandbox: &Sandbox,
     id: &PluginId,
     version: &chela_store::Version,
 ) -> Result<Build, Error> {
-    let component = below.store.artefact(version.component).await?.ok_or_else(|| {
+    let component = store.artefact(version.component).await?.ok_or_else(|| {
         let digest = version.digest.short();
-        Error::Configuration(format!("the component of version {digest} of plugin `{id}` is not kept any more"))
+        Error::Configuration(format!(
+            "the component of version {digest} of plugin `{id}` is not kept any more"
+        ))
     })?;
     let source = Source::Embedded { manifest: version.manifest.clone(), component };
-    Ok(below.sandbox.read(id, source).await?)
+    Ok(sandbox.read(id, source).await?)
 }
 
 /// Plugs plugins in when the host starts.
@@ -403,9 +406,8 @@ impl State {
     /// What serves from now on.
     fn house(&mut self, below: &Below, earlier: Option<&House>) -> Result<House, Error> {
         let config = Arc::clone(&self.config);
-        self.accounts.retain(|name, account| {
-            config.channels.get(name).is_some_and(|channel| account.fits(channel))
-        });
+        self.accounts
+            .retain(|name, account| config.channels.get(name).is_some_and(|channel| account.fits(channel)));
         for (name, channel) in &config.channels {
             self.accounts.entry(name.clone()).or_insert_with(|| Arc::new(Account::new(channel)));
         }
@@ -456,7 +458,10 @@ impl State {
 fn place<T>(edition: &Edition, post: Option<Post<T>>) -> Result<Post<T>, Error> {
     post.ok_or_else(|| {
         let id = &edition.release.plugin;
-        Error::Configuration(format!("version {} of plugin `{id}` does not serve here", edition.digest().short()))
+        Error::Configuration(format!(
+            "version {} of plugin `{id}` does not serve here",
+            edition.digest().short()
+        ))
     })
 }
 

@@ -29,14 +29,7 @@ pub(crate) struct Health {
 
 impl Health {
     pub(crate) fn new() -> Self {
-        Self {
-            calls: 0,
-            failures: 0,
-            slow: 0,
-            by_kind: BTreeMap::new(),
-            micros: None,
-            to: BTreeMap::new(),
-        }
+        Self { calls: 0, failures: 0, slow: 0, by_kind: BTreeMap::new(), micros: None, to: BTreeMap::new() }
     }
 
     pub(crate) fn good(&mut self, took: Duration, to: &str) {
@@ -85,7 +78,9 @@ impl Health {
 
     /// Why this version must go, compared with the one before.
     pub(crate) fn verdict(&self, before: &Self, bounds: &SwapConfig) -> Option<String> {
-        self.failing(before, bounds).or_else(|| self.slowness(before, bounds)).or_else(|| self.drift(before, bounds))
+        self.failing(before, bounds)
+            .or_else(|| self.slowness(before, bounds))
+            .or_else(|| self.drift(before, bounds))
     }
 
     fn failing(&self, before: &Self, bounds: &SwapConfig) -> Option<String> {
@@ -146,10 +141,7 @@ impl Health {
         moved.sort_by(|one, other| other.1.abs().total_cmp(&one.1.abs()));
         let most = moved.first().map(|(to, by)| format!("`{to}` {:+.0} points", by * 100.0));
         (distance > f64::from(bounds.drift_percent)).then(|| {
-            format!(
-                "{distance:.0} % of the messages go elsewhere than before ({})",
-                most.unwrap_or_default()
-            )
+            format!("{distance:.0} % of the messages go elsewhere than before ({})", most.unwrap_or_default())
         })
     }
 }

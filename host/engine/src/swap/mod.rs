@@ -11,21 +11,21 @@ mod lineup;
 pub(crate) mod playback;
 pub(crate) mod recording;
 mod release;
+mod replay;
 mod report;
 mod rerun;
 mod shadow;
 mod shadowing;
 mod status;
 
+pub use deploy::SwapRefused;
 pub(crate) use edition::{Edition, ROUTING, Settled, serves_agent, serves_channel};
+pub use fleet::Update;
 pub(crate) use fleet::{Below, Fleet, check_strangers};
 pub(crate) use house::House;
 pub(crate) use lineup::{Chosen, Lineup, Post, Share};
 pub(crate) use release::Seen;
+pub use replay::{Difference, ReplayProgress, ReplayReport, ReplayRequest, ReplayRooms, Under, replay};
 pub(crate) use shadow::Shown;
 pub(crate) use shadowing::Shadowing;
-pub use deploy::SwapRefused;
-pub use fleet::Update;
-pub use status::{
-    Candidate, Order, PluginStatus, Reloaded, ShadowExample, ShadowStatus, VersionStatus, Who,
-};
+pub use status::{Candidate, Order, PluginStatus, Reloaded, ShadowExample, ShadowStatus, VersionStatus, Who};

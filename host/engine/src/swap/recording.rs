@@ -2,7 +2,7 @@
 //! told, what it asked and heard, and what it said.
 
 use chela_store::Entry;
-use chela_types::{AgentId, Digest};
+use chela_types::{AgentId, Digest, Utterance};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -23,6 +23,8 @@ pub(crate) struct Began {
     pub(crate) frame: Digest,
     /// Earlier utterances that it was shown, at most.
     pub(crate) past: usize,
+    /// Of those utterances: whether they are all still there.
+    pub(crate) heard: Digest,
     /// Who held the conversation.
     #[serde(default)]
     pub(crate) sticky: Option<AgentId>,
@@ -150,6 +152,12 @@ impl Recording {
         recording.incomplete += usize::from(began.is_some());
         recording
     }
+}
+
+/// Of what was said before.
+pub(crate) fn heard(past: &[Utterance]) -> Digest {
+    let body = serde_json::to_vec(past).unwrap_or_default();
+    Digest::of("chela 2026 past", &[&body])
 }
 
 /// What a part was told, as it is kept: written once for each that differs.

@@ -43,6 +43,8 @@ struct State {
     health: Health,
     /// Taken slots of the trial.
     taken: u32,
+    /// Of those, by calls that failed or were slow.
+    spent: u32,
     /// Calls that ended well on trial.
     proven: u32,
     watch: Option<Watch>,
@@ -93,7 +95,7 @@ pub(crate) struct Running {
 impl Release {
     pub(crate) fn new(plugin: PluginId, digest: Digest, version: String) -> Self {
         let meters = Meters::of(plugin.as_str(), &digest.short());
-        let state = State { health: Health::new(), taken: 0, proven: 0, watch: None };
+        let state = State { health: Health::new(), taken: 0, spent: 0, proven: 0, watch: None };
         Self {
             plugin,
             digest,
@@ -123,14 +125,10 @@ impl Release {
     pub(crate) fn watch(&self, watch: Option<Watch>) {
         let mut state = self.state.lock();
         if watch.is_some() {
-            (state.health, state.taken, state.proven) = (Health::new(), 0, 0);
+            (state.health, state.taken, state.spent, state.proven) = (Health::new(), 0, 0, 0);
             self.withdrawn.store(false, Ordering::Release);
         }
         state.watch = watch;
-    }
-
-    pub(crate) fn is_watched(&self) -> bool {
-        self.state.lock().watch.is_some()
     }
 
     pub(crate) fn is_on_trial(&self) -> bool {
@@ -191,13 +189,15 @@ impl State {
         if is_well {
             self.taken = self.taken.saturating_sub(u32::from(has_slot));
             self.proven = self.proven.saturating_add(1);
-        } else if matches!(seen, Seen::Good(_)) {
-            self.health.is_slow();
+        } else {
+            self.spent = self.spent.saturating_add(u32::from(has_slot));
+            if matches!(seen, Seen::Good(_)) {
+                self.health.is_slow();
+            }
         }
         let (watch, before) = (watch?, before?);
-        let used_up = self.is_on_trial() && self.taken >= watch.bounds.trial_calls && !is_well;
+        let used_up = self.is_on_trial() && self.spent >= watch.bounds.trial_calls;
         let why = self.health.verdict(&before, &watch.bounds).or_else(|| {
-            // Slots that are taken may be calls that still run: those that failed or were slow have said enough.
             used_up.then(|| "on trial, it failed or was slow in as many calls as it was given".to_owned())
         })?;
         self.watch = None;
@@ -248,9 +248,7 @@ impl Drop for Running {
 
 impl Meters {
     fn of(plugin: &str, digest: &str) -> Self {
-        let calls = |outcome: &'static str| {
-            metrics::counter!("version_calls_total", "plugin" => plugin.to_owned(), "version" => digest.to_owned(), "outcome" => outcome)
-        };
+        let calls = |outcome: &'static str| metrics::counter!("version_calls_total", "plugin" => plugin.to_owned(), "version" => digest.to_owned(), "outcome" => outcome);
         Self {
             good: calls("good"),
             bad: calls("failed"),

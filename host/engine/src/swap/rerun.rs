@@ -98,8 +98,7 @@ impl Rerun<'_> {
     }
 
     async fn ended(&self, said: Result<Said, chela_sandbox::Error>, journal: &Mutex<Journal>) -> Rerunned {
-        let diverged =
-            journal.lock().await.playback().and_then(|playback| playback.diverged().cloned());
+        let diverged = journal.lock().await.playback().and_then(|playback| playback.diverged().cloned());
         match said {
             Ok(said) => Rerunned::Said(said, diverged),
             Err(error) => match Said::failed(&error) {

@@ -112,6 +112,9 @@ impl Tally {
     pub(crate) fn differences(&self) -> (u64, f64) {
         let status = &self.0.lock().status;
         let differ = status.compared - status.same;
-        (status.compared, if status.compared == 0 { 0.0 } else { differ as f64 * 100.0 / status.compared as f64 })
+        (
+            status.compared,
+            if status.compared == 0 { 0.0 } else { differ as f64 * 100.0 / status.compared as f64 },
+        )
     }
 }
