@@ -33,6 +33,25 @@ impl Guest {
         Source::Embedded { manifest: self.manifest.to_owned(), component: Bytes::from(component) }
     }
 
+    /// The same component in another version, with another behaviour by its manifest's own configuration.
+    pub fn version(&self, version: &str, behaviour: &str) -> Source {
+        Source::Embedded {
+            manifest: self.manifest_of(version, behaviour),
+            component: Bytes::from_static(self.component),
+        }
+    }
+
+    /// Its manifest in another version, with another behaviour.
+    pub fn manifest_of(&self, version: &str, behaviour: &str) -> String {
+        let lines = self.manifest.lines().map(|line| match line.starts_with("version = ") {
+            true => format!("version = \"{version}\""),
+            false => line.to_owned(),
+        });
+        let manifest = lines.collect::<Vec<_>>().join("\n");
+        assert!(!manifest.contains("[config]"), "the guest's manifest has no configuration of its own");
+        format!("{manifest}\n\n[config]\nbehaviour = \"{behaviour}\"\n")
+    }
+
     /// As a plugin's folder below `parent`, the way an author ships it.
     pub fn folder(&self, parent: &Path) -> PathBuf {
         let folder = parent.join(self.name);

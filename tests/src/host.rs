@@ -8,12 +8,14 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use chela_egress::Egress;
-use chela_engine::{Acknowledgement, Engine, Error, Rooms, Webhook};
+use chela_engine::{
+    Acknowledgement, Engine, Error, Order, PluginStatus, Reloaded, Rooms, Update, Webhook, Who,
+};
 use chela_gateway::Gateway;
 use chela_sandbox::{Compiler, Pool, Sandbox};
 use chela_server::standin::{slack, webhook};
 use chela_store::{Store, TurnRecord, TurnState};
-use chela_types::{ChannelId, Clock};
+use chela_types::{ChannelId, Clock, PluginId};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
@@ -191,6 +193,40 @@ impl Host {
         let taken =
             self.receive("partner", request(&headers, event.body)).await.expect("the message is taken");
         assert_eq!(taken.status, 200);
+    }
+
+    /// Is told something else while it runs, as by a reload of its configuration.
+    ///
+    /// # Errors
+    /// The engine's; the host goes on as before.
+    pub async fn reload(&mut self, change: impl FnOnce(Setup) -> Setup) -> Result<Reloaded, Error> {
+        let next = change(self.setup.clone());
+        let (engine, config) = (self.engine.clone(), next.engine());
+        let runtime = self.runtime.as_ref().expect("it runs");
+        let reload = async move {
+            let update = Update { config, gateway: None, apply: true };
+            engine.reload(update, &Who("a test".to_owned())).await
+        };
+        let reloaded = runtime.spawn(reload).await.unwrap()?;
+        self.setup = next;
+        Ok(reloaded)
+    }
+
+    /// An order of an operator.
+    ///
+    /// # Errors
+    /// The engine's; nothing has changed then.
+    pub async fn order(&self, plugin: &str, order: Order) -> Result<PluginStatus, Error> {
+        let (engine, plugin) = (self.engine.clone(), PluginId::new(plugin).unwrap());
+        let runtime = self.runtime.as_ref().expect("it runs");
+        let ordered = async move { engine.order(&plugin, order, &Who("a test".to_owned())).await };
+        runtime.spawn(ordered).await.unwrap()
+    }
+
+    /// A plugin with its versions.
+    pub async fn plugin(&self, name: &str) -> PluginStatus {
+        let all = self.engine.plugins(true).await.unwrap();
+        all.into_iter().find(|plugin| plugin.plugin == name).unwrap_or_else(|| panic!("no plugin {name}"))
     }
 
     /// The record of the turn whose message holds `text`, if it is kept.

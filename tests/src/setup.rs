@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use chela_engine::{
     AgentConfig, Ambiguous, ChannelConfig, Config, DeliveryConfig, Origin, PluginConfig, RoutingConfig,
+    SwapConfig,
 };
 use chela_gateway::{Cache, ModelName, ProviderKind, ProviderLimits, Rule, Script, UnknownPrice};
 use chela_sandbox::{Grant, Limits, Source};
@@ -32,6 +33,7 @@ pub struct Setup {
     pub(crate) channels: BTreeMap<ChannelId, ChannelConfig>,
     pub(crate) routing: RoutingConfig,
     pub(crate) delivery: DeliveryConfig,
+    pub(crate) swap: SwapConfig,
     pub(crate) gateway: chela_gateway::Config,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) compile_wall: Duration,
@@ -65,6 +67,7 @@ pub fn host(outside: &Outside) -> Setup {
             notice: NOTICE.to_owned(),
             steps_max: 16,
         },
+        swap: SwapConfig::STANDARD,
         gateway: chela_gateway::Config {
             providers: vec![scripted],
             tiers: vec![chela_gateway::Tier {
@@ -262,6 +265,13 @@ impl Setup {
         self
     }
 
+    /// How plugins are swapped.
+    #[must_use]
+    pub fn with_swap(mut self, change: impl FnOnce(&mut SwapConfig)) -> Self {
+        change(&mut self.swap);
+        self
+    }
+
     /// Changes how turns are repeated and given up.
     #[must_use]
     pub fn with_delivery(mut self, change: impl FnOnce(&mut DeliveryConfig)) -> Self {
@@ -304,6 +314,7 @@ impl Setup {
             channels: self.channels.clone(),
             routing: self.routing.clone(),
             delivery: self.delivery.clone(),
+            swap: self.swap.clone(),
             turns_max: self.turns_max,
             waiting_max: 128,
             lease: chela_store::Config::LEASE,

@@ -202,11 +202,11 @@ impl Fleet {
     /// A configuration that a plugin refuses, or that cannot run.
     pub(crate) async fn reload(&self, update: Update, who: &Who) -> Result<Reloaded, Error> {
         let mut state = self.state.lock().await;
-        super::deploy::reload(self, &mut state, update, who).await
+        super::reload::reload(self, &mut state, update, who).await
     }
 
     pub(crate) async fn order(&self, id: &PluginId, order: Order, who: &Who) -> Result<(), Error> {
-        super::deploy::order(self, id, order, who).await
+        super::orders::order(self, id, order, who).await
     }
 
     /// The state with another configuration and other plugins: checked by building its house.
@@ -284,7 +284,7 @@ impl Fleet {
         tracing::error!(plugin = %verdict.plugin, version = %verdict.digest.short(), why = verdict.why, "a version is rolled back");
         let mut pause = Duration::from_millis(100);
         // It serves nobody already; a disk that takes nothing now must learn of it before the next start.
-        while let Err(error) = super::deploy::withdraw(self, &verdict).await {
+        while let Err(error) = super::orders::withdraw(self, &verdict).await {
             tracing::error!(%error, "a rollback cannot be written down yet");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(30));
@@ -398,7 +398,7 @@ impl Starter<'_> {
         deployed: Option<Deployment>,
     ) -> Result<Plugged, Error> {
         let Starter { below, tell, progress } = self;
-        super::deploy::plug((below, tell), (config, id, deployed), *progress).await
+        super::plugging::plug((below, tell), (config, id, deployed), *progress).await
     }
 }
 

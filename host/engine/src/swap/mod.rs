@@ -2,28 +2,32 @@
 //! ([`House`]): it is never changed, but replaced as a whole, and whoever works in it ends in it.
 
 mod compare;
-mod deploy;
 mod edition;
 mod fleet;
 mod health;
 mod house;
 mod lineup;
+mod orders;
 pub(crate) mod playback;
+mod plugging;
 pub(crate) mod recording;
+mod refused;
 mod release;
+mod reload;
 mod replay;
 mod report;
 mod rerun;
 mod shadow;
 mod shadowing;
 mod status;
+mod work;
 
-pub use deploy::SwapRefused;
 pub(crate) use edition::{Edition, ROUTING, Settled, serves_agent, serves_channel};
 pub use fleet::Update;
 pub(crate) use fleet::{Below, Fleet, check_strangers};
 pub(crate) use house::House;
 pub(crate) use lineup::{Chosen, Lineup, Post, Share};
+pub use refused::SwapRefused;
 pub(crate) use release::Seen;
 pub use replay::{Difference, ReplayProgress, ReplayReport, ReplayRequest, ReplayRooms, Under, replay};
 pub(crate) use shadow::Shown;

@@ -212,7 +212,7 @@ async fn candidate(
             let named = |version: &&chela_store::Version| version.digest.to_string().starts_with(digits);
             let version = versions.iter().find(named).ok_or_else(|| {
                 let (plugin, digest) = (id.clone(), digits.clone());
-                Error::from(super::deploy::SwapRefused::NoVersion { plugin, digest })
+                Error::from(super::refused::SwapRefused::NoVersion { plugin, digest })
             })?;
             (id.clone(), kept_build(&rooms.store, &rooms.sandbox, id, version).await?)
         }
@@ -223,7 +223,7 @@ async fn candidate(
         return Err(Error::Configuration(why.to_owned()));
     }
     let settled = Settled::of(config, &id)?
-        .ok_or_else(|| Error::from(super::deploy::SwapRefused::NoPlugin(id.to_string())))?;
+        .ok_or_else(|| Error::from(super::refused::SwapRefused::NoPlugin(id.to_string())))?;
     let edition = Edition::load(&rooms.sandbox, (&id, &build, settled), &|_, _| {}).await?;
     Ok(Some((id, Arc::new(edition))))
 }

@@ -30,7 +30,7 @@ impl Fleet {
     pub(crate) async fn plugin(&self, id: &PluginId, with_words: bool) -> Result<PluginStatus, Error> {
         let state = self.state.lock().await;
         let plugged = state.plugins.get(id);
-        let plugged = plugged.ok_or_else(|| super::deploy::SwapRefused::NoPlugin(id.to_string()))?;
+        let plugged = plugged.ok_or_else(|| super::refused::SwapRefused::NoPlugin(id.to_string()))?;
         self.plugin_status(id, plugged, with_words).await
     }
 

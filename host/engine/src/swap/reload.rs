@@ -1,0 +1,119 @@
+//! What a reload makes of a configuration and of the folders that it names. All is loaded before anything serves; the
+//! house is then replaced once.
+
+use chela_store::{Happened, VersionState};
+use chela_types::PluginId;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::fleet::{Fleet, Plugged, State, Update, used};
+use super::plugging::plug;
+use super::status::{Reloaded, Who};
+use super::work::{CONFIGURED, Found, Proposal, Work};
+use crate::config::Reload;
+use crate::error::Error;
+
+/// Looks at everything that a configuration names. Nothing has changed if it fails.
+pub(super) async fn reload(
+    fleet: &Fleet,
+    state: &mut State,
+    update: Update,
+    who: &Who,
+) -> Result<Reloaded, Error> {
+    refresh(fleet, state).await?;
+    let is_applied = update.apply || state.config.swap.reload == Reload::Auto;
+    let config = if is_applied { Arc::new(update.config) } else { Arc::clone(&state.config) };
+    let work = Work { below: &fleet.below, tell: fleet.tell(), config: &config, who, progress: &|_, _| {} };
+    let mut report = Reloaded::default();
+    let mut plugins = BTreeMap::new();
+    for id in used(&config) {
+        let plugged = match state.plugins.get(&id) {
+            Some(standing) => work.look(standing, &id, &mut report).await?,
+            None => {
+                let deployed = fleet.below.store.deployments(&config.tenant).await?;
+                let deployed = deployed.into_iter().find(|deployment| deployment.plugin == id);
+                report.changed.push(format!("plugin {id} is used now"));
+                plug((&fleet.below, fleet.tell()), (&config, &id, deployed), &|_, _| {}).await?
+            }
+        };
+        plugins.insert(id, plugged);
+    }
+    let gone = state.plugins.keys().filter(|id| !plugins.contains_key(*id));
+    report.changed.extend(gone.map(|id| format!("plugin {id} is used no more")));
+    let gateway = update.gateway.filter(|_| is_applied);
+    fleet.settle(state, (config, gateway), plugins)?;
+    Ok(report)
+}
+
+/// What is written down may have been changed by another, or by a write whose outcome was not heard.
+pub(super) async fn refresh(fleet: &Fleet, state: &mut State) -> Result<(), Error> {
+    for deployment in fleet.below.store.deployments(&state.config.tenant).await? {
+        if let Some(plugged) = state.plugins.get_mut(&deployment.plugin) {
+            plugged.deployment = deployment;
+        }
+    }
+    Ok(())
+}
+
+impl Work<'_> {
+    /// A plugin as it stands after a look into its folder and at its settings.
+    async fn look(&self, standing: &Plugged, id: &PluginId, report: &mut Reloaded) -> Result<Plugged, Error> {
+        let settled = self.settled(id)?;
+        let mut next = standing.copy();
+        let active = &standing.active;
+        match self.below.sandbox.read(id, self.source(id)?).await {
+            Err(error) => {
+                let why = error.to_string();
+                if next.refused.as_ref() != Some(&why) {
+                    let refused = Happened {
+                        digest: None,
+                        ..self.happened(id, active.digest(), ("refused", &why), Value::Null)
+                    };
+                    self.below.store.happened(&self.config.tenant, refused).await?;
+                    metrics::counter!("swap_refused_total", "plugin" => id.to_string()).increment(1);
+                    tracing::warn!(plugin = %id, %error, "what is in the folder is refused; the old version serves");
+                    next.refused = Some(why.clone());
+                }
+                report.refused.push((id.to_string(), why));
+            }
+            Ok(build) if build.digest() == active.build => next.refused = None,
+            Ok(build) => {
+                next.refused = None;
+                let fresh = Proposal::new(id, build, settled.clone());
+                let manifest = (&*active.release.version, active.asks.clone());
+                let finding = self.consider(&standing.deployment, manifest, &fresh).await?;
+                match self.found(&standing.deployment, fresh, finding).await? {
+                    Found::Serving(edition, written) => {
+                        report
+                            .changed
+                            .push(format!("plugin {id} is version {} now", edition.digest().short()));
+                        return Ok(self.replace(standing, edition, written, true));
+                    }
+                    Found::Staying { deployment, state, why } => {
+                        next.deployment = deployment;
+                        let what = if state == VersionState::Refused {
+                            metrics::counter!("swap_refused_total", "plugin" => id.to_string()).increment(1);
+                            &mut report.refused
+                        } else {
+                            &mut report.waiting
+                        };
+                        what.push((id.to_string(), why));
+                    }
+                }
+            }
+        }
+        if settled == active.settled {
+            return Ok(next);
+        }
+        let version = self.below.store.version(&self.config.tenant, id, active.digest()).await?;
+        let version = version.ok_or_else(|| Error::Configuration(format!("plugin `{id}` is not kept")))?;
+        let build = self.kept_build(id, &version).await?;
+        let proposal = Proposal::new(id, build, settled);
+        let edition = self.load(&proposal).await?;
+        let why = "its settings were changed";
+        let written = self.activate(&next.deployment, &proposal, (CONFIGURED, why)).await?;
+        report.changed.push(format!("plugin {id} is configured otherwise"));
+        Ok(self.replace(&next, edition, written, false))
+    }
+}

@@ -1,0 +1,292 @@
+//! A change of what serves, step by step: load, keep, write down, watch. Whatever the cause (a folder, an order, the
+//! watch), it is made of these, and is written down with who, when and why before it serves.
+
+use chela_sandbox::Build;
+use chela_store::{Deploy, Deployment, Happened, Version, VersionState};
+use chela_types::{Digest, PluginId};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::edition::{Edition, OnProgress, Settled, asks, more};
+use super::fleet::{Below, Plugged, kept_build, station, watching};
+use super::refused::SwapRefused;
+use super::release::Verdict;
+use super::status::Who;
+use crate::config::{Config, Reload};
+use crate::error::Error;
+
+/// What a change is made with.
+pub(super) struct Work<'a> {
+    pub(super) below: &'a Below,
+    pub(super) tell: &'a UnboundedSender<Verdict>,
+    pub(super) config: &'a Config,
+    pub(super) who: &'a Who,
+    pub(super) progress: OnProgress<'a>,
+}
+
+/// A build under the settings that hold now.
+pub(super) struct Proposal {
+    pub(super) id: PluginId,
+    pub(super) build: Build,
+    pub(super) settled: Settled,
+    pub(super) digest: Digest,
+}
+
+impl Proposal {
+    pub(super) fn new(id: &PluginId, build: Build, settled: Settled) -> Self {
+        let digest = settled.digest(build.digest());
+        Self { id: id.clone(), build, settled, digest }
+    }
+}
+
+/// What is to be made of a build in a folder.
+pub(super) enum Finding {
+    /// It may serve.
+    Serve,
+    /// It may not by itself; why, and how it is kept.
+    Stay(VersionState, String),
+    /// It was seen before, and stays what it is.
+    Known(VersionState, String),
+}
+
+impl Work<'_> {
+    pub(super) fn settled(&self, id: &PluginId) -> Result<Settled, Error> {
+        Settled::of(self.config, id)?.ok_or_else(|| SwapRefused::NoPlugin(id.to_string()).into())
+    }
+
+    pub(super) fn source(&self, id: &PluginId) -> Result<chela_sandbox::Source, Error> {
+        let plugin = self.config.plugins.get(id);
+        Ok(plugin.ok_or_else(|| Error::from(SwapRefused::NoPlugin(id.to_string())))?.source.clone())
+    }
+
+    pub(super) async fn load(&self, proposal: &Proposal) -> Result<Arc<Edition>, Error> {
+        let Proposal { id, build, settled, .. } = proposal;
+        let loading = (id, build, settled.clone());
+        let edition = Edition::load(&self.below.sandbox, loading, self.progress).await?;
+        for channel in settled.channels.keys() {
+            station(self.below, self.config, channel, (&edition, None))?;
+        }
+        Ok(Arc::new(edition))
+    }
+
+    /// Keeps a version with its component, so that it can be loaded again whatever becomes of its folder.
+    pub(super) async fn keep(
+        &self,
+        proposal: &Proposal,
+        (state, reason): (VersionState, &str),
+        happened: Vec<Happened>,
+    ) -> Result<(), Error> {
+        let Proposal { id, build, settled, digest } = proposal;
+        let component = self.below.store.keep_artefact(build.component.clone()).await?;
+        let now = self.below.clock.now();
+        let version = Version {
+            plugin: id.clone(),
+            digest: *digest,
+            kind: build.manifest.kind.to_string(),
+            version: build.manifest.version.clone(),
+            component,
+            component_bytes: build.component.len() as u64,
+            manifest: build.text.clone(),
+            settings: settled.json(),
+            asks: asks(build),
+            state,
+            reason: reason.to_owned(),
+            since: now,
+            by: self.who.0.clone(),
+            noticed: now,
+        };
+        Ok(self.below.store.keep_version(&self.config.tenant, version, happened).await?)
+    }
+
+    pub(super) fn happened(
+        &self,
+        id: &PluginId,
+        digest: Digest,
+        (what, why): (&str, &str),
+        detail: Value,
+    ) -> Happened {
+        Happened {
+            plugin: Some(id.clone()),
+            digest: Some(digest),
+            what: what.to_owned(),
+            by: self.who.0.clone(),
+            why: why.to_owned(),
+            detail,
+        }
+    }
+
+    /// Writes down what shall serve.
+    pub(super) async fn write(
+        &self,
+        deployment: Deployment,
+        states: Vec<(Digest, VersionState, String)>,
+        happened: Vec<Happened>,
+    ) -> Result<Deployment, Error> {
+        let tenant = self.config.tenant.clone();
+        let deployment = Deployment { since: self.below.clock.now(), by: self.who.0.clone(), ..deployment };
+        Ok(self.below.store.deploy(Deploy { tenant, deployment, states, happened }).await?)
+    }
+
+    pub(super) async fn observe(&self, id: &PluginId, digest: Digest) {
+        let Below { store, node, .. } = self.below;
+        if let Err(error) = store.observe(&self.config.tenant, node, id, digest).await {
+            tracing::warn!(%error, "what serves here could not be written down");
+        }
+    }
+
+    /// Writes down that a version is active from now on.
+    pub(super) async fn activate(
+        &self,
+        from: &Deployment,
+        proposal: &Proposal,
+        (what, why): (&str, &str),
+    ) -> Result<Deployment, Error> {
+        self.keep(proposal, (VersionState::Ready, ""), Vec::new()).await?;
+        let Proposal { id, digest, build, .. } = proposal;
+        let mut states = vec![(*digest, VersionState::Ready, String::new())];
+        let earlier = from.active.filter(|earlier| earlier != digest);
+        // The settings of a plugin are no version to go back to: they are what the configuration says.
+        let is_configured = what == CONFIGURED;
+        if let Some(earlier) = earlier {
+            states.push((earlier, VersionState::Retired, format!("{} took its place", digest.short())));
+        }
+        let detail = json!({ "version": build.manifest.version, "before": earlier });
+        let happened = self.happened(id, *digest, (what, why), detail);
+        let next = Deployment {
+            active: Some(*digest),
+            before: if is_configured { from.before } else { earlier },
+            canary: None,
+            shadow: None,
+            noticed: if is_configured { from.noticed } else { Some(*digest) },
+            why: why.to_owned(),
+            ..from.clone()
+        };
+        let written = self.write(next, states, vec![happened]).await?;
+        self.observe(id, *digest).await;
+        metrics::counter!("swaps_total", "plugin" => id.to_string(), "what" => what.to_owned()).increment(1);
+        Ok(written)
+    }
+
+    pub(super) async fn kept_build(&self, id: &PluginId, version: &Version) -> Result<Build, Error> {
+        kept_build(&self.below.store, &self.below.sandbox, id, version).await
+    }
+
+    /// From now on the active version is held against the one before, which takes over where it fails.
+    pub(super) fn watch(&self, plugged: &mut Plugged, before: Arc<Edition>, on_trial: bool) {
+        let watch = self.config.swap.watch;
+        // What the operator has taken from a plugin, no version before gets back.
+        if watch.is_zero() || before.settled != plugged.active.settled {
+            plugged.drain(&before);
+            return;
+        }
+        plugged.active.release.watch(Some(watching(self.tell, &before, self.config, on_trial)));
+        plugged.before = Some(before);
+        plugged.watch_until = Instant::now().checked_add(watch);
+    }
+
+    /// What is to be made of a build in a folder that is not the active one's.
+    pub(super) async fn consider(
+        &self,
+        deployment: &Deployment,
+        (serves, approved): (&str, Vec<String>),
+        fresh: &Proposal,
+    ) -> Result<Finding, Error> {
+        let Proposal { id, build, digest, .. } = fresh;
+        let known = self.below.store.version(&self.config.tenant, id, *digest).await?;
+        if let Some(version) = known
+            .filter(|version| version.state == VersionState::Refused || deployment.noticed == Some(*digest))
+        {
+            return Ok(Finding::Known(version.state, version.reason));
+        }
+        if is_lower(&build.manifest.version, serves) {
+            let (from, to) = (serves.to_owned(), build.manifest.version.clone());
+            let refused = SwapRefused::Downgrade { plugin: id.clone(), from, to };
+            return Ok(Finding::Stay(VersionState::Waiting, refused.to_string()));
+        }
+        let asked = more(&asks(build), &approved);
+        if !asked.is_empty() {
+            let refused = SwapRefused::AsksMore { plugin: id.clone(), asked };
+            return Ok(Finding::Stay(VersionState::Waiting, refused.to_string()));
+        }
+        Ok(match self.config.swap.reload {
+            Reload::Auto => Finding::Serve,
+            Reload::Manual => {
+                let why = format!("chela plugin promote {id}, or shadow or canary before that");
+                Finding::Stay(VersionState::Ready, why)
+            }
+        })
+    }
+
+    /// Loads what was found, keeps it, and writes down what becomes of it.
+    pub(super) async fn found(
+        &self,
+        deployment: &Deployment,
+        fresh: Proposal,
+        finding: Finding,
+    ) -> Result<Found, Error> {
+        let id = fresh.id.clone();
+        let (state, why) = match finding {
+            Finding::Known(state, why) => {
+                return Ok(Found::Staying { deployment: deployment.clone(), state, why });
+            }
+            Finding::Stay(state, why) => (state, why),
+            Finding::Serve => (VersionState::Ready, String::new()),
+        };
+        let loaded = self.load(&fresh).await;
+        let (state, why) = match (&loaded, why) {
+            (Err(error), _) => (VersionState::Refused, error.to_string()),
+            (Ok(edition), why) if why.is_empty() => {
+                let why = "found in its folder";
+                let written = self.activate(deployment, &fresh, ("promoted", why)).await?;
+                return Ok(Found::Serving(Arc::clone(edition), written));
+            }
+            (Ok(_), why) => (state, why),
+        };
+        let what = if state == VersionState::Ready { "noticed" } else { state.as_str() };
+        let detail = json!({ "version": fresh.build.manifest.version });
+        let happened = self.happened(&id, fresh.digest, (what, &why), detail);
+        self.keep(&fresh, (state, &why), vec![happened]).await?;
+        let next = Deployment { noticed: Some(fresh.digest), ..deployment.clone() };
+        // Since when the active one serves has not changed.
+        let tenant = self.config.tenant.clone();
+        let noticed = Deploy { tenant, deployment: next, states: Vec::new(), happened: Vec::new() };
+        let deployment = self.below.store.deploy(noticed).await?;
+        tracing::warn!(plugin = %id, version = %fresh.digest.short(), why, "a version was found and does not serve");
+        Ok(Found::Staying { deployment, state, why })
+    }
+
+    /// A version in the active one's place.
+    pub(super) fn replace(
+        &self,
+        standing: &Plugged,
+        edition: Arc<Edition>,
+        written: Deployment,
+        on_trial: bool,
+    ) -> Plugged {
+        let mut next = Plugged::new(written, edition);
+        next.draining = standing.draining.clone();
+        let active = next.active.digest();
+        for other in standing.editions().skip(1).filter(|it| it.digest() != active) {
+            next.drain(other);
+        }
+        self.watch(&mut next, Arc::clone(&standing.active), on_trial);
+        next
+    }
+}
+
+/// What an event is called whose cause is the configuration.
+pub(super) const CONFIGURED: &str = "configured";
+
+/// What became of what was found.
+pub(super) enum Found {
+    Serving(Arc<Edition>, Deployment),
+    Staying { deployment: Deployment, state: VersionState, why: String },
+}
+
+/// Whether a manifest's version is lower than another's. Both were read as semantic when the manifests were.
+pub(super) fn is_lower(version: &str, than: &str) -> bool {
+    let parse = |text: &str| semver::Version::parse(text).ok();
+    parse(version).zip(parse(than)).is_some_and(|(version, than)| version.cmp_precedence(&than).is_lt())
+}
