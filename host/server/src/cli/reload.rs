@@ -6,13 +6,22 @@ use chela_engine::Reloaded;
 
 use super::args::Reload;
 use super::operator::Operator;
-use super::{Outcome, say, say_json};
+use super::{Failure, Outcome, say, say_aside, say_json, socket};
 use crate::doors;
-use crate::turn::in_one_line;
+use crate::turn::{in_one_line, printable};
+
+/// The status of an answer that says what is wrong with the files.
+const UNUSABLE: u16 = 422;
 
 pub(super) async fn run(asked: &Reload) -> Outcome {
     let host = Operator::running(&asked.shown.config).await?;
-    let reloaded: Reloaded = host.post("/reload", &doors::Reload { apply: asked.apply }).await?;
+    let reloaded: Reloaded = match host.post("/reload", &doors::Reload { apply: asked.apply }).await {
+        Err(socket::Error::Answer { status: UNUSABLE, said }) => {
+            say_aside(&format!("{}\n", printable(said.trim_end())));
+            return Err(Failure::new("the files say what cannot run").help("what ran before runs on"));
+        }
+        answer => answer?,
+    };
     if asked.shown.json {
         say_json(&reloaded)?;
     } else {

@@ -23,13 +23,9 @@ const EVENTS_MAX: usize = 1_000;
 /// is one read.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
-/// Every plugin with its versions.
+/// Every plugin with its versions; what was said in differences of shadows is for whoever may see that.
 pub(super) async fn plugins(admin: Allowed<Read>) -> Result<Json<Vec<PluginStatus>>, Error> {
-    let mut plugins = admin.engine.plugins().await?;
-    if !admin.has::<Content>() {
-        plugins.iter_mut().for_each(without_words);
-    }
-    Ok(Json(plugins))
+    Ok(Json(admin.engine.plugins(admin.has::<Content>()).await?))
 }
 
 /// An order, by whoever may give one.
@@ -46,27 +42,8 @@ pub(super) async fn order(
         return Err(Error::Invalid("`folder` must be an absolute path".to_owned()));
     }
     let (engine, who) = (admin.engine.clone(), admin.who());
-    let mut status = to_its_end(async move { Ok(engine.order(&plugin, order, &who).await?) }).await?;
-    if !admin.has::<Content>() {
-        without_words(&mut status);
-    }
-    Ok(Json(status))
+    to_its_end(async move { Ok(engine.order(&plugin, order, &who).await?) }).await.map(Json)
 }
-
-/// What an agent or a channel said in a difference of its shadow is what people read. A router's are names.
-fn without_words(plugin: &mut PluginStatus) {
-    if plugin.kind == ROUTER {
-        return;
-    }
-    let shadows = plugin.versions.iter_mut().filter_map(|version| version.shadow.as_mut());
-    for example in shadows.flat_map(|shadow| &mut shadow.examples) {
-        example.active.clear();
-        example.candidate.clear();
-    }
-}
-
-/// The kind whose differences are no words.
-const ROUTER: &str = "router";
 
 fn id(name: &str) -> Result<PluginId, Error> {
     PluginId::new(name).map_err(|_| Error::Invalid(format!("`{name}` cannot be a plugin's name")))
@@ -92,7 +69,7 @@ pub(super) async fn history(
     let limit = newest.limit.min(EVENTS_MAX);
     let events = admin.store.newest_events(&admin.tenant, Some(&plugin), limit).await?;
     // A plugin that is gone has its history still.
-    if events.is_empty() && !admin.engine.plugins().await?.iter().any(|known| known.plugin == name) {
+    if events.is_empty() && !admin.engine.plugins(false).await?.iter().any(|known| known.plugin == name) {
         return Err(Error::NotFound);
     }
     Ok(Json(events))
@@ -156,39 +133,6 @@ pub(super) async fn events(
         tokio::select! {
             () = sleep(left.min(LOOK_AGAIN)) => {}
             () = admin.stop.cancelled() => {}
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use chela_engine::{ShadowExample, ShadowStatus, VersionStatus};
-
-    fn shadowed(kind: &str) -> PluginStatus {
-        let example = ShadowExample { turn: "1".into(), active: "hello".into(), candidate: "hi".into() };
-        let shadow = ShadowStatus { different: 1, examples: vec![example], ..ShadowStatus::default() };
-        PluginStatus {
-            plugin: "p".into(),
-            kind: kind.into(),
-            serves: Vec::new(),
-            revision: 1,
-            versions: vec![VersionStatus { shadow: Some(shadow), ..VersionStatus::default() }],
-        }
-    }
-
-    fn words(plugin: &PluginStatus) -> [String; 2] {
-        let example = plugin.versions[0].shadow.as_ref().unwrap().examples[0].clone();
-        [example.active, example.candidate]
-    }
-
-    #[test]
-    fn words_of_a_shadow_are_for_whoever_may_read_conversations() {
-        for (kind, expected) in [("agent", ["", ""]), ("channel", ["", ""]), ("router", ["hello", "hi"])] {
-            let mut plugin = shadowed(kind);
-            without_words(&mut plugin);
-            assert_eq!(words(&plugin), expected, "{kind}");
-            assert_eq!(plugin.versions[0].shadow.as_ref().unwrap().different, 1);
         }
     }
 }

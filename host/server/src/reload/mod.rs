@@ -143,11 +143,17 @@ impl Reloader {
         let mut running = self.0.running.lock().await;
         let outcome = self.attempt(&mut running, apply, who).await;
         match &outcome {
-            Ok(reloaded) => told(reloaded, who),
+            // Of versions that are refused or wait, the engine tells once.
+            Ok(reloaded) => {
+                for change in &reloaded.changed {
+                    tracing::info!(by = who.0, "{}", in_one_line(change));
+                }
+            }
             Err(error) => self.failed(error, &running.config).await,
         }
         let result = match &outcome {
-            Ok(reloaded) if reloaded.changed.is_empty() && reloaded.refused.is_empty() => "unchanged",
+            Ok(reloaded) if !reloaded.refused.is_empty() => "refused",
+            Ok(reloaded) if reloaded.changed.is_empty() => "unchanged",
             Ok(_) => "applied",
             Err(Error::Invalid(_)) => "invalid",
             Err(_) => "failed",
@@ -246,19 +252,5 @@ async fn wait_for_plugins(config: &Config) {
     let is_whole = tokio::task::spawn_blocking(move || folders.iter().all(|folder| Seen::is_plugin(folder)));
     if !is_whole.await.unwrap_or(true) {
         tokio::time::sleep(MISSING_WAIT).await;
-    }
-}
-
-/// Tells the log.
-fn told(reloaded: &Reloaded, who: &Who) {
-    let by = &who.0;
-    for change in &reloaded.changed {
-        tracing::info!(by, "{}", in_one_line(change));
-    }
-    for (plugin, why) in &reloaded.refused {
-        tracing::warn!(by, plugin, why = %in_one_line(why), "a new version is refused; the one before serves");
-    }
-    for (plugin, what) in &reloaded.waiting {
-        tracing::warn!(by, plugin, "a new version waits: {}", in_one_line(what));
     }
 }

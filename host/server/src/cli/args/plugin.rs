@@ -91,6 +91,9 @@ pub enum PluginCommand {
         /// Of a hundred conversations
         #[arg(value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
         percent: u8,
+        /// Also if it asks for more than the active one: `chela plugin diff` shows for what
+        #[arg(long)]
+        approve: bool,
         /// Which version.
         #[command(flatten)]
         candidate: Candidate,

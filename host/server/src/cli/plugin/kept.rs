@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chela_engine::{PluginStatus, VersionStatus};
-use chela_store::{Deployment, Store, Version};
+use chela_store::{Deployment, Store, Version, VersionState};
 use chela_types::{PluginId, TenantId};
 
 /// Versions that are read.
@@ -42,6 +42,8 @@ fn shown(version: Version, deployment: Option<&Deployment>) -> VersionStatus {
         _ if is_active => "active",
         _ if canary.is_some() => "canary",
         Some(of) if of.shadow == Some(digest) => "shadow",
+        // It has served, and can be gone back to.
+        Some(of) if of.before == Some(digest) && version.state == VersionState::Ready => "retired",
         _ => version.state.as_str(),
     };
     let made = deployment.filter(|_| is_active);

@@ -82,11 +82,15 @@ fn note(plugin: &PluginStatus, version: &VersionStatus) -> Option<String> {
     let name = &plugin.plugin;
     let because = if version.reason.is_empty() { String::new() } else { format!(": {}", version.reason) };
     let said = match version.state.as_str() {
+        // What somebody has to allow, the host's reason says.
         "waiting" => format!(
-            "waits{because}\n  what it asks for: chela plugin diff {name} {name}@{digits}; if that is meant: chela plugin promote {name} --approve",
+            "waits{because}\n  in what it differs: chela plugin diff {name} {name}@{digits}",
             digits = digest(version)
         ),
-        "ready" => format!("is ready{because}\n  to make it active: chela plugin promote {name}"),
+        "ready" => format!(
+            "is ready{because}\n  to make it active: chela plugin promote {name} --version {digits}",
+            digits = digest(version)
+        ),
         "refused" => format!("is refused{because}"),
         "shadow" => shadow(version)?,
         _ => return None,

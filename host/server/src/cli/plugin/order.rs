@@ -26,8 +26,8 @@ pub(super) async fn run(command: PluginCommand) -> Outcome {
 fn read(command: PluginCommand) -> Result<Option<(Ordered, Order)>, Failure> {
     Ok(Some(match command {
         PluginCommand::Shadow { of, candidate } => (of, Order::Shadow { candidate: which(candidate)? }),
-        PluginCommand::Canary { of, percent, candidate } => {
-            (of, Order::Canary { candidate: which(candidate)?, percent })
+        PluginCommand::Canary { of, percent, approve, candidate } => {
+            (of, Order::Canary { candidate: which(candidate)?, percent, approve })
         }
         PluginCommand::Promote { of, approve, downgrade, unproven, candidate } => {
             (of, Order::Promote { candidate: which(candidate)?, approve, downgrade, unproven })
@@ -67,7 +67,7 @@ mod tests {
     fn a_command_line_is_an_order() {
         insta::assert_snapshot!(order(&["rollback", "keyword", "--why", "sends invoices to support"]), @r#"{"order":"rollback","why":"sends invoices to support"}"#);
         insta::assert_snapshot!(order(&["stop", "keyword"]), @r#"{"order":"stop"}"#);
-        insta::assert_snapshot!(order(&["canary", "keyword", "5", "--version", "3F2A"]), @r#"{"candidate":{"digest":"3f2a","folder":null},"order":"canary","percent":5}"#);
+        insta::assert_snapshot!(order(&["canary", "keyword", "5", "--version", "3F2A"]), @r#"{"approve":false,"candidate":{"digest":"3f2a","folder":null},"order":"canary","percent":5}"#);
         insta::assert_snapshot!(order(&["promote", "keyword", "--approve"]), @r#"{"approve":true,"candidate":{"digest":null,"folder":null},"downgrade":false,"order":"promote","unproven":false}"#);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_str().unwrap();

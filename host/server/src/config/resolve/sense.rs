@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chela_gateway::{CachePolicy, Call, Rate};
+use chela_gateway::{CachePolicy, Call, Purse, Rate};
 use chela_types::{AgentId, Money, PluginId, TenantId, TierId, Tokens};
 
 use super::{At, Resolver, dotted};
@@ -128,5 +128,6 @@ fn smallest(tier: &TierId) -> Option<Call> {
         max_output: None,
         temperature: None,
         cache: CachePolicy::Off,
+        purse: Purse::Turn,
     })
 }
