@@ -4,7 +4,7 @@ use chela_egress::Egress;
 use chela_gateway::Gateway;
 use chela_sandbox::{Grants, Plugin, PluginKind, Progress, Sandbox};
 use chela_store::Store;
-use chela_types::{AgentId, ChannelId, Clock, Fault, PluginId};
+use chela_types::{AgentId, ChannelId, Clock, Digest, Fault, PluginId};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,6 +146,11 @@ impl Engine {
     /// Those of the store.
     pub async fn plugins(&self, with_words: bool) -> Result<Vec<PluginStatus>, Error> {
         self.journey.fleet.plugins(with_words).await
+    }
+
+    /// The version of a plugin that serves those whom no canary gets.
+    pub fn serving(&self, plugin: &PluginId) -> Option<Digest> {
+        self.journey.fleet.house().serving(plugin)
     }
 
     /// Takes a request of a platform; when it returns `Ok`, everything in it is kept.

@@ -3,6 +3,7 @@
 //! What shall serve is written down first (`deploy.rs`), then it serves. So after a crash at any moment there is
 //! exactly one active version of each plugin: the one that is written down.
 
+use arc_swap::ArcSwap;
 use chela_egress::Egress;
 use chela_gateway::Gateway;
 use chela_sandbox::{Build, Plugin, Sandbox, Source};
@@ -11,8 +12,8 @@ use chela_types::{AgentId, ChannelId, Clock, Digest, PluginId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
-use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::edition::{Edition, OnProgress, Settled};
@@ -64,23 +65,27 @@ pub struct Update {
 pub(crate) struct Fleet {
     pub(super) below: Below,
     pub(super) houses: Houses,
-    pub(super) state: Mutex<State>,
+    /// What stands: read without waiting, replaced by whoever has the right to change it.
+    state: ArcSwap<State>,
+    change: Mutex<()>,
+    /// What is being loaded now, and how far it is.
+    loading: parking_lot::Mutex<BTreeMap<PluginId, String>>,
     recalled: Mutex<Vec<Arc<Edition>>>,
     tell: UnboundedSender<Verdict>,
 }
 
-/// What is deployed and loaded. Changed by one at a time.
-#[derive(Debug)]
+/// What is deployed and loaded.
+#[derive(Debug, Clone)]
 pub(super) struct State {
     pub(super) config: Arc<Config>,
-    gateway: Gateway,
+    pub(super) gateway: Gateway,
     pub(super) plugins: BTreeMap<PluginId, Plugged>,
     accounts: BTreeMap<ChannelId, Arc<Account>>,
     stations: BTreeMap<(ChannelId, Digest), Arc<ChannelStation>>,
 }
 
 /// One plugin.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Plugged {
     pub(super) deployment: Deployment,
     pub(super) active: Arc<Edition>,
@@ -121,19 +126,6 @@ impl Plugged {
         self.editions().find(|edition| edition.digest() == digest)
     }
 
-    pub(super) fn copy(&self) -> Self {
-        Self {
-            deployment: self.deployment.clone(),
-            active: Arc::clone(&self.active),
-            before: self.before.clone(),
-            canary: self.canary.clone(),
-            shadow: self.shadow.clone(),
-            watch_until: self.watch_until,
-            draining: self.draining.clone(),
-            refused: self.refused.clone(),
-        }
-    }
-
     pub(super) fn drain(&mut self, edition: &Arc<Edition>) {
         self.draining.retain(|release| release.strong_count() > 0);
         if self.draining.len() < DRAINING_MAX {
@@ -166,13 +158,17 @@ impl Fleet {
         let starter = Starter { below: &below, tell: &tell, progress };
         for id in used(&state.config) {
             let plugged = starter.plug(&state.config, &id, deployed.remove(&id)).await?;
+            // Zero is to be seen, too.
+            metrics::counter!("swap_lost_total", "plugin" => id.to_string()).increment(0);
             state.plugins.insert(id, plugged);
         }
         let house = state.house(&below, None)?;
         let fleet = Arc::new(Self {
             below,
             houses: Houses::new(house),
-            state: Mutex::new(state),
+            state: ArcSwap::from_pointee(state),
+            change: Mutex::default(),
+            loading: parking_lot::Mutex::default(),
             recalled: Mutex::default(),
             tell,
         });
@@ -188,12 +184,38 @@ impl Fleet {
         self.houses.changed().await;
     }
 
-    /// Puts the state's new house in place of the one that serves.
-    pub(super) fn rebuild(&self, state: &mut State) -> Result<(), Error> {
+    /// What stands now.
+    pub(super) fn state(&self) -> Arc<State> {
+        self.state.load_full()
+    }
+
+    /// The right to change what stands, and a copy to do it in.
+    pub(super) async fn change(&self) -> (MutexGuard<'_, ()>, State) {
+        let right = self.change.lock().await;
+        (right, State::clone(&self.state()))
+    }
+
+    /// From now on this stands, and its house serves.
+    pub(super) fn stand(&self, mut state: State) -> Result<(), Error> {
         let earlier = self.houses.now();
         let house = state.house(&self.below, Some(&earlier))?;
         self.houses.swap(house);
+        self.state.store(Arc::new(state));
         Ok(())
+    }
+
+    /// What is being loaded now.
+    pub(super) fn loading(&self, id: &PluginId) -> Option<String> {
+        self.loading.lock().get(id).cloned()
+    }
+
+    /// Tells of a load, until it has ended.
+    pub(super) fn tell_loading(&self, id: &PluginId, what: Option<String>) {
+        let mut loading = self.loading.lock();
+        match what {
+            Some(what) => loading.insert(id.clone(), what),
+            None => loading.remove(id),
+        };
     }
 
     /// Looks at everything that a configuration names, and lets serve what may. Nothing has changed if it fails.
@@ -201,32 +223,11 @@ impl Fleet {
     /// # Errors
     /// A configuration that a plugin refuses, or that cannot run.
     pub(crate) async fn reload(&self, update: Update, who: &Who) -> Result<Reloaded, Error> {
-        let mut state = self.state.lock().await;
-        super::reload::reload(self, &mut state, update, who).await
+        super::reload::reload(self, update, who).await
     }
 
     pub(crate) async fn order(&self, id: &PluginId, order: Order, who: &Who) -> Result<(), Error> {
         super::orders::order(self, id, order, who).await
-    }
-
-    /// The state with another configuration and other plugins: checked by building its house.
-    pub(super) fn settle(
-        &self,
-        state: &mut State,
-        (config, gateway): (Arc<Config>, Option<Gateway>),
-        plugins: BTreeMap<PluginId, Plugged>,
-    ) -> Result<(), Error> {
-        let mut next = State {
-            gateway: gateway.unwrap_or_else(|| state.gateway.clone()),
-            accounts: state.accounts.clone(),
-            stations: BTreeMap::new(),
-            config,
-            plugins,
-        };
-        let house = next.house(&self.below, Some(&self.houses.now()))?;
-        self.houses.swap(house);
-        *state = next;
-        Ok(())
     }
 
     /// A version that no house has any more, for a turn that began with it. What is refused or gone is not recalled.
@@ -285,6 +286,10 @@ impl Fleet {
         let mut pause = Duration::from_millis(100);
         // It serves nobody already; a disk that takes nothing now must learn of it before the next start.
         while let Err(error) = super::orders::withdraw(self, &verdict).await {
+            if matches!(error, Error::Swap(_)) {
+                tracing::error!(%error, "a rollback has nowhere to go");
+                return;
+            }
             tracing::error!(%error, "a rollback cannot be written down yet");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(30));
@@ -294,7 +299,10 @@ impl Fleet {
     /// Ends watches whose time is over.
     async fn round(&self) {
         let now = Instant::now();
-        let mut state = self.state.lock().await;
+        if !self.state().plugins.values().any(|plugged| plugged.watch_until.is_some_and(|it| it <= now)) {
+            return;
+        }
+        let (_right, mut state) = self.change().await;
         let over: Vec<PluginId> = (state.plugins.iter())
             .filter(|(_, plugged)| plugged.watch_until.is_some_and(|until| until <= now))
             .map(|(id, _)| id.clone())
@@ -312,7 +320,7 @@ impl Fleet {
             }
         }
         if !over.is_empty()
-            && let Err(error) = self.rebuild(&mut state)
+            && let Err(error) = self.stand(state)
         {
             tracing::error!(%error, "a house could not be built anew");
         }
@@ -345,7 +353,8 @@ impl Fleet {
 async fn listen(fleet: Weak<Fleet>, mut verdicts: UnboundedReceiver<Verdict>) {
     while let Some(verdict) = verdicts.recv().await {
         let Some(fleet) = fleet.upgrade() else { return };
-        fleet.judge(verdict).await;
+        // One that the disk keeps from being written down must not hold up the others.
+        tokio::spawn(async move { fleet.judge(verdict).await });
     }
 }
 
@@ -403,6 +412,17 @@ impl Starter<'_> {
 }
 
 impl State {
+    /// With another configuration and other plugins; accounts stay where they are the same.
+    pub(super) fn new(
+        config: Arc<Config>,
+        gateway: Gateway,
+        plugins: BTreeMap<PluginId, Plugged>,
+        earlier: &Self,
+    ) -> Self {
+        // Stations are of a configuration: they are made anew.
+        Self { config, gateway, plugins, accounts: earlier.accounts.clone(), stations: BTreeMap::new() }
+    }
+
     /// What serves from now on.
     fn house(&mut self, below: &Below, earlier: Option<&House>) -> Result<House, Error> {
         let config = Arc::clone(&self.config);

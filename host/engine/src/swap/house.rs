@@ -3,7 +3,7 @@
 use arc_swap::ArcSwap;
 use chela_gateway::Gateway;
 use chela_sandbox::Plugin;
-use chela_types::{ChannelId, PluginId};
+use chela_types::{ChannelId, Digest, PluginId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -37,6 +37,17 @@ impl House {
     /// The adapter that serves a channel.
     pub(crate) fn station(&self, name: &str) -> Result<&Arc<ChannelStation>, Error> {
         Ok(&self.channel(name)?.active.plugin)
+    }
+
+    /// The version of a plugin that is active.
+    pub(crate) fn serving(&self, plugin: &PluginId) -> Option<Digest> {
+        if let Some((_, lineup)) = self.router.as_ref().filter(|(id, _)| id == plugin) {
+            return Some(lineup.active.release.digest);
+        }
+        let channel = self.config.channels.iter().find(|(_, channel)| channel.plugin == *plugin);
+        let agent = self.config.agents.iter().find(|(_, agent)| agent.plugin == *plugin);
+        let of_channel = channel.and_then(|(name, _)| Some(self.channels.get(name)?.active.release.digest));
+        of_channel.or_else(|| Some(self.agents.lineup(agent?.0).ok()?.active.release.digest))
     }
 
     /// The router, where a channel's messages are routed.

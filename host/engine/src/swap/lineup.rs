@@ -35,6 +35,8 @@ pub(crate) struct Chosen<T> {
     pub(crate) plugin: T,
     running: Running,
     fallback: Option<Post<T>>,
+    /// It took over where a newer version failed.
+    rescues: bool,
 }
 
 impl<T: Clone> Lineup<T> {
@@ -87,7 +89,7 @@ impl<T: Clone> Lineup<T> {
 
 impl<T: Clone> Chosen<T> {
     fn new(post: &Post<T>, running: Running, fallback: Option<&Post<T>>) -> Self {
-        Self { plugin: post.plugin.clone(), running, fallback: fallback.cloned() }
+        Self { plugin: post.plugin.clone(), running, fallback: fallback.cloned(), rescues: false }
     }
 
     pub(crate) fn release(&self) -> &Arc<Release> {
@@ -109,13 +111,23 @@ impl<T: Clone> Chosen<T> {
 
     /// The call failed by the version's fault; the version that takes over, if there is one.
     pub(crate) fn failed(self, kind: &'static str) -> Option<Self> {
-        let Self { running, fallback, .. } = self;
+        let Self { running, fallback, rescues, .. } = self;
         if fallback.is_some() {
             running.is_rescued();
         }
+        if rescues {
+            // A newer version failed, and this one, too: nobody is left to answer.
+            metrics::counter!("swap_lost_total", "plugin" => running.release().plugin.to_string())
+                .increment(1);
+        }
         running.end(Seen::Bad(kind));
         let post = fallback?;
-        Some(Self { running: post.release.enter_anyway(), plugin: post.plugin, fallback: None })
+        Some(Self {
+            running: post.release.enter_anyway(),
+            plugin: post.plugin,
+            fallback: None,
+            rescues: true,
+        })
     }
 }
 

@@ -11,20 +11,18 @@ use super::refused::SwapRefused;
 use super::release::Verdict;
 use super::reload::refresh;
 use super::status::{Candidate, Order, Who};
-use super::work::{Proposal, Work, is_lower};
+use super::work::{Proposal, ROLLED_BACK, VERSIONS_MAX, Work, is_lower};
 use crate::error::Error;
 
 /// Digits of a digest that name a version at least.
 const DIGITS_MIN: usize = 4;
-/// Versions of a plugin that are looked through.
-const VERSIONS_MAX: usize = 1_000;
 
 /// Carries an order out.
 pub(super) async fn order(fleet: &Fleet, id: &PluginId, order: Order, who: &Who) -> Result<(), Error> {
-    let mut state = fleet.state.lock().await;
+    let (_right, mut state) = fleet.change().await;
     refresh(fleet, &mut state).await?;
     let config = Arc::clone(&state.config);
-    let work = Work { below: &fleet.below, tell: fleet.tell(), config: &config, who, progress: &|_, _| {} };
+    let work = Work::of(fleet, &config, who);
     let standing = state.plugins.get(id).ok_or_else(|| SwapRefused::NoPlugin(id.to_string()))?;
     let next = match order {
         Order::Shadow { candidate } => work.shadow(standing, &candidate).await?,
@@ -39,7 +37,7 @@ pub(super) async fn order(fleet: &Fleet, id: &PluginId, order: Order, who: &Who)
         Order::Rollback { why } => work.roll_back(standing, &why).await?,
     };
     state.plugins.insert(id.clone(), next);
-    fleet.rebuild(&mut state)
+    fleet.stand(state)
 }
 
 /// What an operator says beforehand that he means.
@@ -115,7 +113,7 @@ impl Work<'_> {
         let (proposal, edition) = self.prepared(standing, candidate).await?;
         let next = Deployment { shadow: Some(proposal.digest), ..standing.deployment.clone() };
         let written = self.noted(next, &proposal, ("shadow", ""), json!({})).await?;
-        let mut plugged = Plugged { deployment: written, ..standing.copy() };
+        let mut plugged = Plugged { deployment: written, ..standing.clone() };
         plugged.shadow = Some(edition);
         Ok(plugged)
     }
@@ -134,7 +132,7 @@ impl Work<'_> {
         let next = Deployment { canary: Some((proposal.digest, percent)), ..standing.deployment.clone() };
         let detail = json!({ "percent": percent });
         let written = self.noted(next, &proposal, ("canary", ""), detail).await?;
-        let mut plugged = Plugged { deployment: written, ..standing.copy() };
+        let mut plugged = Plugged { deployment: written, ..standing.clone() };
         let is_new = plugged.canary.as_ref().is_none_or(|(it, _)| it.digest() != edition.digest());
         if is_new {
             edition.release.watch(Some(watching(self.tell, &standing.active, self.config, true)));
@@ -221,7 +219,7 @@ impl Work<'_> {
         let tenant = self.config.tenant.clone();
         let deploy = Deploy { tenant, deployment: next, states: Vec::new(), happened };
         let deployment = self.below.store.deploy(deploy).await?;
-        let mut plugged = Plugged { deployment, ..standing.copy() };
+        let mut plugged = Plugged { deployment, ..standing.clone() };
         for edition in beside.into_iter().filter(|it| it.digest() != digest) {
             edition.release.watch(None);
             plugged.drain(edition);
@@ -251,7 +249,7 @@ impl Work<'_> {
         };
         self.keep(&proposal, (VersionState::Ready, ""), Vec::new()).await?;
         let left = standing.active.digest();
-        let reason = format!("rolled back: {why}");
+        let reason = format!("{ROLLED_BACK}{why}");
         let states = vec![(proposal.digest, VersionState::Ready, String::new()), (left, state, reason)];
         let detail = json!({ "from": left });
         let happened = self.happened(id, proposal.digest, ("rolled back", why), detail);
@@ -280,11 +278,10 @@ impl Work<'_> {
 /// A version that the watch has judged goes: the one before serves again, or the canary ends.
 pub(super) async fn withdraw(fleet: &Fleet, verdict: &Verdict) -> Result<(), Error> {
     let who = Who::watch();
-    let mut state = fleet.state.lock().await;
+    let (_right, mut state) = fleet.change().await;
     refresh(fleet, &mut state).await?;
     let config = Arc::clone(&state.config);
-    let work =
-        Work { below: &fleet.below, tell: fleet.tell(), config: &config, who: &who, progress: &|_, _| {} };
+    let work = Work::of(fleet, &config, &who);
     let Some(standing) = state.plugins.get(&verdict.plugin) else { return Ok(()) };
     let is_canary = standing.canary.as_ref().is_some_and(|(it, _)| it.digest() == verdict.digest);
     let next = if is_canary {
@@ -297,7 +294,7 @@ pub(super) async fn withdraw(fleet: &Fleet, verdict: &Verdict) -> Result<(), Err
         return Ok(()); // somebody was quicker
     };
     state.plugins.insert(verdict.plugin.clone(), next);
-    fleet.rebuild(&mut state)
+    fleet.stand(state)
 }
 
 impl Work<'_> {
@@ -307,7 +304,7 @@ impl Work<'_> {
         let Some(version) = known else { return Ok(()) };
         let version = Version {
             state: VersionState::Refused,
-            reason: format!("rolled back: {}", verdict.why),
+            reason: format!("{ROLLED_BACK}{}", verdict.why),
             since: self.below.clock.now(),
             by: self.who.0.clone(),
             ..version

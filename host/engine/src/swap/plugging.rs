@@ -26,7 +26,7 @@ pub(super) async fn plug(
     progress: OnProgress<'_>,
 ) -> Result<Plugged, Error> {
     let who = Who::loader();
-    let work = Work { below, tell, config, who: &who, progress };
+    let work = Work { below, tell, config, who: &who, progress, fleet: None };
     let settled = work.settled(id)?;
     let source = work.source(id)?;
     let folder = below.sandbox.read(id, source).await;

@@ -15,17 +15,13 @@ use crate::config::Reload;
 use crate::error::Error;
 
 /// Looks at everything that a configuration names. Nothing has changed if it fails.
-pub(super) async fn reload(
-    fleet: &Fleet,
-    state: &mut State,
-    update: Update,
-    who: &Who,
-) -> Result<Reloaded, Error> {
-    refresh(fleet, state).await?;
+pub(super) async fn reload(fleet: &Fleet, update: Update, who: &Who) -> Result<Reloaded, Error> {
+    let (_right, mut state) = fleet.change().await;
+    refresh(fleet, &mut state).await?;
     let is_applied = update.apply || state.config.swap.reload == Reload::Auto;
     let config = if is_applied { Arc::new(update.config) } else { Arc::clone(&state.config) };
-    let work = Work { below: &fleet.below, tell: fleet.tell(), config: &config, who, progress: &|_, _| {} };
-    let mut report = Reloaded::default();
+    let work = Work::of(fleet, &config, who);
+    let mut report = Reloaded { applied: is_applied, ..Reloaded::default() };
     let mut plugins = BTreeMap::new();
     for id in used(&config) {
         let plugged = match state.plugins.get(&id) {
@@ -42,7 +38,8 @@ pub(super) async fn reload(
     let gone = state.plugins.keys().filter(|id| !plugins.contains_key(*id));
     report.changed.extend(gone.map(|id| format!("plugin {id} is used no more")));
     let gateway = update.gateway.filter(|_| is_applied);
-    fleet.settle(state, (config, gateway), plugins)?;
+    let next = State::new(config, gateway.unwrap_or_else(|| state.gateway.clone()), plugins, &state);
+    fleet.stand(next)?;
     Ok(report)
 }
 
@@ -60,8 +57,15 @@ impl Work<'_> {
     /// A plugin as it stands after a look into its folder and at its settings.
     async fn look(&self, standing: &Plugged, id: &PluginId, report: &mut Reloaded) -> Result<Plugged, Error> {
         let settled = self.settled(id)?;
-        let mut next = standing.copy();
+        let mut next = standing.clone();
         let active = &standing.active;
+        // What is written down serves: another node may have written it, or this one before it could follow.
+        if let Some(written) = standing.deployment.active.filter(|written| *written != active.digest()) {
+            if let Some(edition) = self.kept(standing, written, &settled).await {
+                report.changed.push(format!("plugin {id} follows version {}", written.short()));
+                return Ok(self.replace(standing, edition, standing.deployment.clone(), true));
+            }
+        }
         match self.below.sandbox.read(id, self.source(id)?).await {
             Err(error) => {
                 let why = error.to_string();

@@ -19,7 +19,7 @@ const OWN: &str = "chela-";
 impl Fleet {
     /// All plugins with their versions. Words of conversations are in it only `with_words`.
     pub(crate) async fn plugins(&self, with_words: bool) -> Result<Vec<PluginStatus>, Error> {
-        let state = self.state.lock().await;
+        let state = self.state();
         let mut shown = Vec::new();
         for (id, plugged) in state.plugins.iter().filter(|(id, _)| !id.as_str().starts_with(OWN)) {
             shown.push(self.plugin_status(id, plugged, with_words).await?);
@@ -28,7 +28,7 @@ impl Fleet {
     }
 
     pub(crate) async fn plugin(&self, id: &PluginId, with_words: bool) -> Result<PluginStatus, Error> {
-        let state = self.state.lock().await;
+        let state = self.state();
         let plugged = state.plugins.get(id);
         let plugged = plugged.ok_or_else(|| super::refused::SwapRefused::NoPlugin(id.to_string()))?;
         self.plugin_status(id, plugged, with_words).await
@@ -52,6 +52,11 @@ impl Fleet {
         shown.extend(plugged.refused.iter().map(|why| VersionStatus {
             state: "refused".to_owned(),
             reason: why.clone(),
+            ..VersionStatus::default()
+        }));
+        shown.extend(self.loading(id).map(|how_far| VersionStatus {
+            state: "loading".to_owned(),
+            reason: how_far,
             ..VersionStatus::default()
         }));
         Ok(PluginStatus {

@@ -167,6 +167,10 @@ pub struct ShadowExample {
 /// What a reload did.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reloaded {
+    /// Whether the configuration runs that was read. False in a host that reloads by hand, until it is applied: then
+    /// only the folders of plugins were looked into, and what is new there waits.
+    #[serde(default)]
+    pub applied: bool,
     /// One line for each thing that changed.
     pub changed: Vec<String>,
     /// Plugins whose new version is refused, and why; the old one serves.

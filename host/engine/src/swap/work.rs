@@ -1,7 +1,7 @@
 //! A change of what serves, step by step: load, keep, write down, watch. Whatever the cause (a folder, an order, the
 //! watch), it is made of these, and is written down with who, when and why before it serves.
 
-use chela_sandbox::Build;
+use chela_sandbox::{Build, Progress};
 use chela_store::{Deploy, Deployment, Happened, Version, VersionState};
 use chela_types::{Digest, PluginId};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use std::time::Instant;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::edition::{Edition, OnProgress, Settled, asks, more};
-use super::fleet::{Below, Plugged, kept_build, station, watching};
+use super::fleet::{Below, Fleet, Plugged, check_strangers, kept_build, station, watching};
 use super::refused::SwapRefused;
 use super::release::Verdict;
 use super::status::Who;
@@ -24,6 +24,8 @@ pub(super) struct Work<'a> {
     pub(super) config: &'a Config,
     pub(super) who: &'a Who,
     pub(super) progress: OnProgress<'a>,
+    /// Once it runs: whom to tell what is loaded.
+    pub(super) fleet: Option<&'a Fleet>,
 }
 
 /// A build under the settings that hold now.
@@ -51,6 +53,20 @@ pub(super) enum Finding {
     Known(VersionState, String),
 }
 
+impl<'a> Work<'a> {
+    /// Of a fleet that runs.
+    pub(super) fn of(fleet: &'a Fleet, config: &'a Config, who: &'a Who) -> Self {
+        Self {
+            below: &fleet.below,
+            tell: fleet.tell(),
+            config,
+            who,
+            progress: &|_, _| {},
+            fleet: Some(fleet),
+        }
+    }
+}
+
 impl Work<'_> {
     pub(super) fn settled(&self, id: &PluginId) -> Result<Settled, Error> {
         Settled::of(self.config, id)?.ok_or_else(|| SwapRefused::NoPlugin(id.to_string()).into())
@@ -64,9 +80,21 @@ impl Work<'_> {
     pub(super) async fn load(&self, proposal: &Proposal) -> Result<Arc<Edition>, Error> {
         let Proposal { id, build, settled, .. } = proposal;
         let loading = (id, build, settled.clone());
-        let edition = Edition::load(&self.below.sandbox, loading, self.progress).await?;
+        let tell = |what: Option<String>| {
+            if let Some(fleet) = self.fleet {
+                fleet.tell_loading(id, what);
+            }
+        };
+        let progress = |serves: &str, progress: Progress| {
+            (self.progress)(serves, progress);
+            tell(Some(format!("version {} for {serves}: {progress:?}", build.manifest.version)));
+        };
+        let loaded = Edition::load(&self.below.sandbox, loading, &progress).await;
+        tell(None);
+        let edition = loaded?;
         for channel in settled.channels.keys() {
-            station(self.below, self.config, channel, (&edition, None))?;
+            let station = station(self.below, self.config, channel, (&edition, None))?;
+            check_strangers(self.config, channel, &station)?;
         }
         Ok(Arc::new(edition))
     }
@@ -194,10 +222,16 @@ impl Work<'_> {
         fresh: &Proposal,
     ) -> Result<Finding, Error> {
         let Proposal { id, build, digest, .. } = fresh;
-        let known = self.below.store.version(&self.config.tenant, id, *digest).await?;
-        if let Some(version) = known
-            .filter(|version| version.state == VersionState::Refused || deployment.noticed == Some(*digest))
-        {
+        let versions = self.below.store.versions(&self.config.tenant, Some(id), VERSIONS_MAX).await?;
+        let is_same_build =
+            |version: &Version| version.component == build.component_digest && version.manifest == build.text;
+        // What was sent back stays back, whatever its settings are now; what was refused or seen under these does.
+        let known = versions.into_iter().filter(is_same_build).find(|version| {
+            version.reason.starts_with(ROLLED_BACK)
+                || (version.digest == *digest
+                    && (version.state == VersionState::Refused || deployment.noticed == Some(*digest)))
+        });
+        if let Some(version) = known {
             return Ok(Finding::Known(version.state, version.reason));
         }
         if is_lower(&build.manifest.version, serves) {
@@ -275,6 +309,11 @@ impl Work<'_> {
         next
     }
 }
+
+/// How the reason of a version begins that was sent back.
+pub(super) const ROLLED_BACK: &str = "rolled back: ";
+/// Versions of a plugin that are looked through.
+pub(super) const VERSIONS_MAX: usize = 1_000;
 
 /// What an event is called whose cause is the configuration.
 pub(super) const CONFIGURED: &str = "configured";

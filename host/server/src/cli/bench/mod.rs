@@ -4,7 +4,9 @@
 //! in the same run: a bare wasmtime loop, or the time of one commit to this disk.
 
 mod host;
+mod rig;
 mod sandbox;
+mod swap;
 
 use std::fs::File;
 use std::io::Write;
@@ -29,6 +31,9 @@ pub(super) async fn run(command: BenchCommand) -> Outcome {
             (run.await.map_err(|error| Failure::new(error.to_string()))??, bench.json)
         }
         BenchCommand::Host(bench) => (host::run(Duration::from_secs(bench.seconds)).await?, bench.json),
+        BenchCommand::Swap(bench) => {
+            (swap::run(Duration::from_secs(bench.seconds), bench.swaps).await?, bench.json)
+        }
     };
     if json {
         return say_json(&report);
