@@ -62,6 +62,16 @@ pub(super) fn sounds_secret(key: &str) -> bool {
     key == "key" || (!harmless && words.iter().any(|word| key.contains(word)))
 }
 
+/// True if a word of a key's name is one letter away from one that sounds like a secret: the message about an unknown key
+/// must not show what stands behind it.
+fn misspelt(key: &str) -> bool {
+    let near = |word: &str| {
+        let words = ["secret", "token", "password", "passwd", "credential", "key"];
+        word != "tokens" && words.iter().any(|secret| strsim::damerau_levenshtein(word, secret) == 1)
+    };
+    key.to_lowercase().split(['_', '-']).any(near)
+}
+
 /// The text with everything that may be a secret replaced by `*`, byte for byte, so that positions stay.
 ///
 /// In a file that is not TOML nothing is known about its values, so every line whose key sounds like a
@@ -83,7 +93,7 @@ pub(super) fn blotted(text: &str, root: &DeTable<'_>, broken: bool) -> String {
 fn find(table: &DeTable<'_>, within: bool, spans: &mut Vec<Range<usize>>) {
     for (key, value) in table {
         let name = key.get_ref().as_ref();
-        find_in(value, within || sounds_secret(name) || name == "secrets", spans);
+        find_in(value, within || sounds_secret(name) || misspelt(name) || name == "secrets", spans);
     }
 }
 
@@ -152,6 +162,21 @@ mod tests {
         assert!(!shown.contains("hunter2"), "{shown}");
         assert_eq!(shown.len(), text.len());
         assert!(shown.contains("max = 3") && shown.contains("\"env:Y\""));
+    }
+
+    #[test]
+    fn a_secret_under_a_misspelt_key_is_blotted_out() {
+        for key in ["admin_tokn", "tokken", "signing_sercet", "pasword", "kay", "keys", "Tokne"] {
+            let text = format!("{key} = \"hunter2\"\n");
+            let (root, _) = DeTable::parse_recoverable(&text);
+            let shown = blotted(&text, root.get_ref(), false);
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+        for key in ["max_tokens", "kind", "by", "chain"] {
+            let text = format!("{key} = \"shown\"\n");
+            let (root, _) = DeTable::parse_recoverable(&text);
+            assert_eq!(blotted(&text, root.get_ref(), false), text);
+        }
     }
 
     #[test]

@@ -254,3 +254,50 @@ async fn wait_for_plugins(config: &Config) {
         tokio::time::sleep(MISSING_WAIT).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "[plugin.a]\nsource = \"builtin:assistant\"\n[agent.x]\nplugin = \"a\"\n";
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_missing_for_a_moment_is_looked_for_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("chela.toml");
+        let coming = {
+            let path = path.clone();
+            async move {
+                tokio::time::sleep(MISSING_WAIT / 2).await;
+                std::fs::write(path, GOOD).unwrap();
+            }
+        };
+        let (found, ()) = tokio::join!(read(path.clone()), coming);
+        assert_eq!(found.unwrap().0.agents.len(), 1);
+        std::fs::remove_file(&path).unwrap();
+        let error = read(path).await.unwrap_err();
+        assert!(error.text().contains("not found") && !error.passes(), "{}", error.text());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mistake_is_not_looked_at_twice_and_shows_its_line_and_no_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("chela.toml");
+        std::fs::write(&path, format!("[server]\nadmin_tokn = \"hunter2\"\n{GOOD}")).unwrap();
+        let began = tokio::time::Instant::now();
+        let error = read(path).await.unwrap_err();
+        assert!(began.elapsed() < MISSING_WAIT);
+        let text = error.text();
+        assert!(text.contains("chela.toml:2:1") && text.contains("did you mean `admin_token`?"), "{text}");
+        assert!(!text.contains("hunter2") && !error.passes(), "{text}");
+    }
+
+    #[test]
+    fn what_may_be_over_by_itself_is_tried_again() {
+        let busy = chela_store::Error::Busy(Duration::ZERO);
+        assert!(Error::Compose(compose::Error::Store(busy)).passes());
+        assert!(!Error::Compose(compose::Error::Configuration("no".to_owned())).passes());
+        let wrong = chela_engine::Error::Configuration("no".to_owned());
+        assert!(!Error::Engine(wrong).passes());
+    }
+}

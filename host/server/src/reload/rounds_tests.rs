@@ -184,15 +184,18 @@ async fn a_link_that_leads_elsewhere_is_a_change() {
     world.reloaded().await;
 }
 
-/// Whoever writes slowly is waited for: what is loaded is whole.
+/// Whoever writes slowly is waited for, longer than for quiet: what is loaded is whole.
 #[tokio::test]
 async fn a_file_that_is_being_written_is_waited_for() {
     let mut world = World::new(NEVER, Vec::new());
+    // From here on it is hints that are heard.
+    world.write("chela.toml", "second");
+    world.reloaded().await;
     let path = world.at("p/a.wasm");
     let writing = tokio::task::spawn_blocking(move || {
         let mut file = File::create(path).unwrap();
         let began = std::time::Instant::now();
-        while began.elapsed() < Duration::from_millis(300) {
+        while began.elapsed() < QUIET_MAX + Duration::from_millis(300) {
             file.write_all(b"x").unwrap();
         }
     });
