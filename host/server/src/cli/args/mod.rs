@@ -196,6 +196,22 @@ pub enum BenchCommand {
     Sandbox(Bench),
     /// Whole messages, from signed webhook to delivered answer, durable
     Host(Bench),
+    /// New versions while messages come in: how soon they are live, and what that costs
+    Swap(SwapBench),
+}
+
+/// Options of the measurement of swaps.
+#[derive(Debug, Clone, Args)]
+pub struct SwapBench {
+    /// Swaps under load
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(20..=1_000_000))]
+    pub swaps: u32,
+    /// Seconds for each measurement beside them
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub seconds: u64,
+    /// One JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of every measurement.
