@@ -197,11 +197,20 @@ impl Fleet {
 
     /// From now on this stands, and its house serves.
     pub(super) fn stand(&self, mut state: State) -> Result<(), Error> {
-        let earlier = self.houses.now();
-        let house = state.house(&self.below, Some(&earlier))?;
+        let house = self.built(&mut state)?;
+        self.serve(state, house);
+        Ok(())
+    }
+
+    /// The house of what shall stand; an error if it cannot serve.
+    pub(super) fn built(&self, state: &mut State) -> Result<House, Error> {
+        state.house(&self.below, Some(&self.houses.now()))
+    }
+
+    /// From now on this stands, and the house that was built of it serves.
+    pub(super) fn serve(&self, state: State, house: House) {
         self.houses.swap(house);
         self.state.store(Arc::new(state));
-        Ok(())
     }
 
     /// What is being loaded now.

@@ -12,7 +12,7 @@ use super::edition::{Edition, OnProgress, Settled, asks};
 use super::fleet::{Below, Plugged, kept_build, watching};
 use super::release::Verdict;
 use super::status::Who;
-use super::work::{CONFIGURED, Finding, Found, Proposal, Work};
+use super::work::{FOUND, Finding, Found, Proposal, RECONFIGURED, Work};
 use crate::config::Config;
 use crate::error::Error;
 
@@ -106,7 +106,8 @@ impl Work<'_> {
                 Ok(_) => self.consider(&deployment, manifest, &fresh).await?,
             };
             match self.found(&deployment, fresh, finding).await? {
-                Found::Serving(new, written) => {
+                Found::Serving(new, fresh) => {
+                    let written = self.activate(&deployment, &fresh, FOUND).await?;
                     let mut next = Plugged::new(written, new);
                     if let Ok(before) = edition {
                         self.watch(&mut next, before, true);
@@ -125,7 +126,7 @@ impl Work<'_> {
         let edition = edition?;
         let deployment = match deployment.active {
             Some(digest) if digest == edition.digest() => deployment,
-            _ => self.activate(&deployment, &active, (CONFIGURED, "its settings were changed")).await?,
+            _ => self.activate(&deployment, &active, RECONFIGURED).await?,
         };
         let mut plugged = Plugged::new(deployment, edition);
         self.beside(&mut plugged, &active.settled).await;

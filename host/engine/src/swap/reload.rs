@@ -1,5 +1,5 @@
-//! What a reload makes of a configuration and of the folders that it names. All is loaded before anything serves; the
-//! house is then replaced once.
+//! What a reload makes of a configuration and of the folders that it names. All is loaded and the house is built before
+//! anything is written down to serve; then it is written down, and the house is replaced once.
 
 use chela_store::{Happened, VersionState};
 use chela_types::PluginId;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::fleet::{Fleet, Plugged, State, Update, used};
 use super::plugging::plug;
 use super::status::{Reloaded, Who};
-use super::work::{CONFIGURED, Found, Proposal, Work};
+use super::work::{FOUND, Found, Proposal, RECONFIGURED, Work};
 use crate::config::Reload;
 use crate::error::Error;
 
@@ -22,10 +22,14 @@ pub(super) async fn reload(fleet: &Fleet, update: Update, who: &Who) -> Result<R
     let config = if is_applied { Arc::new(update.config) } else { Arc::clone(&state.config) };
     let work = Work::of(fleet, &config, who);
     let mut report = Reloaded { applied: is_applied, ..Reloaded::default() };
-    let mut plugins = BTreeMap::new();
+    let (mut plugins, mut shall_serve) = (BTreeMap::new(), Vec::new());
     for id in used(&config) {
         let plugged = match state.plugins.get(&id) {
-            Some(standing) => work.look(standing, &id, &mut report).await?,
+            Some(standing) => {
+                let (plugged, activation) = work.look(standing, &id, &mut report).await?;
+                shall_serve.extend(activation);
+                plugged
+            }
             None => {
                 let deployed = fleet.below.store.deployments(&config.tenant).await?;
                 let deployed = deployed.into_iter().find(|deployment| deployment.plugin == id);
@@ -38,9 +42,23 @@ pub(super) async fn reload(fleet: &Fleet, update: Update, who: &Who) -> Result<R
     let gone = state.plugins.keys().filter(|id| !plugins.contains_key(*id));
     report.changed.extend(gone.map(|id| format!("plugin {id} is used no more")));
     let gateway = update.gateway.filter(|_| is_applied);
-    let next = State::new(config, gateway.unwrap_or_else(|| state.gateway.clone()), plugins, &state);
-    fleet.stand(next)?;
+    let gateway = gateway.unwrap_or_else(|| state.gateway.clone());
+    let mut next = State::new(Arc::clone(&config), gateway, plugins, &state);
+    let house = fleet.built(&mut next)?;
+    for Activation { proposal, cause } in shall_serve {
+        if let Some(plugged) = next.plugins.get_mut(&proposal.id) {
+            plugged.deployment = work.activate(&plugged.deployment, &proposal, cause).await?;
+        }
+    }
+    fleet.serve(next, house);
     Ok(report)
+}
+
+/// A version that shall be written down as the active one, as soon as it is known that all the others can serve as well.
+struct Activation {
+    proposal: Proposal,
+    /// What the event is called, and why.
+    cause: (&'static str, &'static str),
 }
 
 /// What is written down may have been changed by another, or by a write whose outcome was not heard.
@@ -54,8 +72,13 @@ pub(super) async fn refresh(fleet: &Fleet, state: &mut State) -> Result<(), Erro
 }
 
 impl Work<'_> {
-    /// A plugin as it stands after a look into its folder and at its settings.
-    async fn look(&self, standing: &Plugged, id: &PluginId, report: &mut Reloaded) -> Result<Plugged, Error> {
+    /// A plugin as it stands after a look into its folder and at its settings, and what must be written down before.
+    async fn look(
+        &self,
+        standing: &Plugged,
+        id: &PluginId,
+        report: &mut Reloaded,
+    ) -> Result<(Plugged, Option<Activation>), Error> {
         let settled = self.settled(id)?;
         let mut next = standing.clone();
         let active = &standing.active;
@@ -63,7 +86,7 @@ impl Work<'_> {
         if let Some(written) = standing.deployment.active.filter(|written| *written != active.digest()) {
             if let Some(edition) = self.kept(standing, written, &settled).await {
                 report.changed.push(format!("plugin {id} follows version {}", written.short()));
-                return Ok(self.replace(standing, edition, standing.deployment.clone(), true));
+                return Ok((self.replace(standing, edition, standing.deployment.clone(), true), None));
             }
         }
         match self.below.sandbox.read(id, self.source(id)?).await {
@@ -88,11 +111,12 @@ impl Work<'_> {
                 let manifest = (&*active.release.version, active.asks.clone());
                 let finding = self.consider(&standing.deployment, manifest, &fresh).await?;
                 match self.found(&standing.deployment, fresh, finding).await? {
-                    Found::Serving(edition, written) => {
+                    Found::Serving(edition, proposal) => {
                         report
                             .changed
                             .push(format!("plugin {id} is version {} now", edition.digest().short()));
-                        return Ok(self.replace(standing, edition, written, true));
+                        let plugged = self.replace(standing, edition, standing.deployment.clone(), true);
+                        return Ok((plugged, Some(Activation { proposal: *proposal, cause: FOUND })));
                     }
                     Found::Staying { deployment, state, why } => {
                         next.deployment = deployment;
@@ -108,16 +132,15 @@ impl Work<'_> {
             }
         }
         if settled == active.settled {
-            return Ok(next);
+            return Ok((next, None));
         }
         let version = self.below.store.version(&self.config.tenant, id, active.digest()).await?;
         let version = version.ok_or_else(|| Error::Configuration(format!("plugin `{id}` is not kept")))?;
         let build = self.kept_build(id, &version).await?;
         let proposal = Proposal::new(id, build, settled);
         let edition = self.load(&proposal).await?;
-        let why = "its settings were changed";
-        let written = self.activate(&next.deployment, &proposal, (CONFIGURED, why)).await?;
         report.changed.push(format!("plugin {id} is configured otherwise"));
-        Ok(self.replace(&next, edition, written, false))
+        let plugged = self.replace(&next, edition, next.deployment.clone(), false);
+        Ok((plugged, Some(Activation { proposal, cause: RECONFIGURED })))
     }
 }

@@ -253,7 +253,7 @@ impl Work<'_> {
         })
     }
 
-    /// Loads what was found, keeps it, and writes down what becomes of it.
+    /// Loads what was found. What may not serve is kept, with why; what may is written down by who lets it serve.
     pub(super) async fn found(
         &self,
         deployment: &Deployment,
@@ -272,9 +272,7 @@ impl Work<'_> {
         let (state, why) = match (&loaded, why) {
             (Err(error), _) => (VersionState::Refused, error.to_string()),
             (Ok(edition), why) if why.is_empty() => {
-                let why = "found in its folder";
-                let written = self.activate(deployment, &fresh, ("promoted", why)).await?;
-                return Ok(Found::Serving(Arc::clone(edition), written));
+                return Ok(Found::Serving(Arc::clone(edition), Box::new(fresh)));
             }
             (Ok(_), why) => (state, why),
         };
@@ -318,9 +316,14 @@ pub(super) const VERSIONS_MAX: usize = 1_000;
 /// What an event is called whose cause is the configuration.
 pub(super) const CONFIGURED: &str = "configured";
 
+/// The same and why, of what was found and may serve.
+pub(super) const FOUND: (&str, &str) = ("promoted", "found in its folder");
+/// And of what is loaded again under other settings.
+pub(super) const RECONFIGURED: (&str, &str) = (CONFIGURED, "its settings were changed");
+
 /// What became of what was found.
 pub(super) enum Found {
-    Serving(Arc<Edition>, Deployment),
+    Serving(Arc<Edition>, Box<Proposal>),
     Staying { deployment: Deployment, state: VersionState, why: String },
 }
 
