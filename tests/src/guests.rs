@@ -48,8 +48,11 @@ impl Guest {
             false => line.to_owned(),
         });
         let manifest = lines.collect::<Vec<_>>().join("\n");
-        assert!(!manifest.contains("[config]"), "the guest's manifest has no configuration of its own");
-        format!("{manifest}\n\n[config]\nbehaviour = \"{behaviour}\"\n")
+        let config = format!("[config]\nbehaviour = \"{behaviour}\"\n");
+        match manifest.contains("[config]\n") {
+            true => manifest.replacen("[config]\n", &config, 1),
+            false => format!("{manifest}\n\n{config}"),
+        }
     }
 
     /// As a plugin's folder below `parent`, the way an author ships it.

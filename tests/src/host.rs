@@ -201,15 +201,28 @@ impl Host {
     /// The engine's; the host goes on as before.
     pub async fn reload(&mut self, change: impl FnOnce(Setup) -> Setup) -> Result<Reloaded, Error> {
         let next = change(self.setup.clone());
+        let reloaded = self.update(&next).await?;
+        self.setup = next;
+        Ok(reloaded)
+    }
+
+    /// The same while others write to it; after a crash it is told what it was told before.
+    ///
+    /// # Errors
+    /// As [`Host::reload`].
+    pub async fn update(&self, next: &Setup) -> Result<Reloaded, Error> {
         let (engine, config) = (self.engine.clone(), next.engine());
         let runtime = self.runtime.as_ref().expect("it runs");
         let reload = async move {
             let update = Update { config, gateway: None, apply: true };
             engine.reload(update, &Who("a test".to_owned())).await
         };
-        let reloaded = runtime.spawn(reload).await.unwrap()?;
-        self.setup = next;
-        Ok(reloaded)
+        runtime.spawn(reload).await.unwrap()
+    }
+
+    /// The data folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// An order of an operator.

@@ -14,6 +14,7 @@ pub mod process;
 mod setup;
 pub mod signing;
 pub mod tree;
+pub mod versions;
 mod wait;
 
 pub use host::{Crashed, Host};

@@ -11,6 +11,10 @@ use chela_sdk::{AnsweringError, HostError, Outcome, Reply, Turn, blobs, http, lo
 static CALLS: AtomicU64 = AtomicU64::new(0);
 
 pub(crate) fn run(behaviour: &str, said: &str, turn: &Turn, seen: &str) -> Result<Outcome, AnsweringError> {
+    let behaviour = noted(behaviour);
+    if let Some((how, tag)) = behaviour.split_once("tag-") {
+        return tagged(how, tag, said);
+    }
     match behaviour {
         "trap" => std::process::abort(),
         "loop" => loop {
@@ -65,6 +69,11 @@ pub(crate) fn run(behaviour: &str, said: &str, turn: &Turn, seen: &str) -> Resul
             let _ = Request::new(said).relay();
             std::process::abort()
         }
+        // It has asked, and nothing comes of it.
+        "ask-trap" => {
+            let _ = ask(said);
+            std::process::abort()
+        }
         "stream" => reply(streamed(said)?),
         "stream-drop" => reply(first_piece(said)?),
         // What a second question shows, if the first one is not asked again.
@@ -76,6 +85,26 @@ pub(crate) fn run(behaviour: &str, said: &str, turn: &Turn, seen: &str) -> Resul
         "persona" => reply(&turn.profile.persona),
         _ => reply(format!("echo: {}", turn.message.text)),
     }
+}
+
+/// Behind `noted-` a behaviour says in the log that it was called: so calls are counted of which nobody hears the end.
+fn noted(behaviour: &str) -> &str {
+    let rest = behaviour.strip_prefix("noted-");
+    if rest.is_some() {
+        log::info("called");
+    }
+    rest.unwrap_or(behaviour)
+}
+
+/// `HOWtag-TAG`: the answer has the build's tag at both ends, and between them what is said without a model or with one.
+fn tagged(how: &str, tag: &str, said: &str) -> Result<Outcome, AnsweringError> {
+    let between = match how {
+        "ask-" => ask(said)?,
+        "stream-" => streamed(said)?,
+        "relay-" => Request::new(said).relay()?.text,
+        _ => said.to_owned(),
+    };
+    reply(format!("{tag} {} {tag}", between.trim()))
 }
 
 fn reply(text: impl ToString) -> Result<Outcome, AnsweringError> {

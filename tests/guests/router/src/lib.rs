@@ -27,7 +27,7 @@ impl Router for Guest {
     fn route(&self, message: Message, context: Context) -> Result<Decision, RoutingError> {
         let first = message.text.split(' ').next().unwrap_or_default();
         let default = || Decision::to(&context.default_agent);
-        match self.behaviour.as_deref().unwrap_or(first) {
+        match noted(self.behaviour.as_deref().unwrap_or(first)) {
             "trap" => std::process::abort(),
             "loop" => loop {
                 std::hint::black_box(0);
@@ -49,6 +49,17 @@ impl Router for Guest {
             // The marker tells its questions from an agent's.
             "model" => as_told(Request::new(format!("route: {}", message.text)).complete()),
             "relay" => as_told(Request::new(format!("route: {}", message.text)).relay()),
+            "asks" => Ok(default().because(asked(&message.text)?)),
+            // The second question is one that nobody has asked who asks once.
+            "asks-twice" => {
+                asked(&message.text)?;
+                Ok(default().because(asked("again")?))
+            }
+            "slow" => {
+                busy(60);
+                Ok(default().because("slow"))
+            }
+            tag if tag.starts_with("tag-") => Ok(default().because(tag)),
             "past" => Ok(as_begun(&context)),
             "none" => Err(RoutingError::NoMatch("as told".to_owned())),
             "error" => Err(RoutingError::Other("as told".to_owned())),
@@ -58,6 +69,29 @@ impl Router for Guest {
             },
         }
     }
+}
+
+/// Behind `noted-` a behaviour says in the log that it was called: so calls are counted of which nobody hears the end.
+fn noted(behaviour: &str) -> &str {
+    let rest = behaviour.strip_prefix("noted-");
+    if rest.is_some() {
+        log::info("called");
+    }
+    rest.unwrap_or(behaviour)
+}
+
+/// Works for about so many milliseconds. The clock stands still meanwhile: it is the turn's.
+fn busy(ms: u64) {
+    let mut state = 1_u64;
+    for round in 0..ms * 700_000 {
+        state = std::hint::black_box(state.rotate_left(5) ^ round);
+    }
+}
+
+/// What a model says to it, whatever that is worth.
+fn asked(text: &str) -> Result<String, RoutingError> {
+    let said = Request::new(format!("route: {text}")).complete();
+    said.map(|said| said.text).map_err(|error| RoutingError::Other(format!("no model: {error}")))
 }
 
 /// The first word of the model's answer is the agent.
