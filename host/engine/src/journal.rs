@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::swap::playback::Playback;
-use crate::swap::recording::{Began, Ended, Part, Recording};
+use crate::swap::recording::{Began, Ended, Part, Recording, Said};
 
 /// The journal while its turn runs.
 #[derive(Debug)]
@@ -56,6 +56,9 @@ pub(crate) struct Streamed<E> {
     /// It was not opened, and the end says why.
     #[serde(default)]
     pub(crate) refused: bool,
+    /// The version that wanted no more of it. It will not the next time either; any other may.
+    #[serde(default)]
+    pub(crate) content: Option<Digest>,
 }
 
 /// Whose journal it is.
@@ -136,10 +139,9 @@ impl Journal {
 
     /// The journal of a recorded part, for a run that leaves no trace.
     pub(crate) fn played(playback: Playback, (start, part): (Start, &Part), clock: Arc<dyn Clock>) -> Self {
-        let first = part.entries.first().map_or(part.end, |entry| entry.seq);
-        let kept = part.entries.iter().map(|entry| (entry.seq, entry.clone())).collect();
+        let heard = part.entries.iter().filter_map(|entry| Some((entry.seq, heard(part, entry)?)));
         let mut journal = Self::new(Backing::Played(playback), clock, start);
-        (journal.kept, journal.next, journal.who) = (kept, first, part.began.who());
+        (journal.kept, journal.next, journal.who) = (heard.collect(), part.first, part.began.who());
         journal
     }
 
@@ -161,7 +163,7 @@ impl Journal {
         }
     }
 
-    /// A run that the host's end cut off left a failure behind: this run asks again from there.
+    /// An earlier run left a failure behind: this run asks again from there.
     async fn forget_failed_run(&mut self) -> Result<(), Error> {
         let failed = |entry: &&Entry| entry.function.ends_with(FAILED);
         let failures = self.kept.values().filter(failed).map(|entry| entry.seq);
@@ -222,9 +224,12 @@ impl Journal {
     /// Keeps what the part's component said. Not awaited: what depends on it is written after it.
     pub(crate) async fn end(&mut self, ended: Ended) -> Result<(), Error> {
         let ended = Ended { pending: self.pending.values().cloned().collect(), ..ended };
+        // Whoever failed might have read on.
+        let content = self.version.filter(|_| matches!(ended.said, Said::Answered(_)));
         // Streams that were not read to their end, and not dropped.
         for (place, spoken) in std::mem::take(&mut self.streams).into_values() {
-            let streamed = Streamed::<()> { spoken: spoken.lock().clone(), end: None, refused: false };
+            let spoken = spoken.lock().clone();
+            let streamed = Streamed::<()> { spoken, end: None, refused: false, content };
             self.fill_behind(&place, &streamed).await?;
         }
         let place = Place { seq: self.next, function: END, arguments: digest(END, &self.who, &())? };
@@ -329,6 +334,25 @@ impl Journal {
         Ok(Place { seq: self.next.saturating_sub(1), function, arguments })
     }
 
+    /// Whether who asks now can go on with a stream that is kept.
+    pub(crate) fn suffices<E>(&self, kept: &Streamed<E>) -> bool {
+        let is_played = matches!(self.backing, Backing::Played(_));
+        is_played || kept.end.is_some() || (kept.content.is_some() && kept.content == self.version)
+    }
+
+    /// What is kept at a place does not suffice: the call is made anew, and what followed is void.
+    pub(crate) async fn renew(&mut self, place: &Place) -> Result<(), Error> {
+        self.kept.remove(&place.seq);
+        self.void_from(place.seq).await?;
+        self.pending.insert(place.seq, place.asked());
+        Ok(())
+    }
+
+    /// The version that asks.
+    pub(crate) fn version(&self) -> Option<Digest> {
+        self.version
+    }
+
     /// The guest holds a stream: how much of it it takes is known at the end only.
     pub(crate) fn opened(&mut self, place: &Place) -> Spoken {
         let spoken = Spoken::default();
@@ -425,15 +449,8 @@ impl Journal {
         }
     }
 
-    /// Before a later try: forgets what failed, and everything that followed from it, unless something was paid for or
-    /// written after it. False if there is nothing to ask again.
-    pub(crate) async fn forget_failures(&mut self) -> Result<bool, Error> {
-        let Some(seq) = to_heal(self.failures.iter().copied(), self.last_effect) else { return Ok(false) };
-        self.void_from(seq).await?;
-        Ok(true)
-    }
-
-    /// Whether something failed that time may heal, and nothing was paid for or written since.
+    /// Whether something failed that time may heal, and nothing was paid for or written since: a later try asks again
+    /// from there. It forgets that itself, so that a turn that is given up is kept as it went.
     pub(crate) fn has_failed(&self) -> bool {
         to_heal(self.failures.iter().copied(), self.last_effect).is_some()
     }
@@ -460,6 +477,17 @@ impl Place {
     fn held_by<T: DeserializeOwned>(&self, entry: &Entry) -> Option<T> {
         self.is_of(entry).then(|| serde_json::from_slice(&entry.value).ok()).flatten()
     }
+}
+
+/// An entry as far as the part's component has heard of it. The disk may have got what came when its time was over.
+fn heard(part: &Part, entry: &Entry) -> Option<Entry> {
+    if !part.ended.pending.iter().any(|asked| asked.seq == entry.seq) {
+        return Some(entry.clone());
+    }
+    // Of a stream it has heard the pieces, and not the end.
+    let streamed: Streamed<serde_json::Value> = serde_json::from_slice(&entry.value).ok()?;
+    let unended = Streamed { end: None, ..streamed };
+    Some(Entry { value: serde_json::to_vec(&unended).ok()?, ..entry.clone() })
 }
 
 /// Of what was set aside, what no later run has taken.
@@ -667,16 +695,13 @@ mod tests {
             assert_eq!(ask(&mut journal, "cheap", Some("yes")).await, before);
             assert!(!ask(&mut journal, "third", None).await, "a failure at the end is asked again");
             if !crashes {
-                assert!(journal.forget_failures().await.unwrap(), "the third call was an outage");
+                assert!(journal.has_failed(), "the third call was an outage");
             }
         }
         let mut journal = open(&bench).await;
         journal.begin_agent(&began(Some("sales"))).await.unwrap();
         assert!(ask(&mut journal, "dear", None).await && ask(&mut journal, "cheap", None).await);
-        assert!(
-            !journal.forget_failures().await.unwrap(),
-            "the agent got over it: nothing is to be asked again"
-        );
+        assert!(!journal.has_failed(), "the agent got over it: nothing is to be asked again");
     }
 
     #[tokio::test]

@@ -159,7 +159,7 @@ impl Journey {
         // 6, 7, 8: the agent works, models are asked, the answer is kept.
         let answered = self.answer(&run, decision, hand_overs).await;
         let Err(error) = answered else { return answered };
-        let outage = run.journal.lock().await.forget_failures().await?;
+        let outage = run.journal.lock().await.has_failed();
         Err(error.if_outage(outage))
     }
 

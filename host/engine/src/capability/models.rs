@@ -114,7 +114,8 @@ impl models::HostStreamReader for Call<Lent> {
             && let Ok(lent) = self.lend(Grant::Models)?
         {
             let mut journal = lent.journal.lock().await;
-            let streamed = Streamed::<Said> { spoken: spoken.lock().clone(), end: None, refused: false };
+            let (spoken, content) = (spoken.lock().clone(), journal.version());
+            let streamed = Streamed::<Said> { spoken, end: None, refused: false, content };
             journal.fill_behind(&place, &streamed).await.map_err(host_failed)?;
         }
         Ok(())
@@ -180,10 +181,15 @@ impl Lent {
             Found::Kept(Streamed { refused: true, end: Some(Err(refused)), .. }, _) => {
                 return Ok(Err(refused));
             }
-            Found::Kept(kept, _) => {
+            Found::Kept(kept, _) if journal.suffices(&kept) => {
                 let place = journal.last(STREAM, &request)?;
                 let kind = Reading::Kept { rest: kept.spoken.into(), end: kept.end, place: Some(place) };
                 return Ok(Ok(StreamReader { kind, result: None }));
+            }
+            Found::Kept(..) => {
+                let place = journal.last(STREAM, &request)?;
+                journal.renew(&place).await?;
+                place
             }
             Found::Fresh(place) => place,
         };
@@ -191,9 +197,8 @@ impl Lent {
             Ok(call) => call,
             Err(refused) => {
                 let end = Some(Err(refused.clone()));
-                journal
-                    .fill_behind(&place, &Streamed::<Said> { spoken: Vec::new(), end, refused: true })
-                    .await?;
+                let streamed = Streamed::<Said> { spoken: Vec::new(), end, refused: true, content: None };
+                journal.fill_behind(&place, &streamed).await?;
                 return Ok(Err(refused));
             }
         };
@@ -208,7 +213,7 @@ impl Lent {
                 let mut journal = self.journal.lock().await;
                 let refused = self.explain(error, &mut journal, &place)?;
                 let end = Some(Err(refused));
-                let streamed = Streamed::<Said> { spoken: Vec::new(), end, refused: false };
+                let streamed = Streamed::<Said> { spoken: Vec::new(), end, refused: false, content: None };
                 journal.fill(&place, &streamed).await?;
                 let kind = Reading::Kept { rest: VecDeque::new(), end: streamed.end, place: None };
                 Ok(Ok(StreamReader { kind, result: None }))
@@ -247,7 +252,7 @@ impl Lent {
                     }
                 };
                 let (spoken, end) = (spoken.lock().clone(), Some(said.clone()));
-                let streamed = Streamed::<Said> { spoken, end, refused: false };
+                let streamed = Streamed::<Said> { spoken, end, refused: false, content: None };
                 self.journal.lock().await.fill(&place, &streamed).await?;
                 Ok((Reading::Ended, Step::End(said)))
             }

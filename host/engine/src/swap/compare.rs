@@ -34,7 +34,7 @@ pub(crate) fn compared(began: &Began, recorded: &Said, rerun: &Rerunned) -> Comp
 /// The agent that a router chose.
 fn destination(said: &Said) -> Option<String> {
     let Said::Answered(value) = said else { return None };
-    match serde_json::from_value::<router::Said>(value.clone()) {
+    match serde_json::from_str::<router::Said>(value) {
         Ok(Ok(decision)) => Some(decision.agent),
         Ok(Err(refused)) => Some(format!("{refused:?}")),
         Err(_) => None,
@@ -47,13 +47,13 @@ pub(crate) fn shown(began: &Began, said: &Said) -> Shown {
     match said {
         Said::Failed(failed) => plain(failure(failed)),
         Said::Answered(value) if began.agent.is_none() => {
-            plain(match serde_json::from_value::<router::Said>(value.clone()) {
+            plain(match serde_json::from_str::<router::Said>(value) {
                 Ok(Ok(decision)) => decision.agent,
                 Ok(Err(_)) => "no agent".to_owned(),
                 Err(_) => "something that is not understood".to_owned(),
             })
         }
-        Said::Answered(value) => match serde_json::from_value::<agent::Said>(value.clone()) {
+        Said::Answered(value) => match serde_json::from_str::<agent::Said>(value) {
             Ok(said) => agent::shown(&said),
             Err(_) => plain("something that is not understood".to_owned()),
         },

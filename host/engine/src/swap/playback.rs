@@ -97,3 +97,90 @@ impl Playback {
 fn slot(scope: Scope, key: &str) -> (String, String) {
     (format!("{scope:?}"), key.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use chela_types::{AgentId, Digest, SystemClock};
+
+    use super::*;
+    use crate::journal::{Found, Journal, Streamed};
+    use crate::swap::recording::{Began, Failed, Recording};
+    use crate::testing::Bench;
+
+    async fn begun(bench: &Bench) -> Journal {
+        let clock = Arc::new(SystemClock);
+        let mut journal =
+            Journal::open(bench.store.clone(), bench.claimed.lease.clone(), clock).await.unwrap();
+        let began = Began {
+            agent: Some(AgentId::new("sales").unwrap()),
+            version: Digest::from_bytes([1; 32]),
+            frame: Digest::from_bytes([2; 32]),
+            past: 0,
+            heard: Digest::from_bytes([3; 32]),
+            sticky: None,
+            purpose: "test".to_owned(),
+        };
+        journal.begin_agent(&began).await.unwrap();
+        journal
+    }
+
+    /// Its time is over; the part as the disk has it, played.
+    async fn late(bench: &Bench, mut journal: Journal) -> Journal {
+        let said = Said::Failed(Failed::Waiting);
+        journal.end(Ended { began: None, said, pending: Vec::new() }).await.unwrap();
+        bench.store.renew(std::slice::from_ref(&bench.claimed.lease)).await;
+        let recording = Recording::read(&bench.store.journal(&bench.claimed.lease).await.unwrap()).unwrap();
+        let part = &recording.parts[0];
+        Journal::played(Playback::of(&part.ended, None), (recording.start, part), Arc::new(SystemClock))
+    }
+
+    fn is_cut<T>(asked: Result<T, Error>) -> bool {
+        matches!(asked, Err(Error::Replay(Stop::Cut(_))))
+    }
+
+    #[tokio::test]
+    async fn a_part_that_ended_in_its_first_call_ends_there_again() {
+        let bench = Bench::new().await;
+        let mut journal = begun(&bench).await;
+        let asked = journal.place::<String>("models.complete", &"slow").await.unwrap();
+        assert!(matches!(asked, Found::Fresh(_)));
+        let mut played = late(&bench, journal).await;
+        assert!(is_cut(played.place::<String>("models.complete", &"slow").await));
+    }
+
+    #[tokio::test]
+    async fn what_the_disk_got_too_late_for_the_component_is_not_heard_when_it_is_played() {
+        let bench = Bench::new().await;
+        let mut journal = begun(&bench).await;
+        let Found::Fresh(place) = journal.place::<String>("models.complete", &"slow").await.unwrap() else {
+            panic!("nobody has asked before");
+        };
+        // The write has gone off, and the call that awaits it is over.
+        let entry = journal.entry(&place, &"late").unwrap();
+        bench.store.record(&bench.claimed.lease, entry).await.unwrap();
+        let mut played = late(&bench, journal).await;
+        assert!(is_cut(played.place::<String>("models.complete", &"slow").await));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_stream_that_came_too_late_is_not_heard_when_it_is_played() {
+        let bench = Bench::new().await;
+        let mut journal = begun(&bench).await;
+        let Found::Fresh(place) = journal.place::<Streamed<String>>("models.stream", &"slow").await.unwrap()
+        else {
+            panic!("nobody has asked before");
+        };
+        journal.opened(&place).lock().push("one".to_owned());
+        let (spoken, end) = (vec!["one".to_owned()], Some("late".to_owned()));
+        let whole = Streamed { spoken, end, refused: false, content: None };
+        let entry = journal.entry(&place, &whole).unwrap();
+        bench.store.record(&bench.claimed.lease, entry).await.unwrap();
+        let mut played = late(&bench, journal).await;
+        let found = played.place::<Streamed<String>>("models.stream", &"slow").await.unwrap();
+        let Found::Kept(kept, _) = found else { panic!("it has heard the first piece") };
+        assert_eq!((kept.spoken, kept.end), (vec!["one".to_owned()], None));
+        assert!(is_cut(played.playback().unwrap().beyond(place.asked())));
+    }
+}

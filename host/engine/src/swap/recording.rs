@@ -4,7 +4,6 @@
 use chela_store::Entry;
 use chela_types::{AgentId, Digest, Utterance};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::error::Error;
 use crate::journal::{AGENT, Asked, END, ROUTER, START, Start, agent_part};
@@ -56,8 +55,9 @@ pub(crate) struct Ended {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Said {
-    /// This, in the contract's words.
-    Answered(Value),
+    /// This, in the contract's words, as the text of a JSON value: a number that is read back from one may differ in its
+    /// last bit.
+    Answered(String),
     /// Nothing, by its own fault or for a provider that was slow.
     Failed(Failed),
 }
@@ -78,7 +78,12 @@ pub(crate) enum Failed {
 
 impl Said {
     pub(crate) fn answered(value: &impl Serialize) -> Self {
-        Self::Answered(serde_json::to_value(value).unwrap_or_default())
+        Self::Answered(serde_json::to_string(value).unwrap_or_default())
+    }
+
+    /// Whether its time was over: that it would be again, too, and need not be waited for longer.
+    pub(crate) fn is_out_of_time(&self) -> bool {
+        matches!(self, Self::Failed(Failed::Time | Failed::Waiting))
     }
 
     /// What a failed call leaves; nothing if the host failed, which says nothing of the component.
@@ -98,11 +103,11 @@ impl Said {
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
     pub(crate) began: Began,
+    /// The place of its first call, whether it is filled or not.
+    pub(crate) first: u32,
     /// What it asked the host and heard.
     pub(crate) entries: Vec<Entry>,
     pub(crate) ended: Ended,
-    /// The place of its end.
-    pub(crate) end: u32,
 }
 
 /// A turn's parts.
@@ -126,13 +131,14 @@ impl Recording {
     /// The parts of a stretch of a journal.
     pub(crate) fn of(entries: impl IntoIterator<Item = Entry>, start: Start) -> Self {
         let mut recording = Self { start, parts: Vec::new(), incomplete: 0 };
-        let (mut began, mut calls) = (None, Vec::new());
+        let (mut began, mut first, mut calls) = (None, None, Vec::new());
         for entry in entries {
             match &*entry.function {
                 START => {}
                 AGENT | ROUTER => {
                     recording.incomplete += usize::from(began.is_some());
                     began = Some(serde_json::from_slice::<Option<Began>>(&entry.value).ok().flatten());
+                    first = Some(entry.seq + 1);
                     calls.clear();
                 }
                 END => {
@@ -140,8 +146,10 @@ impl Recording {
                     let begun = began.take().flatten().or_else(|| ended.as_ref()?.began.clone());
                     match (begun, ended) {
                         (Some(began), Some(ended)) => {
+                            // A part without a beginning asked for nothing.
+                            let first = first.take().unwrap_or(entry.seq);
                             let entries = std::mem::take(&mut calls);
-                            recording.parts.push(Part { began, entries, ended, end: entry.seq });
+                            recording.parts.push(Part { began, first, entries, ended });
                         }
                         _ => recording.incomplete += 1,
                     }

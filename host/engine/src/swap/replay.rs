@@ -19,7 +19,7 @@ use std::time::Instant;
 use super::compare::{compared, heard, shown};
 use super::edition::{Edition, Settled};
 use super::fleet::kept_build;
-use super::recording::{self, Part, Recording, Said};
+use super::recording::{self, Part, Recording};
 use super::rerun::{Rerun, Rerunned};
 use super::shadow::Compared;
 use crate::config::Config;
@@ -356,7 +356,7 @@ impl Replaying<'_> {
             start: task.recording.start,
             part,
             live: self.request.live.then_some(PURSE),
-            patience: if matches!(part.ended.said, Said::Answered(_)) { PATIENCE } else { 1 },
+            patience: if part.ended.said.is_out_of_time() { 1 } else { PATIENCE },
         };
         self.under(&rerun, &edition, (&frame, &past)).await.map(Outcome::Run)
     }
