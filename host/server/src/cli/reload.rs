@@ -54,6 +54,7 @@ mod tests {
     fn a_reload_says_what_it_did() {
         assert_eq!(page(&Reloaded::default()), "nothing has changed\n");
         let reloaded = Reloaded {
+            applied: true,
             changed: vec!["configuration 0123".to_owned()],
             refused: vec![("keyword".to_owned(), "init says: \u{1b}[2J\nno".to_owned())],
             waiting: vec![("helper".to_owned(), "asks for memory".to_owned())],

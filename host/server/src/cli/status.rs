@@ -83,6 +83,9 @@ fn trouble(status: &Status, coloured: bool) -> String {
         )));
         printable(&invalid.text).lines().for_each(|line| text.push_str(&paint(&format!("  {line}"))));
     }
+    if let Some(unapplied) = &status.unapplied {
+        text.push_str(&format!("\nconfiguration {} waits: chela reload --apply\n", in_one_line(unapplied)));
+    }
     if !status.restart.is_empty() {
         text.push_str(&format!("\nneeds a restart: {}\n", in_one_line(&status.restart.join(", "))));
     }
@@ -116,12 +119,15 @@ mod tests {
         assert_eq!(trouble(&status, true), "");
         let text = "chela.toml:3:1\n\u{1b}[2J unknown key".to_owned();
         status.invalid = Some(Invalid { at: Millis(1_795_878_245_000), text });
+        status.unapplied = Some("0123456789ab".to_owned());
         status.restart = vec!["server.public".to_owned(), "store.lease_s".to_owned()];
         insta::assert_snapshot!(trouble(&status, false), @"
 
         since 2026-11-28 15:04:05 UTC the files say what cannot run; what ran before runs on:
           chela.toml:3:1
           \u{fffd}[2J unknown key
+
+        configuration 0123456789ab waits: chela reload --apply
 
         needs a restart: server.public, store.lease_s
         ");

@@ -46,6 +46,16 @@ impl Ground {
         rooms::engine(config, &self.tenant, &knowledge, self.session_key)
     }
 
+    /// The same for a configuration that is not to run yet: documents are read, and what agents search stays.
+    ///
+    /// # Errors
+    /// As [`Ground::engine`].
+    pub async fn considered(&self, config: &Config) -> Result<chela_engine::Config, Error> {
+        let documents = documents(config).await?.into_iter();
+        let knowledge = documents.map(|(agent, of)| (agent.clone(), (collection(&agent), of.digest)));
+        rooms::engine(config, &self.tenant, &knowledge.collect(), self.session_key)
+    }
+
     /// A gateway with these providers, tiers and budgets. Its cache is empty.
     ///
     /// # Errors
@@ -70,7 +80,7 @@ impl Ground {
     async fn learn(&self, config: &Config) -> Result<BTreeMap<AgentId, (String, Digest)>, Error> {
         let mut known = BTreeMap::new();
         for (agent, documents) in documents(config).await? {
-            let collection = format!("agent/{agent}");
+            let collection = collection(&agent);
             let Documents { digest, passages } = documents;
             let count = passages.len();
             if self.store.knowledge_replace(&self.tenant, &collection, digest, passages).await? {
@@ -80,6 +90,11 @@ impl Ground {
         }
         Ok(known)
     }
+}
+
+/// Under which name an agent's documents are kept.
+fn collection(agent: &AgentId) -> String {
+    format!("agent/{agent}")
 }
 
 /// The documents of each agent that has some.

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
 use super::rights::{Allowed, Content, Gate, Proof, Read, identify};
+use super::replay::{self, Replays};
 use super::{swap, terminal};
 use crate::reload::{Invalid, Reloader};
 use crate::turn::{LIST_USUAL, Turn};
@@ -45,6 +46,8 @@ pub struct Admin {
     pub clock: Arc<dyn Clock>,
     /// Who reads the configuration again.
     pub reloader: Reloader,
+    /// Recorded turns that are run again.
+    pub replays: Replays,
     /// When the host was ready.
     pub started: Millis,
     /// Cancelled as soon as the host begins to stop.
@@ -62,6 +65,8 @@ impl Admin {
             .route("/plugins/{name}/history", get(swap::history))
             .route("/reload", post(swap::reload))
             .route("/events", get(swap::events))
+            .route("/replay", post(replay::begin))
+            .route("/replay/{id}", get(replay::look))
             .route("/turns", get(turns))
             .route("/turns/{id}", get(turn))
             .route("/chat/{agent}", post(terminal::say).get(terminal::hear))
@@ -110,6 +115,9 @@ pub struct Status {
     /// What is wrong with the files, if something is: what ran before runs on.
     #[serde(default)]
     pub invalid: Option<Invalid>,
+    /// The first 12 hex digits of a configuration that waits for `chela reload --apply`.
+    #[serde(default)]
+    pub unapplied: Option<String>,
     /// Keys of the file whose values wait for a restart.
     #[serde(default)]
     pub restart: Vec<String>,
@@ -151,6 +159,7 @@ impl Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             configuration: None,
             invalid: None,
+            unapplied: None,
             restart: Vec::new(),
             state: "stopped".to_owned(),
             up_s: None,
@@ -177,6 +186,7 @@ async fn status(admin: Allowed<Read>) -> Result<Json<Status>, Error> {
         state: if admin.stop.is_cancelled() { "draining" } else { "ready" }.to_owned(),
         configuration: Some(standing.configuration().short()),
         invalid: standing.invalid(),
+        unapplied: standing.waiting().map(|digest| digest.short()),
         restart: standing.restart(),
         up_s: Some(now.since(admin.started).as_secs()),
         channels: admin.engine.channel_health().into_iter().map(channel).collect(),

@@ -167,26 +167,56 @@ impl Reloader {
         let restart = restart::keep(&running.config, &mut config);
         restart::check(&config).map_err(compose::Error::Configuration)?;
         wait_for_plugins(&config).await;
-        let ground = &self.0.ground;
-        let admin_token = ground.admin_token(&config)?;
-        let models = compose::models_digest(&config);
-        let gateway = if models == running.models { None } else { Some(ground.gateway(&config)?) };
-        // Documents go first: with an old digest, new ones are only not cached; the other way round, an answer from the
-        // old ones would be.
-        let update = Update { config: ground.engine(&config).await?, gateway, apply };
+        let update = self.update(running, &config, apply).await?;
+        let admin_token = self.0.ground.admin_token(&config)?;
         let mut reloaded = self.0.engine.reload(update, who).await?;
-        self.0.operators.replace(&config, &admin_token);
         if config.digest != running.config.digest {
             doubts.iter().for_each(|doubt| tracing::warn!(code = %doubt.code(), "{doubt}"));
-            reloaded.changed.insert(0, format!("configuration {}", config.digest.short()));
+        }
+        if reloaded.applied {
+            reloaded.changed.splice(0..0, self.news(running, &config, &restart));
+            self.0.operators.replace(&config, &admin_token);
+            self.0.standing.runs(config.digest, restart);
+            *self.0.watched.write() = (Arc::new(Roots::of(&config)), config.swap.poll);
+            *running = Running { models: compose::models_digest(&config), config };
+        } else {
+            if config.digest != running.config.digest && self.0.standing.waiting() != Some(config.digest) {
+                let waits =
+                    format!("configuration {} waits for `chela reload --apply`", config.digest.short());
+                reloaded.changed.insert(0, waits);
+            }
+            self.0.standing.waits(config.digest);
+            self.0.watched.write().0 = Arc::new(Roots::of(&running.config).and(&config.paths));
+        }
+        Ok(reloaded)
+    }
+
+    /// What the engine is told. Of a configuration that is only looked at, because nobody has applied it, nothing is
+    /// kept yet.
+    async fn update(&self, running: &Running, config: &Config, apply: bool) -> Result<Update, Error> {
+        let ground = &self.0.ground;
+        if !apply && !running.config.swap.auto {
+            // Made to be sure that it could be.
+            ground.gateway(config)?;
+            return Ok(Update { config: ground.considered(config).await?, gateway: None, apply });
+        }
+        let is_other = compose::models_digest(config) != running.models;
+        let gateway = if is_other { Some(ground.gateway(config)?) } else { None };
+        // Documents go first: with an old digest, new ones are only not cached; the other way round, an answer from the
+        // old ones would be.
+        Ok(Update { config: ground.engine(config).await?, gateway, apply })
+    }
+
+    /// What is another than before of what the engine does not tell.
+    fn news(&self, running: &Running, config: &Config, restart: &[String]) -> Vec<String> {
+        let mut news = Vec::new();
+        if config.digest != running.config.digest {
+            news.push(format!("configuration {}", config.digest.short()));
         }
         let known = self.0.standing.restart();
         let later = restart.iter().filter(|key| !known.contains(key));
-        reloaded.changed.extend(later.map(|key| format!("{key} is another one after a restart")));
-        self.0.standing.runs(config.digest, restart);
-        *self.0.watched.write() = (Arc::new(Roots::of(&config)), config.swap.poll);
-        *running = Running { config, models };
-        Ok(reloaded)
+        news.extend(later.map(|key| format!("{key} is another one after a restart")));
+        news
     }
 
     /// Keeps what is wrong, and watches for what is missing.

@@ -15,6 +15,7 @@ pub struct Standing(Arc<RwLock<Told>>);
 struct Told {
     configuration: Digest,
     invalid: Option<Invalid>,
+    waiting: Option<Digest>,
     restart: Vec<String>,
 }
 
@@ -31,7 +32,7 @@ impl Standing {
     /// At the start: the file and the host agree.
     pub fn new(configuration: Digest) -> Self {
         metrics::gauge!("config_invalid").set(0.0);
-        Self(Arc::new(RwLock::new(Told { configuration, invalid: None, restart: Vec::new() })))
+        Self(Arc::new(RwLock::new(Told { configuration, invalid: None, waiting: None, restart: Vec::new() })))
     }
 
     /// Digest of the configuration that runs.
@@ -44,6 +45,11 @@ impl Standing {
         self.0.read().invalid.clone()
     }
 
+    /// Digest of a configuration that could run and waits for somebody to apply it.
+    pub fn waiting(&self) -> Option<Digest> {
+        self.0.read().waiting
+    }
+
     /// Keys of the file whose values wait for a restart.
     pub fn restart(&self) -> Vec<String> {
         self.0.read().restart.clone()
@@ -52,7 +58,15 @@ impl Standing {
     /// A new configuration runs.
     pub(super) fn runs(&self, configuration: Digest, restart: Vec<String>) {
         metrics::gauge!("config_invalid").set(0.0);
-        *self.0.write() = Told { configuration, invalid: None, restart };
+        *self.0.write() = Told { configuration, invalid: None, waiting: None, restart };
+    }
+
+    /// The files say what could run, and what ran before runs on until somebody applies it.
+    pub(super) fn waits(&self, configuration: Digest) {
+        metrics::gauge!("config_invalid").set(0.0);
+        let mut told = self.0.write();
+        told.invalid = None;
+        told.waiting = (told.configuration != configuration).then_some(configuration);
     }
 
     /// The files cannot be used. The same trouble keeps its time.
@@ -79,8 +93,16 @@ mod tests {
         assert_eq!(standing.configuration(), one);
         standing.fails(Millis(3), "line 4".to_owned());
         assert_eq!(standing.invalid().unwrap().at, Millis(3));
+        standing.waits(two);
+        assert_eq!(
+            (standing.invalid(), standing.configuration(), standing.waiting()),
+            (None, one, Some(two))
+        );
+        standing.waits(one);
+        assert_eq!(standing.waiting(), None, "the file is as it was");
+        standing.waits(two);
         standing.runs(two, vec!["server.public".to_owned()]);
         assert_eq!((standing.invalid(), standing.configuration()), (None, two));
-        assert_eq!(standing.restart(), ["server.public"]);
+        assert_eq!((standing.restart(), standing.waiting()), (vec!["server.public".to_owned()], None));
     }
 }

@@ -73,7 +73,8 @@ fn digest(version: &VersionStatus) -> String {
 
 fn state(version: &VersionStatus) -> String {
     let share = version.share.map(|percent| format!(" {percent} %")).unwrap_or_default();
-    let trial = if version.on_trial { ", on trial" } else { "" };
+    let serves = matches!(version.state.as_str(), "active" | "canary");
+    let trial = if version.on_trial && serves { ", on trial" } else { "" };
     format!("{}{share}{trial}", in_one_line(&version.state))
 }
 
