@@ -23,8 +23,8 @@ use crate::error::Error;
 use crate::journey::Journey;
 use crate::router::Router;
 use crate::swap::{
-    Below, Fleet, Order, PluginStatus, ROUTING, Reloaded, Settled, Update, Who, check_strangers,
-    serves_agent, serves_channel,
+    Below, Fleet, Order, PluginStatus, ROUTING, Reloaded, ReplayProgress, ReplayReport, ReplayRequest,
+    Settled, Update, Who, check_strangers, replay, serves_agent, serves_channel,
 };
 
 /// Pauses between attempts to learn a channel's own ids: first and longest.
@@ -146,6 +146,20 @@ impl Engine {
     /// Those of the store.
     pub async fn plugins(&self, with_words: bool) -> Result<Vec<PluginStatus>, Error> {
         self.journey.fleet.plugins(with_words).await
+    }
+
+    /// Runs recorded turns again, and tells how far it is.
+    ///
+    /// # Errors
+    /// As [`crate::replay`].
+    pub async fn replay(
+        &self,
+        request: &ReplayRequest,
+        tell: impl FnMut(ReplayProgress),
+    ) -> Result<ReplayReport, Error> {
+        let house = self.journey.fleet.house();
+        let rooms = self.journey.fleet.replay_rooms(&house);
+        replay(&house.config, &rooms, request, tell).await
     }
 
     /// The version of a plugin that serves those whom no canary gets.

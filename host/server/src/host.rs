@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::compose::{self, Composed, Ground, OnProgress, Surroundings, compose, open_store};
 use crate::config::Config;
-use crate::doors::{Admin, Bounds, Connections, Files, Operators, Proof, Public, defaults, serve};
+use crate::doors::{Admin, Bounds, Connections, Files, Operators, Proof, Public, Replays, defaults, serve};
 use crate::reload::{Begun, Reloader, Watching};
 use crate::webchat::Setup;
 
@@ -212,6 +212,7 @@ impl Host {
             metrics: metrics.clone(),
             clock,
             reloader: reloader.clone(),
+            replays: Replays::default(),
             started,
             stop: stop.clone(),
         };

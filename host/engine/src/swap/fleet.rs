@@ -20,6 +20,7 @@ use super::edition::{Edition, OnProgress, Settled};
 use super::house::{House, Houses};
 use super::lineup::{Lineup, Post};
 use super::release::{Release, Verdict, Watch};
+use super::replay::ReplayRooms;
 use super::status::{Order, Reloaded, Who};
 use crate::agent::AgentStation;
 use crate::channel::{Account, ChannelStation, Parts, Sessions, Waiting};
@@ -178,6 +179,12 @@ impl Fleet {
 
     pub(crate) fn house(&self) -> Arc<House> {
         self.houses.now()
+    }
+
+    /// What recorded turns are run again with.
+    pub(crate) fn replay_rooms(&self, house: &House) -> ReplayRooms {
+        let Below { store, sandbox, clock, .. } = self.below.clone();
+        ReplayRooms { store, sandbox, gateway: house.gateway.clone(), clock }
     }
 
     pub(crate) async fn changed(&self) {

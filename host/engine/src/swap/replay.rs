@@ -9,6 +9,7 @@ use chela_sandbox::{Build, PluginKind, Sandbox, Source};
 use chela_store::{Recorded, Store};
 use chela_types::{AgentId, Clock, Digest, Message, Millis, PluginId, TurnId, Utterance};
 use futures::StreamExt;
+use futures::stream::FuturesOrdered;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -176,14 +177,18 @@ pub async fn replay(
         after = last.seq;
         let tasks: Vec<Task> =
             turns.into_iter().flat_map(|turn| replaying.tasks(turn, &mut report)).collect();
-        let mut outcomes =
-            futures::stream::iter(tasks.iter().map(|task| replaying.run(task))).buffered(AT_ONCE);
-        let mut count = 0;
-        while let Some(outcome) = outcomes.next().await {
-            if let Some(task) = tasks.get(count) {
+        // In order, and not by a stream of closures, whose lifetimes keep a future from being sent to another thread.
+        let (mut running, mut ended) = (FuturesOrdered::new(), tasks.iter());
+        for task in &tasks {
+            running.push_back(replaying.run(task));
+            if running.len() >= AT_ONCE
+                && let (Some(task), Some(outcome)) = (ended.next(), running.next().await)
+            {
                 report.take(task, outcome);
             }
-            count += 1;
+        }
+        while let (Some(task), Some(outcome)) = (ended.next(), running.next().await) {
+            report.take(task, outcome);
         }
         tell(ReplayProgress { turns: report.turns, of });
     }

@@ -9,6 +9,7 @@ mod events;
 mod operator;
 mod plugin;
 mod reload;
+mod replay;
 mod socket;
 mod status;
 mod tour;
@@ -104,6 +105,7 @@ async fn run(command: Command) -> Outcome {
         Command::Plugin { command } => plugin::run(command).await,
         Command::Reload(asked) => reload::run(&asked).await,
         Command::Events(asked) => events::run(&asked).await,
+        Command::Replay(asked) => replay::run(&asked).await,
         Command::Status { config, json } => status::run(&config, json).await,
         Command::Bench { command } => bench::run(command).await,
         Command::Compiler => Ok(ExitCode::FAILURE),

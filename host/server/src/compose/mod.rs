@@ -7,15 +7,17 @@ mod keys;
 mod knowledge;
 mod rooms;
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chela_egress::Egress;
-use chela_engine::{Engine, Loaded, Rooms};
+use chela_engine::{Engine, Loaded, ReplayRooms, Rooms};
+use chela_gateway::Gateway;
 use chela_sandbox::{Compiler, Progress, Sandbox};
 use chela_store::Store;
-use chela_types::{AgentId, ChannelId, PluginId, SystemClock, TenantId};
+use chela_types::{AgentId, ChannelId, Clock, PluginId, SystemClock, TenantId};
 use secrecy::SecretString;
 
 use crate::config::{Config, Source};
@@ -180,6 +182,25 @@ pub async fn check(
     }
     let sandbox = Sandbox::new(sandbox).map_err(Error::Sandbox)?;
     Ok(chela_engine::check(&engine, &sandbox, &egress, Arc::new(SystemClock), progress).await)
+}
+
+/// What recorded turns are run again with, beside a host that may be running: the store is only read, and compiled
+/// plugins are shared with the host.
+///
+/// # Errors
+/// [`Error`]; nothing was run then.
+pub async fn replaying(
+    config: &Config,
+    surroundings: &Surroundings,
+) -> Result<(chela_engine::Config, ReplayRooms), Error> {
+    let store = Store::open_beside(&config.store.folder).await?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let egress = Egress::new(rooms::egress(config))?;
+    let gateway = Gateway::new(rooms::gateway(config)?, store.clone(), &egress, Arc::clone(&clock))?;
+    let sandbox = Sandbox::new(sandbox(config, surroundings)).map_err(Error::Sandbox)?;
+    // What the agents know is in their recordings.
+    let engine = rooms::engine(config, &TenantId::default_tenant(), &BTreeMap::new(), [0; 32])?;
+    Ok((engine, ReplayRooms { store, sandbox, gateway, clock }))
 }
 
 /// Whether the folder is there and this user's: what another one (`sudo chela check`) leaves in it, the host could

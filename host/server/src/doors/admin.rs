@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
+use super::replay::{self, Replays};
 use super::rights::{Allowed, Content, Gate, Proof, Read, identify};
 use super::{swap, terminal};
 use crate::reload::{Invalid, Reloader};
@@ -45,6 +46,8 @@ pub struct Admin {
     pub clock: Arc<dyn Clock>,
     /// Who reads the configuration again.
     pub reloader: Reloader,
+    /// Recorded turns that are run again.
+    pub replays: Replays,
     /// When the host was ready.
     pub started: Millis,
     /// Cancelled as soon as the host begins to stop.
@@ -62,6 +65,8 @@ impl Admin {
             .route("/plugins/{name}/history", get(swap::history))
             .route("/reload", post(swap::reload))
             .route("/events", get(swap::events))
+            .route("/replay", post(replay::begin))
+            .route("/replay/{id}", get(replay::look))
             .route("/turns", get(turns))
             .route("/turns/{id}", get(turn))
             .route("/chat/{agent}", post(terminal::say).get(terminal::hear))

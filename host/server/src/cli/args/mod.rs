@@ -3,6 +3,7 @@
 mod plugin;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
 use clap::builder::styling::{AnsiColor, Styles};
@@ -98,6 +99,12 @@ pub enum Command {
     )]
     Events(Events),
 
+    /// Run recorded turns again, under another version of a plugin or under the one that ran them
+    #[command(
+        after_help = "Nothing is sent, asked or remembered: what the host answered then is answered again. A version that asks for something else has diverged, and ends there; with --live it goes on, asks models at the expense of the budget scope `replay`, reads what is kept and writes nothing.\n\nExamples:\n  chela replay --plugin plugins/router --since 7d\n  chela replay --plugin plugins/assistant --agent hr --since 24h --content\n  chela replay --version router@3f2a91c0 --limit 500 --json\n  chela replay --since 1d"
+    )]
+    Replay(Replay),
+
     /// How the host is doing
     #[command(after_help = "Asks the running host; reads its store if none runs.")]
     Status {
@@ -189,6 +196,57 @@ pub enum TurnCommand {
     },
 }
 
+/// `chela replay`.
+#[derive(Debug, Clone, Args)]
+pub struct Replay {
+    /// The folder of the version to run; left out, each turn is run under the version that ran it
+    #[arg(long, value_name = "DIR", conflicts_with = "version")]
+    pub plugin: Option<PathBuf>,
+    /// A kept version: the plugin's name and the first digits of the version's digest
+    #[arg(long, value_name = "NAME@DIGEST")]
+    pub version: Option<String>,
+    /// The plugin of the configuration whose place the folder takes, if neither folder nor name tells
+    #[arg(long = "as", value_name = "NAME")]
+    pub place: Option<String>,
+    /// Turns of so long ago and later, as `7d`, `24h`, `30m`
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = ago)]
+    pub since: Duration,
+    /// The parts of this agent alone
+    #[arg(long, value_name = "NAME")]
+    pub agent: Option<String>,
+    /// So many turns at most, the oldest first
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Let versions that diverge go on, at the expense of the scope `replay`
+    #[arg(long)]
+    pub live: bool,
+    /// Also show what was said
+    #[arg(long)]
+    pub content: bool,
+    /// Where the configuration is, and how the answer is shown.
+    #[command(flatten)]
+    pub shown: Shown,
+}
+
+/// Longest time that is looked back, in seconds.
+const AGO_MAX_S: u64 = 10 * 366 * 24 * 3_600;
+
+/// `7d`, `24h`, `30m`, `90s`.
+fn ago(text: &str) -> Result<Duration, String> {
+    let expected = || "a number and one of s, m, h, d, as `7d`".to_owned();
+    let unit = text.chars().last().ok_or_else(expected)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 24 * 3_600,
+        _ => return Err(expected()),
+    };
+    let count: u64 = text.trim_end_matches(unit).parse().map_err(|_| expected())?;
+    let whole = count.checked_mul(seconds).filter(|whole| *whole <= AGO_MAX_S);
+    whole.map(Duration::from_secs).ok_or_else(|| "at most ten years".to_owned())
+}
+
 /// `chela bench …`.
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
@@ -229,6 +287,15 @@ pub struct Bench {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn a_time_ago_has_a_unit() {
+        assert_eq!(ago("7d"), Ok(Duration::from_secs(7 * 86_400)));
+        assert_eq!(ago("90s"), Ok(Duration::from_secs(90)));
+        for bad in ["", "7", "d", "-1d", "7w", "7dd", "99999999999999999999d", "9999999d", "7ä"] {
+            assert!(ago(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -168,8 +168,9 @@ async fn started(folder: &Path) -> Result<Bar, Failure> {
     let mut config = include_str!("many.toml").to_owned();
     for n in 0..PLUGINS {
         config.push_str(&format!(
-            "\n[plugin.p{n}]\nsource = \"builtin:assistant\"\ngrants = [\"models\"]\nconfig = {{ number = {n} }}\n\n\
-             [agent.a{n}]\nplugin = \"p{n}\"\ntier = \"fast\"\n"
+            "\n[plugin.p{n}]\nsource = \"builtin:assistant\"\ngrants = [\"models\"]\nconfig = {{ max_output_tokens = {} }}\n\n\
+             [agent.a{n}]\nplugin = \"p{n}\"\ntier = \"fast\"\n",
+            100 + n
         ));
     }
     let bar = progress("starts", 6);
@@ -206,14 +207,19 @@ async fn start_once(home: &Path, config: &str) -> Result<Duration, Failure> {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    let is_ready = tokio::time::timeout(Duration::from_secs(180), ready).await;
+    let is_ready = tokio::select! {
+        waited = tokio::time::timeout(Duration::from_secs(180), ready) => waited.is_ok(),
+        _ = child.wait() => false,
+    };
     let took = began.elapsed();
     if let Some(pid) = child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed())) {
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
     }
     child.wait().await?;
-    is_ready.map_err(|_| Failure::new("a host with many plugins was not ready in three minutes"))?;
-    Ok(took)
+    match is_ready {
+        true => Ok(took),
+        false => Err(Failure::new("a host with many plugins did not become ready")),
+    }
 }
 
 fn free_port() -> Result<u16, Failure> {
