@@ -78,7 +78,7 @@ pub(super) async fn history(
 /// What is asked of a reload.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Reload {
-    /// New versions become active, even if the configuration says that they wait.
+    /// Apply what a host that reloads by hand would only report.
     #[serde(default)]
     pub apply: bool,
 }

@@ -134,8 +134,8 @@ impl Reloader {
         &self.0.standing
     }
 
-    /// Reads everything again and runs with it. `apply`: new versions of plugins become active even where the
-    /// configuration says that they wait.
+    /// Reads everything again and runs with it. `apply`: also in a host that reloads by hand, which would only report
+    /// what is new.
     ///
     /// # Errors
     /// [`Error`]; what ran before runs on, and the error is kept for [`Reloader::standing`].

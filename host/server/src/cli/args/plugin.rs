@@ -185,7 +185,7 @@ fn digits(text: &str) -> Result<String, String> {
 /// `chela reload`.
 #[derive(Debug, Clone, Args)]
 pub struct Reload {
-    /// New versions of plugins become active even if the configuration says that they wait
+    /// Apply what a host that reloads by hand would only report
     #[arg(long)]
     pub apply: bool,
     /// How it is shown.
