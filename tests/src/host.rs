@@ -44,11 +44,21 @@ pub struct Host {
     pub engine: Engine,
     /// What is kept.
     pub store: Store,
-    setup: Setup,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) gateway: Gateway,
+    pub(crate) setup: Setup,
     folder: Arc<TempDir>,
     runtime: Option<Runtime>,
     stop: CancellationToken,
     running: Option<JoinHandle<()>>,
+}
+
+/// What a host consists of, begun in its own runtime.
+struct Begun {
+    engine: Engine,
+    store: Store,
+    sandbox: Sandbox,
+    gateway: Gateway,
 }
 
 /// What a crash leaves: a folder, and what the host was told.
@@ -91,7 +101,7 @@ impl Setup {
         let told = self.clone();
         let data = folder.path().to_owned();
         let begun = runtime.spawn(async move { told.begin(&data).await }).await.unwrap();
-        let (engine, store) = match begun {
+        let Begun { engine, store, sandbox, gateway } = match begun {
             Ok(begun) => begun,
             Err(error) => {
                 runtime.shutdown_background();
@@ -101,10 +111,11 @@ impl Setup {
         let stop = CancellationToken::new();
         let (running, stopped) = (engine.clone(), stop.clone());
         let running = runtime.spawn(async move { running.run(stopped, Duration::from_secs(30)).await });
-        Ok(Host { engine, store, setup: self, folder, runtime: Some(runtime), stop, running: Some(running) })
+        let (runtime, running) = (Some(runtime), Some(running));
+        Ok(Host { engine, store, sandbox, gateway, setup: self, folder, runtime, stop, running })
     }
 
-    async fn begin(self, folder: &Path) -> Result<(Engine, Store), Error> {
+    async fn begin(self, folder: &Path) -> Result<Begun, Error> {
         let store = open(folder, &self.clock).await;
         let egress: Egress = loopback();
         let gateway = Gateway::new(self.gateway.clone(), store.clone(), &egress, Arc::clone(&self.clock))?;
@@ -114,13 +125,15 @@ impl Setup {
         let cache = program().with_file_name("chela-tests-cache");
         let config = chela_sandbox::Config { pool, ..chela_sandbox::Config::new(cache, compiler) };
         let sandbox = Sandbox::new(config).expect("a sandbox");
-        let rooms = Rooms { store: store.clone(), gateway, sandbox, egress, clock: Arc::clone(&self.clock) };
+        let clock = Arc::clone(&self.clock);
+        let rooms =
+            Rooms { store: store.clone(), gateway: gateway.clone(), sandbox: sandbox.clone(), egress, clock };
         let _one = LOADING.lock().await;
         let engine = Engine::start(self.engine(), rooms, &|_, _| {}).await;
         if engine.is_err() {
             store.close().await.unwrap();
         }
-        Ok((engine?, store))
+        Ok(Begun { engine: engine?, store, sandbox, gateway })
     }
 }
 

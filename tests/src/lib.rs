@@ -11,6 +11,7 @@ mod host;
 pub mod kill;
 pub mod outside;
 pub mod process;
+pub mod recorded;
 mod setup;
 pub mod signing;
 pub mod tree;

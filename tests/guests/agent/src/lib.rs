@@ -5,6 +5,7 @@
 
 mod behave;
 mod init;
+mod recorded;
 
 use chela_sdk::{Agent, AnsweringError, Outcome, Turn};
 
@@ -25,9 +26,13 @@ impl Agent for Guest {
     fn handle(&self, turn: Turn) -> Result<Outcome, AnsweringError> {
         let said = turn.message.text.clone();
         let (first, rest) = said.split_once(' ').unwrap_or((&said, ""));
-        match &self.behaviour {
-            Some(behaviour) => behave::run(behaviour, &said, &turn, &self.seen),
-            None => behave::run(first, rest, &turn, &self.seen),
+        let (behaviour, said) = match &self.behaviour {
+            Some(behaviour) => (behaviour.as_str(), said.as_str()),
+            None => (first, rest),
+        };
+        match recorded::run(behaviour, said, &turn) {
+            Some(outcome) => outcome,
+            None => behave::run(behaviour, said, &turn, &self.seen),
         }
     }
 }

@@ -61,6 +61,7 @@ impl Router for Guest {
             }
             tag if tag.starts_with("tag-") => Ok(default().because(tag)),
             "past" => Ok(as_begun(&context)),
+            "scored" => Ok(scored(&message.text, default())),
             "none" => Err(RoutingError::NoMatch("as told".to_owned())),
             "error" => Err(RoutingError::Other("as told".to_owned())),
             word => match context.candidates.iter().find(|candidate| candidate.agent == word) {
@@ -92,6 +93,12 @@ fn busy(ms: u64) {
 fn asked(text: &str) -> Result<String, RoutingError> {
     let said = Request::new(format!("route: {text}")).complete();
     said.map(|said| said.text).map_err(|error| RoutingError::Other(format!("no model: {error}")))
+}
+
+/// As sure as the second word says, and a third as sure of another.
+fn scored(text: &str, decision: Decision) -> Decision {
+    let score: f32 = text.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0.5);
+    decision.score(score).or("hr", score / 3.0).because("as told")
 }
 
 /// The first word of the model's answer is the agent.
