@@ -81,10 +81,10 @@ fn noted(behaviour: &str) -> &str {
     rest.unwrap_or(behaviour)
 }
 
-/// Works for about so many milliseconds. The clock stands still meanwhile: it is the turn's.
+/// Works for so many milliseconds at least, on any machine of today. The clock stands still meanwhile: it is the turn's.
 fn busy(ms: u64) {
     let mut state = 1_u64;
-    for round in 0..ms * 700_000 {
+    for round in 0..ms * 1_000_000 {
         state = std::hint::black_box(state.rotate_left(5) ^ round);
     }
 }
