@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 /// Turns in a list, unless another number is asked for.
 pub const LIST_USUAL: usize = 20;
+/// Hex digits of a version that are shown.
+const DIGEST_DIGITS: usize = 12;
 /// Turns in one list at most.
 pub const LIST_MAX: usize = 1_000;
 
@@ -39,6 +41,9 @@ pub struct Turn {
     pub calls: Vec<Call>,
     /// Host calls that a repetition would not make again: function and number.
     pub journal: Vec<String>,
+    /// Versions of plugins that ran it, by their digests: the router's, then those of the agents.
+    #[serde(default)]
+    pub versions: Vec<String>,
     /// The answer's way out.
     pub delivery: Option<Delivery>,
     /// Failures by a plugin's fault.
@@ -146,7 +151,12 @@ impl Turn {
             received: record.received,
             decisions: record.decisions.into_iter().map(|(_, decision)| decision).collect(),
             calls: record.calls.into_iter().map(call).collect(),
-            journal: record.journal.into_iter().map(|(_, function, _)| function).collect(),
+            journal: (record.journal.into_iter())
+                .map(|(_, function, _)| function)
+                // The journal's own marks are no calls.
+                .filter(|function| !function.starts_with("turn."))
+                .collect(),
+            versions: record.versions.iter().map(ToString::to_string).collect(),
             delivery: record.outbox.map(|outbox| Delivery {
                 id: outbox.id.to_string(),
                 agent: outbox.agent.to_string(),
@@ -242,6 +252,11 @@ impl Display for Turn {
         }
         if !self.journal.is_empty() {
             line(f, "journal", Counted(&self.journal))?;
+        }
+        if !self.versions.is_empty() {
+            let short: Vec<String> =
+                self.versions.iter().map(|digest| digest.chars().take(DIGEST_DIGITS).collect()).collect();
+            line(f, "versions", short.join(", "))?;
         }
         if let Some(delivery) = &self.delivery {
             line(f, "delivery", delivery)?;
@@ -482,6 +497,7 @@ pub(crate) mod tests {
             decisions: vec![decision],
             calls: vec![call()],
             journal: ["knowledge.search", "models.relay", "models.relay"].map(str::to_owned).to_vec(),
+            versions: vec!["3f".repeat(32)],
             delivery: Some(Delivery {
                 id: "1".to_owned(),
                 agent: "hr".to_owned(),
@@ -518,6 +534,7 @@ pub(crate) mod tests {
                     1. openai/gpt-4o-mini unavailable (provider's fault), 40 ms
                     2. anthropic/claude-haiku ok, 40 ms
           journal   knowledge.search, models.relay × 2
+          versions  3f3f3f3f3f3f
           delivery  delivered, 1 request, platform id 1763798400.000001
                     read at 2025-11-22 08:00:01.500 UTC
           trouble   interrupted by a crash 1 ×

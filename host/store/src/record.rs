@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chela_types::{
-    AgentId, ChannelId, ConversationId, Decision, Message, Millis, OutboxId, Reply, TenantId, TurnId,
+    AgentId, ChannelId, ConversationId, Decision, Digest, Message, Millis, OutboxId, Reply, TenantId, TurnId,
 };
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
@@ -55,6 +55,8 @@ pub struct TurnRecord {
     pub calls: Vec<LedgerRow>,
     /// Host calls: number, function, time.
     pub journal: Vec<(u32, String, Millis)>,
+    /// Versions of plugins that its parts were run by, in their order.
+    pub versions: Vec<Digest>,
     /// The answer's way out.
     pub outbox: Option<OutboxRecord>,
     /// The post that showed the answer while it was made, if there was one.
@@ -187,7 +189,7 @@ impl Store {
             let mut record = bare(&row)?;
             let seq = row::get(&row, "seq")?;
             record.decisions = decisions(connection, seq).await?;
-            record.journal = journal(connection, seq).await?;
+            (record.journal, record.versions) = journal(connection, seq).await?;
             record.outbox = outbox(connection, (&record.tenant, &record.channel), seq).await?;
             let calls = sqlx::query("SELECT * FROM reservations WHERE turn = $1 ORDER BY seq")
                 .bind(turn.as_bytes().as_slice())
@@ -355,6 +357,7 @@ fn bare(row: &SqliteRow) -> Result<TurnRecord> {
         decisions: Vec::new(),
         calls: Vec::new(),
         journal: Vec::new(),
+        versions: Vec::new(),
         outbox: None,
         progress: progress::read(row)?,
         tries: row::count(row, "all_tries")?,
@@ -380,14 +383,22 @@ async fn decisions(connection: &mut SqliteConnection, turn: i64) -> Result<Vec<(
         .collect()
 }
 
-async fn journal(connection: &mut SqliteConnection, turn: i64) -> Result<Vec<(u32, String, Millis)>> {
-    let rows = sqlx::query("SELECT seq, function, at FROM journal WHERE turn = $1 ORDER BY seq")
+/// Host calls, and the versions that made them.
+type Journaled = (Vec<(u32, String, Millis)>, Vec<Digest>);
+
+async fn journal(connection: &mut SqliteConnection, turn: i64) -> Result<Journaled> {
+    let rows = sqlx::query("SELECT seq, function, at, version FROM journal WHERE turn = $1 ORDER BY seq")
         .bind(turn)
         .fetch_all(connection)
         .await?;
-    rows.iter()
-        .map(|row| Ok((row::count(row, "seq")?, row::get(row, "function")?, Millis(row::get(row, "at")?))))
-        .collect()
+    let (mut calls, mut versions) = (Vec::new(), Vec::new());
+    for row in &rows {
+        calls.push((row::count(row, "seq")?, row::get(row, "function")?, Millis(row::get(row, "at")?)));
+        versions.extend(row::maybe_digest(row, "version")?);
+    }
+    // A part names its version at its beginning and at its end.
+    versions.dedup();
+    Ok((calls, versions))
 }
 
 async fn outbox(

@@ -2,7 +2,7 @@
 //! is new in its folder, if it may.
 
 use chela_sandbox::Build;
-use chela_store::Deployment;
+use chela_store::{Deployment, VersionState};
 use chela_types::{Digest, PluginId};
 use std::sync::Arc;
 use std::time::Instant;
@@ -83,12 +83,12 @@ impl Work<'_> {
     /// What was active serves again, or what is new in the folder, if it may.
     pub(super) async fn resume(
         &self,
-        deployment: Deployment,
+        mut deployment: Deployment,
         active: Proposal,
         folder: Result<Build, chela_sandbox::Error>,
     ) -> Result<Plugged, Error> {
         let id = active.id.clone();
-        let mut edition = self.load(&active).await;
+        let edition = self.load(&active).await;
         let fresh = match folder {
             Ok(build) if build.digest() == active.build.digest() => None,
             Ok(build) => Some(Proposal::new(&id, build, active.settled.clone())),
@@ -97,13 +97,12 @@ impl Work<'_> {
                 None
             }
         };
-        let mut plugged = None;
         if let Some(fresh) = fresh {
             let manifest = (&*active.build.manifest.version, asks(&active.build));
-            let finding = match &edition {
-                // A version that serves no more cannot be asked to.
-                Err(_) => Finding::Serve,
-                Ok(_) => self.consider(&deployment, manifest, &fresh).await?,
+            let finding = match (self.consider(&deployment, manifest, &fresh).await?, &edition) {
+                // Nobody can promote it by hand in a host that does not start.
+                (Finding::Stay(VersionState::Ready, _), Err(_)) => Finding::Serve,
+                (finding, _) => finding,
             };
             match self.found(&deployment, fresh, finding).await? {
                 Found::Serving(new, fresh) => {
@@ -114,18 +113,16 @@ impl Work<'_> {
                     }
                     return Ok(next);
                 }
-                Found::Staying { deployment, .. } => {
-                    edition = edition.map(|edition| {
-                        plugged = Some(deployment);
-                        edition
-                    });
-                }
+                Found::Staying { deployment: noted, .. } => deployment = noted,
             }
         }
-        let deployment = plugged.unwrap_or(deployment);
         let edition = edition?;
         let deployment = match deployment.active {
-            Some(digest) if digest == edition.digest() => deployment,
+            Some(digest) if digest == edition.digest() => {
+                // The last process may have died between the deployment and its own word on it.
+                self.observe(&id, digest).await;
+                deployment
+            }
             _ => self.activate(&deployment, &active, RECONFIGURED).await?,
         };
         let mut plugged = Plugged::new(deployment, edition);
