@@ -11,7 +11,7 @@ use super::refused::SwapRefused;
 use super::release::Verdict;
 use super::reload::refresh;
 use super::status::{Candidate, Order, Who};
-use super::work::{Proposal, ROLLED_BACK, VERSIONS_MAX, Work, is_lower};
+use super::work::{ORDERED, Proposal, ROLLED_BACK, VERSIONS_MAX, Work, is_lower};
 use crate::error::Error;
 
 /// Digits of a digest that name a version at least.
@@ -180,7 +180,7 @@ impl Work<'_> {
         if !allowed.unproven {
             self.proven(&proposal, &edition)?;
         }
-        let written = self.activate(&standing.deployment, &proposal, ("promoted", "ordered")).await?;
+        let written = self.activate(&standing.deployment, &proposal, ORDERED).await?;
         // A canary that has served its share has had its trial.
         let is_tried = standing.canary.as_ref().is_some_and(|(it, _)| {
             it.digest() == edition.digest()

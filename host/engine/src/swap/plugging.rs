@@ -113,7 +113,7 @@ impl Work<'_> {
                     }
                     return Ok(next);
                 }
-                Found::Staying { deployment: noted, .. } => deployment = noted,
+                Found::Staying { deployment: noted, .. } => deployment = *noted,
             }
         }
         let edition = edition?;

@@ -83,11 +83,11 @@ impl Work<'_> {
         let mut next = standing.clone();
         let active = &standing.active;
         // What is written down serves: another node may have written it, or this one before it could follow.
-        if let Some(written) = standing.deployment.active.filter(|written| *written != active.digest()) {
-            if let Some(edition) = self.kept(standing, written, &settled).await {
-                report.changed.push(format!("plugin {id} follows version {}", written.short()));
-                return Ok((self.replace(standing, edition, standing.deployment.clone(), true), None));
-            }
+        if let Some(written) = standing.deployment.active.filter(|written| *written != active.digest())
+            && let Some(edition) = self.kept(standing, written, &settled).await
+        {
+            report.changed.push(format!("plugin {id} follows version {}", written.short()));
+            return Ok((self.replace(standing, edition, standing.deployment.clone(), true), None));
         }
         match self.below.sandbox.read(id, self.source(id)?).await {
             Err(error) => {
@@ -119,7 +119,7 @@ impl Work<'_> {
                         return Ok((plugged, Some(Activation { proposal: *proposal, cause: FOUND })));
                     }
                     Found::Staying { deployment, state, why } => {
-                        next.deployment = deployment;
+                        next.deployment = *deployment;
                         let what = if state == VersionState::Refused {
                             metrics::counter!("swap_refused_total", "plugin" => id.to_string()).increment(1);
                             &mut report.refused

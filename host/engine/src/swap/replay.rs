@@ -266,12 +266,15 @@ fn whose_place(
     })
 }
 
+/// Versions that ran parts, by who asked and their digest; `None`: not kept any more.
+type Editions = HashMap<(Option<AgentId>, Digest), Option<Arc<Edition>>>;
+
 struct Replaying<'a> {
     config: &'a Config,
     rooms: &'a ReplayRooms,
     request: &'a ReplayRequest,
     candidate: Option<(PluginId, Arc<Edition>)>,
-    editions: Mutex<HashMap<(Option<AgentId>, Digest), Option<Arc<Edition>>>>,
+    editions: Mutex<Editions>,
     frames: Mutex<BTreeMap<Digest, Arc<str>>>,
 }
 

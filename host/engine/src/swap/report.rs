@@ -9,12 +9,11 @@ use std::sync::Arc;
 use super::edition::Edition;
 use super::fleet::{Fleet, Plugged};
 use super::status::{PluginStatus, VersionStatus};
+use super::work::OWN;
 use crate::error::Error;
 
 /// Versions of each plugin that are shown.
 const VERSIONS_MAX: usize = 20;
-/// How names of the host's own plugins begin.
-const OWN: &str = "chela-";
 
 impl Fleet {
     /// All plugins with their versions. Words of conversations are in it only `with_words`.

@@ -181,17 +181,20 @@ impl Work<'_> {
             states.push((earlier, VersionState::Retired, format!("{} took its place", digest.short())));
         }
         let detail = json!({ "version": build.manifest.version, "before": earlier });
-        let happened = self.happened(id, *digest, (what, why), detail);
+        let mut happened = vec![self.happened(id, *digest, (what, why), detail)];
+        // The host's own terminals are no news.
+        happened.retain(|_| !id.as_str().starts_with(OWN));
         let next = Deployment {
             active: Some(*digest),
             before: if is_configured { from.before } else { earlier },
             canary: None,
             shadow: None,
-            noticed: if is_configured { from.noticed } else { Some(*digest) },
+            // An order may take what is in no folder: what was seen in the plugin's own stays seen.
+            noticed: if is_configured || (what, why) == ORDERED { from.noticed } else { Some(*digest) },
             why: why.to_owned(),
             ..from.clone()
         };
-        let written = self.write(next, states, vec![happened]).await?;
+        let written = self.write(next, states, happened).await?;
         self.observe(id, *digest).await;
         metrics::counter!("swaps_total", "plugin" => id.to_string(), "what" => what.to_owned()).increment(1);
         Ok(written)
@@ -225,11 +228,14 @@ impl Work<'_> {
         let versions = self.below.store.versions(&self.config.tenant, Some(id), VERSIONS_MAX).await?;
         let is_same_build =
             |version: &Version| version.component == build.component_digest && version.manifest == build.text;
-        // What was sent back stays back, whatever its settings are now; what was refused or seen under these does.
+        // What was sent back, or seen and not taken, stays so, whatever its settings are now; what was refused may have
+        // been refused for its settings.
         let known = versions.into_iter().filter(is_same_build).find(|version| {
             version.reason.starts_with(ROLLED_BACK)
-                || (version.digest == *digest
-                    && (version.state == VersionState::Refused || deployment.noticed == Some(*digest)))
+                || match version.state {
+                    VersionState::Refused => version.digest == *digest,
+                    _ => deployment.noticed == Some(version.digest),
+                }
         });
         if let Some(version) = known {
             return Ok(Finding::Known(version.state, version.reason));
@@ -263,7 +269,7 @@ impl Work<'_> {
         let id = fresh.id.clone();
         let (state, why) = match finding {
             Finding::Known(state, why) => {
-                return Ok(Found::Staying { deployment: deployment.clone(), state, why });
+                return Ok(Found::Staying { deployment: Box::new(deployment.clone()), state, why });
             }
             Finding::Stay(state, why) => (state, why),
             Finding::Serve => (VersionState::Ready, String::new()),
@@ -286,7 +292,7 @@ impl Work<'_> {
         let noticed = Deploy { tenant, deployment: next, states: Vec::new(), happened: Vec::new() };
         let deployment = self.below.store.deploy(noticed).await?;
         tracing::warn!(plugin = %id, version = %fresh.digest.short(), why, "a version was found and does not serve");
-        Ok(Found::Staying { deployment, state, why })
+        Ok(Found::Staying { deployment: Box::new(deployment), state, why })
     }
 
     /// A version in the active one's place.
@@ -303,10 +309,18 @@ impl Work<'_> {
         for other in standing.editions().skip(1).filter(|it| it.digest() != active) {
             next.drain(other);
         }
+        // Who is watched is the new one; what it was held against itself may go.
+        standing.active.release.watch(None);
         self.watch(&mut next, Arc::clone(&standing.active), on_trial);
         next
     }
 }
+
+/// The same and why, of an order.
+pub(super) const ORDERED: (&str, &str) = ("promoted", "ordered");
+
+/// How names of the host's own plugins begin.
+pub(super) const OWN: &str = "chela-";
 
 /// How the reason of a version begins that was sent back.
 pub(super) const ROLLED_BACK: &str = "rolled back: ";
@@ -324,7 +338,7 @@ pub(super) const RECONFIGURED: (&str, &str) = (CONFIGURED, "its settings were ch
 /// What became of what was found.
 pub(super) enum Found {
     Serving(Arc<Edition>, Box<Proposal>),
-    Staying { deployment: Deployment, state: VersionState, why: String },
+    Staying { deployment: Box<Deployment>, state: VersionState, why: String },
 }
 
 /// Whether a manifest's version is lower than another's. Both were read as semantic when the manifests were.

@@ -242,7 +242,8 @@ fn ago(text: &str) -> Result<Duration, String> {
         'd' => 24 * 3_600,
         _ => return Err(expected()),
     };
-    let count: u64 = text.trim_end_matches(unit).parse().map_err(|_| expected())?;
+    let count = text.strip_suffix(unit).ok_or_else(expected)?;
+    let count: u64 = count.parse().map_err(|_| expected())?;
     let whole = count.checked_mul(seconds).filter(|whole| *whole <= AGO_MAX_S);
     whole.map(Duration::from_secs).ok_or_else(|| "at most ten years".to_owned())
 }

@@ -298,8 +298,10 @@ impl RouterFolder {
 
     /// Two manifests that `init` sees differ: each has a snapshot and machine code of its own.
     fn settings(&self, build: usize) -> String {
-        self.manifest
-            .replace("sticky = true", if build % 2 == 0 { "sticky = true" } else { "sticky = false" })
+        self.manifest.replace(
+            "sticky = true",
+            if build.is_multiple_of(2) { "sticky = true" } else { "sticky = false" },
+        )
     }
 
     /// The manifest of one of two builds lands, as an editor saves it.
