@@ -81,8 +81,11 @@ fn only<'a>(words: &'a [(String, String)], plugin: &str) -> &'a str {
     }
 }
 
+/// What the refusal says, and a way to break a folder.
+type Case<'a> = (&'a str, &'a dyn Fn(&Folder));
+
 /// Breaks a running host's folder in one way after the other.
-async fn each_is_refused(cases: &[(&str, &dyn Fn(&Folder))]) {
+async fn each_is_refused(cases: &[Case<'_>]) {
     let (outside, folder) = (Outside::new().await, Folder::new());
     let setup = routed(&outside, &folder);
     let host = setup.clone().run().await;
