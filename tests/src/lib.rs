@@ -9,6 +9,7 @@ pub mod browser;
 pub mod guests;
 mod host;
 pub mod kill;
+pub mod kill_swap;
 pub mod outside;
 pub mod process;
 pub mod recorded;
