@@ -7,8 +7,8 @@ use chela_engine::{Config, Error, ReplayReport, ReplayRequest, ReplayRooms};
 use chela_gateway::{Fail, Limit, ModelName, Provider, ProviderKind, ProviderLimits, Rule, Script, Window};
 use chela_sandbox::Limits;
 use chela_server::standin::webhook::Say;
-use chela_store::Passage;
-use chela_types::{AgentId, Digest, Money, TenantId, TierId, Tokens};
+use chela_store::{Passage, TurnState};
+use chela_types::{AgentId, Digest, Millis, Money, TenantId, TierId, Tokens};
 use futures::StreamExt;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -24,10 +24,12 @@ use crate::signing::request;
 const SENDERS: usize = 16;
 /// Conversations of each channel that go on.
 const THREADS: usize = 6;
+/// Turns that are read at once.
+const PAGE: usize = 200;
 /// Of so many rounds one has the messages that take their time.
 const SLOW_EVERY: usize = 4;
 
-/// A message, and how many calls of routers and agents its last run leaves.
+/// A message, and what is known of its record beforehand.
 #[derive(Debug, Clone)]
 pub struct Written {
     /// The channel account.
@@ -36,68 +38,30 @@ pub struct Written {
     pub thread: String,
     /// What is said.
     pub text: String,
-    /// Parts of its record.
+    /// How it ends.
+    pub state: TurnState,
+    /// Calls of routers and agents that its last run leaves.
     pub parts: u64,
 }
 
 /// To the agent that does as the first word says.
-const PLAIN: [&str; 30] = [
-    "hello",
-    "model",
-    "double",
-    "relay",
-    "stream",
-    "stream-drop",
-    "stream-leak",
-    "stream-ask",
-    "stream-drop-ask",
-    "memory-kv",
-    "memory-kv-ask",
-    "clock",
-    "clock-model",
-    "dice",
-    "search refunds and",
-    "past",
-    "escalate",
-    "resolve",
-    "absent",
-    "state",
-    "init",
-    "print",
-    "env",
-    "sleep 3",
-    "persona",
-    "trap",
-    "unsuitable",
-    "unavailable",
-    "hand-over-ghost",
-    "model refuse-me",
-];
+const PLAIN: &str = "hello,model,double,relay,stream,stream-drop,stream-leak,stream-ask,stream-drop-ask,memory-kv,\
+    memory-kv-ask,clock,clock-model,dice,search refunds and,past,escalate,resolve,absent,state,print,env,sleep 3,\
+    persona";
+/// The same, and nothing comes of it: `init` has nothing to say.
+const FAILING: &str = "trap,init,unsuitable,unavailable,hand-over-ghost,model refuse-me";
 /// The same, and a colleague answers.
-const HANDED_OVER: [&str; 2] = ["hand-over-hr", "ask-hand-over"];
+const HANDED_OVER: &str = "hand-over-hr,ask-hand-over";
 /// To the router, and whom it chooses.
-const ROUTED: [&str; 12] = [
-    "hello",
-    "hr",
-    "past",
-    "scored 0.1",
-    "scored 0.7",
-    "model about the price",
-    "relay about the price",
-    "none",
-    "error",
-    "ghost",
-    "words",
-    "trap",
-];
-/// These take time or memory, or end by a limit: channel, text, parts.
-const SLOW: [(&str, &str, u64); 14] = [
+const ROUTED: &str = "hello,hr,past,scored 0.1,scored 0.7,model about the price,relay about the price,none,error,ghost,\
+    words";
+/// These take time or memory, and end by a limit: channel, text, parts.
+const SLOW: [(&str, &str, u64); 13] = [
     ("partner", "memory", 1),
     ("partner", "recursion", 1),
     ("partner", "giant", 1),
     ("partner", "host-calls", 1),
     ("partner", "wordy", 1),
-    ("partner", "ask-again-once 1000", 1),
     // Each run begins anew, and nothing of the last one is kept.
     ("partner", "ask-again 1000", 0),
     ("hasty", "loop", 1),
@@ -111,24 +75,33 @@ const SLOW: [(&str, &str, u64); 14] = [
 
 /// What people write in so many rounds.
 pub fn written(rounds: usize) -> Vec<Written> {
+    use TurnState::{Dead, Delivered};
     let mut all = Vec::new();
-    let mut write = |channel: &'static str, thread: String, text: &str, parts| {
+    let mut write = |channel: &'static str, thread: String, text: &str, (state, parts)| {
         // A number is taken as a time, and must stand alone.
         let text =
             if text.starts_with("sleep") { text.to_owned() } else { format!("{text} #m{}", all.len()) };
-        all.push(Written { channel, thread, text, parts });
+        all.push(Written { channel, thread, text, state, parts });
     };
     for round in 0..rounds {
         let thread = |channel: &str| format!("{channel}-{}", round % THREADS);
-        PLAIN.iter().for_each(|text| write("partner", thread("partner"), text, 1));
-        HANDED_OVER.iter().for_each(|text| write("partner", thread("partner"), text, 2));
-        ROUTED.iter().for_each(|text| write("routed", thread("routed"), text, 2));
+        PLAIN.split(',').for_each(|text| write("partner", thread("partner"), text, (Delivered, 1)));
+        FAILING.split(',').for_each(|text| write("partner", thread("partner"), text, (Dead, 1)));
+        // A conversation stays with whom it was handed to: nobody else writes in it.
+        HANDED_OVER.split(',').for_each(|text| {
+            write("partner", format!("{text}-{round}"), text, (Delivered, 2));
+        });
+        ROUTED.split(',').for_each(|text| write("routed", thread("routed"), text, (Delivered, 2)));
+        write("routed", format!("trap-{round}"), "trap", (Dead, 2));
         let score = format!("scored {}", (round * 7 + 3) as f32 / 97.0);
-        write("routed", thread("routed"), &score, 2);
-        write("wise", thread("wise"), "How do refunds work?", 1);
-        for (n, (channel, text, parts)) in SLOW.iter().enumerate().filter(|_| round % SLOW_EVERY == 0) {
+        write("routed", thread("routed"), &score, (Delivered, 2));
+        write("wise", thread("wise"), "How do refunds work?", (Delivered, 1));
+        if round % SLOW_EVERY == 0 {
             // Nobody waits behind these.
-            write(channel, format!("slow-{round}-{n}"), text, *parts);
+            write("partner", format!("again-{round}"), "ask-again-once 1000", (Delivered, 1));
+            for (n, (channel, text, parts)) in SLOW.iter().enumerate() {
+                write(channel, format!("slow-{round}-{n}"), text, (Dead, *parts));
+            }
         }
     }
     all
@@ -251,6 +224,25 @@ impl Host {
             })
             .await;
         self.drained().await;
+    }
+
+    /// Messages whose record is another than is expected: message, how it ended, and parts.
+    pub async fn strays(&self, all: &[Written]) -> Vec<(String, TurnState, u64)> {
+        let expected: BTreeMap<&str, _> = all.iter().map(|it| (&*it.text, (it.state, it.parts))).collect();
+        let (mut strays, mut after) = (Vec::new(), 0);
+        loop {
+            let tenant = TenantId::default_tenant();
+            let page = self.store.recorded(&tenant, Millis(0), after, PAGE).await.unwrap();
+            let Some(last) = page.last() else { return strays };
+            after = last.seq;
+            for turn in page {
+                let text = turn.message.expect("nothing is purged").text;
+                let parts = turn.entries.iter().filter(|entry| entry.function == "turn.end").count() as u64;
+                if expected[&*text] != (turn.state, parts) {
+                    strays.push((text, turn.state, parts));
+                }
+            }
+        }
     }
 
     /// What a replay stands on.
