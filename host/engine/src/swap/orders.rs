@@ -1,5 +1,6 @@
 //! What operators order, and what the watch sends back.
 
+use chela_sandbox::PluginKind;
 use chela_store::{Deploy, Deployment, Happened, Version, VersionState};
 use chela_types::PluginId;
 use serde_json::{Value, json};
@@ -110,6 +111,9 @@ impl Work<'_> {
     }
 
     async fn shadow(&self, standing: &Plugged, candidate: &Candidate) -> Result<Plugged, Error> {
+        if standing.active.kind == PluginKind::Channel {
+            return Err(SwapRefused::NoShadow { plugin: standing.deployment.plugin.clone() }.into());
+        }
         let (proposal, edition) = self.prepared(standing, candidate).await?;
         let next = Deployment { shadow: Some(proposal.digest), ..standing.deployment.clone() };
         let written = self.noted(next, &proposal, ("shadow", ""), json!({})).await?;
@@ -263,6 +267,7 @@ impl Work<'_> {
         };
         let written = self.write(next, states, vec![happened]).await?;
         self.observe(id, proposal.digest).await;
+        edition.release.watch(None);
         edition.release.reinstate();
         let mut plugged = Plugged::new(written, edition);
         plugged.draining = standing.draining.clone();

@@ -2,7 +2,7 @@
 //! is new in its folder, if it may.
 
 use chela_sandbox::Build;
-use chela_store::{Deployment, VersionState};
+use chela_store::{Deployment, Version, VersionState};
 use chela_types::{Digest, PluginId};
 use std::sync::Arc;
 use std::time::Instant;
@@ -33,15 +33,20 @@ pub(super) async fn plug(
     let Some((deployment, digest)) = deployed.and_then(|it| it.active.map(|digest| (it, digest))) else {
         return work.first(id, Proposal::new(id, folder?, settled)).await;
     };
-    let kept = match below.store.version(&config.tenant, id, digest).await? {
-        Some(version) => kept_build(&below.store, &below.sandbox, id, &version).await,
+    let version = below.store.version(&config.tenant, id, digest).await?;
+    let kept = match &version {
+        Some(version) => kept_build(&below.store, &below.sandbox, id, version).await,
         None => Err(Error::Configuration(format!("the active version of plugin `{id}` is not kept"))),
     };
     match (kept, folder) {
         (Ok(build), folder) => work.resume(deployment, Proposal::new(id, build, settled), folder).await,
         (Err(error), Ok(build)) => {
+            let fresh = Proposal::new(id, build, settled);
+            if let Some(version) = &version {
+                work.may_restore(&deployment, version, &fresh).await?;
+            }
             tracing::error!(plugin = %id, %error, "what was active cannot be read; what is in the folder serves");
-            work.restored(deployment, Proposal::new(id, build, settled), &error).await
+            work.restored(deployment, fresh, &error).await
         }
         (Err(error), Err(_)) => Err(error),
     }
@@ -65,6 +70,26 @@ impl Work<'_> {
         };
         let deployment = self.activate(&none, &proposal, ("first", "the first version")).await?;
         Ok(Plugged::new(deployment, edition))
+    }
+
+    /// Whether what the folder holds may take the place of an active version whose component is lost: the same build
+    /// may, another one as far as it might have by itself. A host that reloads by hand must start, too.
+    async fn may_restore(
+        &self,
+        deployment: &Deployment,
+        lost: &Version,
+        fresh: &Proposal,
+    ) -> Result<(), Error> {
+        if lost.component == fresh.build.component_digest && lost.manifest == fresh.build.text {
+            return Ok(());
+        }
+        match self.consider(deployment, (&lost.version, lost.asks.clone()), fresh).await? {
+            Finding::Serve | Finding::Stay(VersionState::Ready, _) => Ok(()),
+            Finding::Stay(_, why) | Finding::Known(_, why) => Err(Error::Configuration(format!(
+                "the component of the active version of plugin `{}` is lost, and what its folder holds may not take its place: {why}",
+                fresh.id
+            ))),
+        }
     }
 
     /// What was active is lost; what the folder holds takes its place.

@@ -80,6 +80,12 @@ pub enum SwapRefused {
         /// The plugin.
         plugin: PluginId,
     },
+    /// A channel's calls are not recorded, and cannot be compared.
+    #[error("plugin `{plugin}` is a channel's adapter, and a channel has no shadow: try a canary")]
+    NoShadow {
+        /// The plugin.
+        plugin: PluginId,
+    },
     /// A share that is none.
     #[error("a canary has 0 to 100 percent, and not {0}")]
     Percent(u8),

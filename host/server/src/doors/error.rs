@@ -63,6 +63,9 @@ pub(crate) enum Error {
     /// The engine's.
     #[error(transparent)]
     Engine(#[from] chela_engine::Error),
+    /// An order about a plugin's versions was not carried out. Whoever gave it can mend most of its causes.
+    #[error(transparent)]
+    Order(chela_engine::Error),
     /// The store's.
     #[error(transparent)]
     Store(#[from] chela_store::Error),
@@ -87,6 +90,8 @@ impl Error {
             Self::Reload(crate::reload::Error::Compose(_)) => invalid(),
             Self::ForeignOrigin => (StatusCode::FORBIDDEN, "foreign_origin"),
             Self::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
+            Self::Order(error @ chela_engine::Error::Swap(_)) => engine(error),
+            Self::Order(error) => reloading(error),
             Self::Engine(error) => engine(error),
             Self::Store(error) => blamed(error),
         }
@@ -95,7 +100,7 @@ impl Error {
     /// When to come again, if that helps.
     fn again(&self, status: StatusCode) -> Option<Duration> {
         let said = match self {
-            Self::Engine(error) => error.retry(),
+            Self::Engine(error) | Self::Order(error) => error.retry(),
             Self::Store(error) => error.retry(),
             Self::Flood(wait) => Retry::Later(*wait),
             _ => Retry::Later(COME_AGAIN),

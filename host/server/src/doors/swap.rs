@@ -42,7 +42,8 @@ pub(super) async fn order(
         return Err(Error::Invalid("`folder` must be an absolute path".to_owned()));
     }
     let (engine, who) = (admin.engine.clone(), admin.who());
-    to_its_end(async move { Ok(engine.order(&plugin, order, &who).await?) }).await.map(Json)
+    let ordered = async move { engine.order(&plugin, order, &who).await.map_err(Error::Order) };
+    to_its_end(ordered).await.map(Json)
 }
 
 fn id(name: &str) -> Result<PluginId, Error> {

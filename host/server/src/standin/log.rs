@@ -11,8 +11,8 @@ use tokio::sync::broadcast;
 
 use super::Error;
 
-/// Entries kept in memory; the oldest go first. The file, if there is one, keeps all.
-const ENTRIES_MAX: usize = 1_000_000;
+/// Entries kept in memory unless it is said otherwise; the oldest go first. The file, if there is one, keeps all.
+pub(super) const ENTRIES_MAX: usize = 1_000_000;
 /// Entries that a slow watcher may be behind before it starts again from memory.
 const WATCHERS_BEHIND_MAX: usize = 1_024;
 
@@ -20,6 +20,7 @@ const WATCHERS_BEHIND_MAX: usize = 1_024;
 #[derive(Debug)]
 pub struct Log<T> {
     entries: Mutex<VecDeque<T>>,
+    entries_max: usize,
     file: Option<Mutex<File>>,
     news: broadcast::Sender<T>,
 }
@@ -30,12 +31,21 @@ impl<T: Clone + Serialize> Log<T> {
     /// # Errors
     /// [`Error::LogFile`] if the file cannot be opened.
     pub fn open(path: Option<&Path>) -> Result<Self, Error> {
+        Self::bounded(path, ENTRIES_MAX)
+    }
+
+    /// The same with so many entries in memory.
+    ///
+    /// # Errors
+    /// [`Error::LogFile`] if the file cannot be opened.
+    pub(super) fn bounded(path: Option<&Path>, entries_max: usize) -> Result<Self, Error> {
         let open = |path: &Path| {
             let file = File::options().create(true).append(true).open(path);
             file.map(Mutex::new).map_err(|source| Error::LogFile { path: path.to_owned(), source })
         };
         Ok(Self {
             entries: Mutex::default(),
+            entries_max: entries_max.max(1),
             file: path.map(open).transpose()?,
             news: broadcast::channel(WATCHERS_BEHIND_MAX).0,
         })
@@ -52,7 +62,7 @@ impl<T: Clone + Serialize> Log<T> {
             }
         }
         let mut entries = self.entries.lock();
-        if entries.len() >= ENTRIES_MAX {
+        if entries.len() >= self.entries_max {
             entries.pop_front();
         }
         entries.push_back(entry.clone());

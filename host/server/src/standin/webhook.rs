@@ -40,6 +40,8 @@ pub struct Settings {
     pub secret: String,
     /// Where each reply is appended as a line of JSON.
     pub log: Option<PathBuf>,
+    /// Replies that are kept in memory; the oldest go first.
+    pub remembered: usize,
     /// How messages are repeated.
     pub sender: SenderSettings,
 }
@@ -51,6 +53,7 @@ impl Settings {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             secret: secret.to_owned(),
             log: None,
+            remembered: super::log::ENTRIES_MAX,
             sender: SenderSettings::standard_webhooks(),
         }
     }
@@ -153,7 +156,7 @@ impl Webhook {
         let listen = settings.listen;
         let sender = Sender::new(egress, settings.sender.clone());
         let partner = Arc::new(Partner {
-            replies: Log::open(settings.log.as_deref())?,
+            replies: Log::bounded(settings.log.as_deref(), settings.remembered)?,
             refusals: Log::open(None)?,
             faults: Faults::default(),
             expected: Mutex::default(),

@@ -24,6 +24,8 @@ use crate::standin::webhook::{Say, Settings, Webhook};
 
 /// Conversations at once.
 pub(super) const CONVERSATIONS: usize = 64;
+/// Replies that the partner keeps in memory.
+const REMEMBERED: usize = 1_000;
 /// The longest wait for one answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -45,7 +47,8 @@ impl Rig {
         let egress =
             Egress::new(chela_egress::Config { allow_loopback: true, ..chela_egress::Config::standard() })?;
         let sender = SenderSettings::quick(0, Duration::ZERO);
-        let settings = Settings { sender, ..Settings::new(&secret) };
+        // What a partner remembers must not be taken for what a host does.
+        let settings = Settings { sender, remembered: REMEMBERED, ..Settings::new(&secret) };
         let partner = Webhook::start(settings, egress, Arc::new(SystemClock)).await?;
         let config = lay_out(folder, &secret, &config.replace("{partner}", &partner.reply_url()))?;
         let config = super::super::load(&ConfigPath { config })?;

@@ -64,7 +64,8 @@ pub(super) async fn run((a, b): (&str, &str), shown: &Shown) -> Outcome {
 
 /// Reads a folder, something that comes with the program, or a version that the host keeps.
 async fn side(text: &str, shown: &Shown) -> Result<Side, Failure> {
-    if text.starts_with("builtin:") || text.contains('/') || Path::new(text).is_dir() {
+    // A bare name is the plugin's, also where a folder has the same: what is approved is what the host keeps.
+    if text.starts_with("builtin:") || text.contains('/') || Path::new(text).is_absolute() || text == "." {
         return Ok(found(look(named(text)?).await?, text, None));
     }
     let (name, digits) = match text.split_once('@') {
@@ -72,7 +73,7 @@ async fn side(text: &str, shown: &Shown) -> Result<Side, Failure> {
         None => (text, None),
     };
     let helpful = |failure: Failure| {
-        failure.help("a plugin's folder, `builtin:NAME`, NAME or NAME@DIGEST; `chela plugin list` shows both")
+        failure.help("a plugin's folder with a `/` in it (`./NAME`), `builtin:NAME`, NAME or NAME@DIGEST; `chela plugin list` shows both")
     };
     let plugin = PluginId::new(name).map_err(|error| helpful(error.into()))?;
     let folder = match data_folder(&shown.config.config) {
