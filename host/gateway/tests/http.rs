@@ -131,6 +131,7 @@ fn call() -> Call {
         max_output: None,
         temperature: Some(0.5),
         cache: CachePolicy::Off,
+        purse: chela_gateway::Purse::Turn,
     }
 }
 
