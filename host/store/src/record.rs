@@ -308,7 +308,7 @@ const PHASES: &str = "
         WHEN c.holder IS NULL OR t.seq > (SELECT min(seq) FROM turns WHERE conversation = c.id AND state = 'open')
             THEN 'received'
         WHEN EXISTS (SELECT 1 FROM reservations WHERE turn = t.id AND state = 'open') THEN 'model'
-        WHEN EXISTS (SELECT 1 FROM journal WHERE turn = t.seq AND seq > 0) THEN 'journaled'
+        WHEN EXISTS (SELECT 1 FROM journal WHERE turn = t.seq AND function NOT GLOB 'turn.*') THEN 'journaled'
         WHEN EXISTS (SELECT 1 FROM decisions WHERE turn = t.seq) THEN 'decided'
         ELSE 'claimed' END AS phase, count(*) AS turns
     FROM turns AS t JOIN conversations AS c ON c.id = t.conversation LEFT JOIN outbox AS o ON o.turn = t.seq

@@ -59,6 +59,8 @@ pub struct Standing {
 pub async fn standing(store: &Store, plugin: Swapped) -> Standing {
     let tenant = TenantId::default_tenant();
     let id = PluginId::new(plugin.name()).unwrap();
+    // First what names versions: whoever looks while the host runs finds all of them afterwards.
+    let deployments: Vec<Deployment> = store.deployments(&tenant).await.unwrap();
     let rows = store.versions(&tenant, Some(&id), VERSIONS_MAX).await.unwrap();
     let mut versions = BTreeMap::new();
     for Version { digest, version, component, .. } in &rows {
@@ -68,7 +70,6 @@ pub async fn standing(store: &Store, plugin: Swapped) -> Standing {
         assert!(kept.is_some(), "{build:?} is kept without its component");
         versions.insert(*digest, build);
     }
-    let deployments: Vec<Deployment> = store.deployments(&tenant).await.unwrap();
     let mut mine = deployments.into_iter().filter(|deployment| deployment.plugin == id);
     let (deployment, second) = (mine.next().expect("a deployment"), mine.next());
     assert_eq!(second, None, "one deployment for each plugin");

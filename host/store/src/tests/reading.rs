@@ -23,8 +23,9 @@ async fn a_record_tells_the_whole_turn() {
     let settlement = Settlement { cost: Money::from_nanos(4), call: None, state: SettledAs::Settled };
     b.store.settle(id, settlement).await.unwrap();
     assert_eq!(b.store.phases().await.unwrap()[&Phase::Decided], 1);
-    // The first entry is the turn's own clock: no host call yet.
-    b.store.record(&lease, entry(0, "v")).await.unwrap();
+    // The turn's own marks are no host calls.
+    let start = crate::Entry { function: "turn.start".into(), ..entry(0, "v") };
+    b.store.record(&lease, start).await.unwrap();
     assert_eq!(b.store.phases().await.unwrap()[&Phase::Decided], 1);
     b.store.record(&lease, entry(1, "v")).await.unwrap();
     assert_eq!(b.store.phases().await.unwrap()[&Phase::Journaled], 1);
