@@ -54,11 +54,11 @@ pub(super) async fn run(time: Duration, swaps: u32) -> Result<Report, Failure> {
 /// what a swap leaves behind.
 async fn warm(rig: &Rig) -> Result<(), Failure> {
     let (mut before, mut flat) = (resident_bytes()?, 0);
-    for _ in 0..WARM_ROUNDS_MAX {
+    for round in 0..WARM_ROUNDS.1 {
         rig.measure("warming up", Duration::from_secs(1), None).await?;
         let now = resident_bytes()?;
         flat = if (now as f64) < before as f64 * FLAT { flat + 1 } else { 0 };
-        if flat == 2 {
+        if flat >= 2 && round >= WARM_ROUNDS.0 {
             return Ok(());
         }
         before = now;
@@ -66,8 +66,9 @@ async fn warm(rig: &Rig) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Seconds of messages at most until it is warm, and what counts as flat from one to the next.
-const WARM_ROUNDS_MAX: usize = 40;
+/// Seconds of messages until it is warm: at least, since what loading has freed is filled first and looks flat, and at
+/// most; and what counts as flat from one to the next.
+const WARM_ROUNDS: (usize, usize) = (15, 60);
 const FLAT: f64 = 1.005;
 
 fn ms(time: Duration) -> f64 {
