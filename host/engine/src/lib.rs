@@ -35,6 +35,7 @@ pub use engine::{ChannelHealth, Engine, Loaded, Rooms, check, session_events_key
 pub use error::{Error, Refusal};
 pub use router::Router;
 pub use swap::{
-    Candidate, Difference, Order, PluginStatus, Reloaded, ReplayProgress, ReplayReport, ReplayRequest,
-    ReplayRooms, ShadowExample, ShadowStatus, SwapRefused, Under, Update, VersionStatus, Who, replay,
+    Candidate, Difference, Order, Pending, PluginStatus, Reloaded, ReplayProgress, ReplayReport,
+    ReplayRequest, ReplayRooms, ShadowExample, ShadowStatus, SwapRefused, Under, Update, VersionStatus, Who,
+    replay,
 };

@@ -4,6 +4,7 @@
 //! only if it was asked for.
 
 use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
 
 use chela_store::{ReceiptRecord, SettledAs, Store, TurnRecord, TurnState};
 use chela_types::{CacheVerdict, Decision, Millis, ModelCall, Money, RoutedBy};
@@ -432,6 +433,17 @@ pub fn moment(at: Millis) -> String {
     match jiff::Timestamp::from_millisecond(at.0) {
         Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
         Err(_) => format!("{} ms", at.0),
+    }
+}
+
+/// `12 s`, `5 min`, `3 h`, `9 d`: how long, to the eye.
+pub fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min", seconds / 60),
+        3_600..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
     }
 }
 

@@ -68,14 +68,16 @@ impl Store {
     /// Nothing is changed then: [`Error::Changed`] if it was made from another revision than the kept one,
     /// [`Error::NoVersion`] if it names a version that is not kept, [`Error::Invalid`] for a share above 100
     /// percent, [`Error::TooLarge`] for an event's detail, or those of the disk.
-    pub async fn deploy(&self, mut deploy: Deploy) -> Result<Deployment> {
-        if deploy.deployment.canary.is_some_and(|(_, percent)| percent > 100) {
-            return Err(Error::Invalid("a canary gets at most 100 percent"));
-        }
-        let events = event::prepare(std::mem::take(&mut deploy.happened))?;
-        cut(&mut deploy.deployment.why);
-        deploy.states.iter_mut().for_each(|(_, _, reason)| cut(reason));
-        self.commit(Change { deploy, events }).await
+    pub async fn deploy(&self, deploy: Deploy) -> Result<Deployment> {
+        self.commit(Change::of(deploy)?).await
+    }
+
+    /// The same of several plugins: all of it or nothing.
+    ///
+    /// # Errors
+    /// Those of [`Store::deploy`] of any of them.
+    pub async fn deploy_all(&self, deploys: Vec<Deploy>) -> Result<Vec<Deployment>> {
+        self.commit(Changes(deploys.into_iter().map(Change::of).collect::<Result<_>>()?)).await
     }
 
     /// What is to serve, of every plugin that was ever deployed, by name.
@@ -149,6 +151,32 @@ fn deployment(row: &SqliteRow) -> Result<Deployment> {
 struct Change {
     deploy: Deploy,
     events: Vec<Prepared>,
+}
+
+impl Change {
+    fn of(mut deploy: Deploy) -> Result<Self> {
+        if deploy.deployment.canary.is_some_and(|(_, percent)| percent > 100) {
+            return Err(Error::Invalid("a canary gets at most 100 percent"));
+        }
+        let events = event::prepare(std::mem::take(&mut deploy.happened))?;
+        cut(&mut deploy.deployment.why);
+        deploy.states.iter_mut().for_each(|(_, _, reason)| cut(reason));
+        Ok(Self { deploy, events })
+    }
+}
+
+struct Changes(Vec<Change>);
+
+impl Operation for Changes {
+    type Output = Vec<Deployment>;
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Vec<Deployment>> {
+        let mut deployed = Vec::new();
+        for change in &self.0 {
+            deployed.push(change.run(tx).await?);
+        }
+        Ok(deployed)
+    }
 }
 
 impl Operation for Change {

@@ -32,4 +32,6 @@ pub(crate) use release::Seen;
 pub use replay::{Difference, ReplayProgress, ReplayReport, ReplayRequest, ReplayRooms, Under, replay};
 pub(crate) use shadow::Shown;
 pub(crate) use shadowing::Shadowing;
-pub use status::{Candidate, Order, PluginStatus, Reloaded, ShadowExample, ShadowStatus, VersionStatus, Who};
+pub use status::{
+    Candidate, Order, Pending, PluginStatus, Reloaded, ShadowExample, ShadowStatus, VersionStatus, Who,
+};

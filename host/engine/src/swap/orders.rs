@@ -1,8 +1,8 @@
 //! What operators order, and what the watch sends back.
 
 use chela_sandbox::PluginKind;
-use chela_store::{Deploy, Deployment, Happened, Version, VersionState};
-use chela_types::PluginId;
+use chela_store::{Deployment, Version, VersionState};
+use chela_types::{Digest, PluginId};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -27,7 +27,8 @@ pub(super) async fn order(fleet: &Fleet, id: &PluginId, order: Order, who: &Who)
     let standing = state.plugins.get(id).ok_or_else(|| SwapRefused::NoPlugin(id.to_string()))?;
     let next = match order {
         Order::Shadow { candidate } => work.shadow(standing, &candidate).await?,
-        Order::Canary { percent: 0, .. } | Order::Stop => work.stop(standing, "stopped", "").await?,
+        Order::Stop => work.stop(standing, ("stopped", "")).await?,
+        Order::Canary { percent: 0, .. } => work.no_canary(standing, Vec::new(), ("stopped", "")).await?,
         Order::Canary { candidate, percent, approve } => {
             work.canary(standing, &candidate, (percent, approve)).await?
         }
@@ -116,7 +117,7 @@ impl Work<'_> {
         }
         let (proposal, edition) = self.prepared(standing, candidate).await?;
         let next = Deployment { shadow: Some(proposal.digest), ..standing.deployment.clone() };
-        let written = self.noted(next, &proposal, ("shadow", ""), json!({})).await?;
+        let written = self.noted(next, &proposal, None, ("shadow", json!({}))).await?;
         let mut plugged = Plugged { deployment: written, ..standing.clone() };
         plugged.shadow = Some(edition);
         Ok(plugged)
@@ -134,8 +135,8 @@ impl Work<'_> {
         let (proposal, edition) = self.prepared(standing, candidate).await?;
         self.approved(standing, &proposal, approve)?;
         let next = Deployment { canary: Some((proposal.digest, percent)), ..standing.deployment.clone() };
-        let detail = json!({ "percent": percent });
-        let written = self.noted(next, &proposal, ("canary", ""), detail).await?;
+        let what = ("canary", json!({ "percent": percent }));
+        let written = self.noted(next, &proposal, Some(VersionState::Ready), what).await?;
         let mut plugged = Plugged { deployment: written, ..standing.clone() };
         let is_new = plugged.canary.as_ref().is_none_or(|(it, _)| it.digest() != edition.digest());
         if is_new {
@@ -145,19 +146,26 @@ impl Work<'_> {
         Ok(plugged)
     }
 
-    /// Writes down what runs beside the active version, whose own time goes on.
+    /// Writes down what runs beside the active version, and since when and by whom. Why it waited or was sent back
+    /// still holds when it has ended.
     async fn noted(
         &self,
         next: Deployment,
         proposal: &Proposal,
-        what: (&str, &str),
-        detail: Value,
+        state: Option<VersionState>,
+        (what, detail): (&str, Value),
     ) -> Result<Deployment, Error> {
-        let Proposal { id, digest, .. } = proposal;
-        let happened = vec![self.happened(id, *digest, what, detail)];
-        let states = vec![(*digest, VersionState::Ready, String::new())];
-        let tenant = self.config.tenant.clone();
-        Ok(self.below.store.deploy(Deploy { tenant, deployment: next, states, happened }).await?)
+        let Proposal { id, digest, build, .. } = proposal;
+        let store = &self.below.store;
+        if let Some(known) = store.version(&self.config.tenant, id, *digest).await? {
+            let state = state.unwrap_or(known.state);
+            let (since, by) = (self.below.clock.now(), self.who.0.clone());
+            store
+                .keep_version(&self.config.tenant, Version { state, since, by, ..known }, Vec::new())
+                .await?;
+        }
+        let happened = self.happened(id, (*digest, &build.manifest.version), (what, ""), detail);
+        Ok(store.deploy(self.beside(next, Vec::new(), vec![happened])).await?)
     }
 
     fn approved(&self, standing: &Plugged, proposal: &Proposal, approve: bool) -> Result<(), Error> {
@@ -212,30 +220,50 @@ impl Work<'_> {
     }
 
     /// Ends what runs beside the active version.
-    async fn stop(&self, standing: &Plugged, what: &str, why: &str) -> Result<Plugged, Error> {
-        let digest = standing.active.digest();
-        let id = &standing.deployment.plugin;
-        let beside: Vec<&Arc<Edition>> =
-            standing.canary.iter().map(|(it, _)| it).chain(&standing.shadow).collect();
-        let happened = beside.iter().map(|it| self.happened(id, it.digest(), (what, why), Value::Null));
-        let happened: Vec<Happened> = happened.collect();
+    async fn stop(&self, standing: &Plugged, what: (&str, &str)) -> Result<Plugged, Error> {
         let next = Deployment { canary: None, shadow: None, ..standing.deployment.clone() };
-        let tenant = self.config.tenant.clone();
-        let deploy = Deploy { tenant, deployment: next, states: Vec::new(), happened };
-        let deployment = self.below.store.deploy(deploy).await?;
-        let mut plugged = Plugged { deployment, ..standing.clone() };
-        for edition in beside.into_iter().filter(|it| it.digest() != digest) {
+        self.end(standing, (next, Vec::new()), what).await
+    }
+
+    /// Ends the canary; a shadow beside it stays.
+    async fn no_canary(
+        &self,
+        standing: &Plugged,
+        states: Vec<(Digest, VersionState, String)>,
+        what: (&str, &str),
+    ) -> Result<Plugged, Error> {
+        let next = Deployment { canary: None, ..standing.deployment.clone() };
+        self.end(standing, (next, states), what).await
+    }
+
+    /// Writes down that what is beside the active version and not named any more has ended.
+    async fn end(
+        &self,
+        standing: &Plugged,
+        (next, states): (Deployment, Vec<(Digest, VersionState, String)>),
+        what: (&str, &str),
+    ) -> Result<Plugged, Error> {
+        let id = &standing.deployment.plugin;
+        let mut plugged = standing.clone();
+        let canary = plugged.canary.take_if(|_| next.canary.is_none()).map(|(edition, _)| edition);
+        let shadow = plugged.shadow.take_if(|_| next.shadow.is_none());
+        let ended: Vec<Arc<Edition>> = canary.into_iter().chain(shadow).collect();
+        let happened = ended
+            .iter()
+            .map(|it| self.happened(id, (it.digest(), &it.release.version), what, json!({})))
+            .collect();
+        plugged.deployment = self.below.store.deploy(self.beside(next, states, happened)).await?;
+        for edition in ended.iter().filter(|it| it.digest() != standing.active.digest()) {
             edition.release.watch(None);
             plugged.drain(edition);
         }
-        (plugged.canary, plugged.shadow) = (None, None);
         Ok(plugged)
     }
 
     /// Goes back: from a canary or a shadow to none, else from the active version to the one before.
     async fn roll_back(&self, standing: &Plugged, why: &str) -> Result<Plugged, Error> {
         if standing.canary.is_some() || standing.shadow.is_some() {
-            return self.stop(standing, "rolled back", why).await;
+            return self.stop(standing, ("rolled back", why)).await;
         }
         self.back(standing, (VersionState::Retired, why)).await
     }
@@ -256,7 +284,8 @@ impl Work<'_> {
         let reason = format!("{ROLLED_BACK}{why}");
         let states = vec![(proposal.digest, VersionState::Ready, String::new()), (left, state, reason)];
         let detail = json!({ "from": left });
-        let happened = self.happened(id, proposal.digest, ("rolled back", why), detail);
+        let version = (proposal.digest, &*edition.release.version);
+        let happened = self.happened(id, version, ("rolled back", why), detail);
         let next = Deployment {
             active: Some(proposal.digest),
             before: None,
@@ -265,7 +294,7 @@ impl Work<'_> {
             why: why.to_owned(),
             ..standing.deployment.clone()
         };
-        let written = self.write(next, states, vec![happened]).await?;
+        let written = self.below.store.deploy(self.now(next, states, vec![happened])).await?;
         self.observe(id, proposal.digest).await;
         edition.release.watch(None);
         edition.release.reinstate();
@@ -290,9 +319,8 @@ pub(super) async fn withdraw(fleet: &Fleet, verdict: &Verdict) -> Result<(), Err
     let Some(standing) = state.plugins.get(&verdict.plugin) else { return Ok(()) };
     let is_canary = standing.canary.as_ref().is_some_and(|(it, _)| it.digest() == verdict.digest);
     let next = if is_canary {
-        let next = work.stop(standing, "rolled back", &verdict.why).await?;
-        work.refuse(verdict).await?;
-        next
+        let refused = (verdict.digest, VersionState::Refused, format!("{ROLLED_BACK}{}", verdict.why));
+        work.no_canary(standing, vec![refused], ("rolled back", &verdict.why)).await?
     } else if standing.active.digest() == verdict.digest {
         work.back(standing, (VersionState::Refused, &verdict.why)).await?
     } else {
@@ -300,20 +328,4 @@ pub(super) async fn withdraw(fleet: &Fleet, verdict: &Verdict) -> Result<(), Err
     };
     state.plugins.insert(verdict.plugin.clone(), next);
     fleet.stand(state)
-}
-
-impl Work<'_> {
-    async fn refuse(&self, verdict: &Verdict) -> Result<(), Error> {
-        let store = &self.below.store;
-        let known = store.version(&self.config.tenant, &verdict.plugin, verdict.digest).await?;
-        let Some(version) = known else { return Ok(()) };
-        let version = Version {
-            state: VersionState::Refused,
-            reason: format!("{ROLLED_BACK}{}", verdict.why),
-            since: self.below.clock.now(),
-            by: self.who.0.clone(),
-            ..version
-        };
-        Ok(store.keep_version(&self.config.tenant, version, Vec::new()).await?)
-    }
 }

@@ -12,7 +12,7 @@ use super::edition::{Edition, OnProgress, Settled, asks};
 use super::fleet::{Below, Plugged, kept_build, watching};
 use super::release::Verdict;
 use super::status::Who;
-use super::work::{FOUND, Finding, Found, Proposal, RECONFIGURED, Work};
+use super::work::{FIRST, FOUND, Finding, Found, Proposal, RECONFIGURED, RESTORED, Work};
 use crate::config::Config;
 use crate::error::Error;
 
@@ -46,7 +46,7 @@ pub(super) async fn plug(
                 work.may_restore(&deployment, version, &fresh).await?;
             }
             tracing::error!(plugin = %id, %error, "what was active cannot be read; what is in the folder serves");
-            work.restored(deployment, fresh, &error).await
+            work.restored(deployment, fresh).await
         }
         (Err(error), Err(_)) => Err(error),
     }
@@ -68,7 +68,7 @@ impl Work<'_> {
             by: self.who.0.clone(),
             why: String::new(),
         };
-        let deployment = self.activate(&none, &proposal, ("first", "the first version")).await?;
+        let deployment = self.activate(&none, &proposal, FIRST).await?;
         Ok(Plugged::new(deployment, edition))
     }
 
@@ -93,15 +93,9 @@ impl Work<'_> {
     }
 
     /// What was active is lost; what the folder holds takes its place.
-    pub(super) async fn restored(
-        &self,
-        from: Deployment,
-        proposal: Proposal,
-        lost: &Error,
-    ) -> Result<Plugged, Error> {
+    pub(super) async fn restored(&self, from: Deployment, proposal: Proposal) -> Result<Plugged, Error> {
         let edition = self.load(&proposal).await?;
-        let why = lost.to_string();
-        let deployment = self.activate(&from, &proposal, ("restored", &why)).await?;
+        let deployment = self.activate(&from, &proposal, RESTORED).await?;
         Ok(Plugged::new(deployment, edition))
     }
 
@@ -151,12 +145,12 @@ impl Work<'_> {
             _ => self.activate(&deployment, &active, RECONFIGURED).await?,
         };
         let mut plugged = Plugged::new(deployment, edition);
-        self.beside(&mut plugged, &active.settled).await;
+        self.resume_beside(&mut plugged, &active.settled).await;
         Ok(plugged)
     }
 
     /// What ran beside the active version when the host stopped.
-    pub(super) async fn beside(&self, plugged: &mut Plugged, settled: &Settled) {
+    pub(super) async fn resume_beside(&self, plugged: &mut Plugged, settled: &Settled) {
         let Deployment { before, canary, shadow, since, .. } = plugged.deployment.clone();
         let watch = self.config.swap.watch;
         let watched = self.below.clock.now().since(since);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::fleet::{Fleet, Plugged, State, Update, used};
 use super::plugging::plug;
 use super::status::{Reloaded, Who};
-use super::work::{FOUND, Found, Proposal, RECONFIGURED, Work};
+use super::work::{Cause, FOUND, Found, Proposal, RECONFIGURED, ROLLED_BACK, Work};
 use crate::config::Reload;
 use crate::error::Error;
 
@@ -45,9 +45,17 @@ pub(super) async fn reload(fleet: &Fleet, update: Update, who: &Who) -> Result<R
     let gateway = gateway.unwrap_or_else(|| state.gateway.clone());
     let mut next = State::new(Arc::clone(&config), gateway, plugins, &state);
     let house = fleet.built(&mut next)?;
+    let (mut deploys, mut causes) = (Vec::new(), Vec::new());
     for Activation { proposal, cause } in shall_serve {
-        if let Some(plugged) = next.plugins.get_mut(&proposal.id) {
-            plugged.deployment = work.activate(&plugged.deployment, &proposal, cause).await?;
+        if let Some(plugged) = next.plugins.get(&proposal.id) {
+            deploys.push(work.activation(&plugged.deployment, &proposal, cause).await?);
+            causes.push(cause);
+        }
+    }
+    for (written, cause) in fleet.below.store.deploy_all(deploys).await?.into_iter().zip(causes) {
+        work.activated(&written, cause).await;
+        if let Some(plugged) = next.plugins.get_mut(&written.plugin) {
+            plugged.deployment = written;
         }
     }
     fleet.serve(next, house);
@@ -57,8 +65,7 @@ pub(super) async fn reload(fleet: &Fleet, update: Update, who: &Who) -> Result<R
 /// A version that shall be written down as the active one, as soon as it is known that all the others can serve as well.
 struct Activation {
     proposal: Proposal,
-    /// What the event is called, and why.
-    cause: (&'static str, &'static str),
+    cause: Cause,
 }
 
 /// What is written down may have been changed by another, or by a write whose outcome was not heard.
@@ -94,8 +101,12 @@ impl Work<'_> {
                 let why = error.to_string();
                 if next.refused.as_ref() != Some(&why) {
                     let refused = Happened {
+                        plugin: Some(id.clone()),
                         digest: None,
-                        ..self.happened(id, active.digest(), ("refused", &why), Value::Null)
+                        what: "refused".to_owned(),
+                        by: self.who.0.clone(),
+                        why: why.clone(),
+                        detail: Value::Null,
                     };
                     self.below.store.happened(&self.config.tenant, refused).await?;
                     metrics::counter!("swap_refused_total", "plugin" => id.to_string()).increment(1);
@@ -104,7 +115,13 @@ impl Work<'_> {
                 }
                 report.refused.push((id.to_string(), why));
             }
-            Ok(build) if build.digest() == active.build => next.refused = None,
+            Ok(build) if build.digest() == active.build => {
+                next.refused = None;
+                // What lay there before is new again if it comes back.
+                if next.deployment.noticed != Some(active.digest()) && settled == active.settled {
+                    next.deployment = self.noticed(&next.deployment, active.digest()).await?;
+                }
+            }
             Ok(build) => {
                 next.refused = None;
                 let fresh = Proposal::new(id, build, settled.clone());
@@ -118,15 +135,18 @@ impl Work<'_> {
                         let plugged = self.replace(standing, edition, standing.deployment.clone(), true);
                         return Ok((plugged, Some(Activation { proposal: *proposal, cause: FOUND })));
                     }
-                    Found::Staying { deployment, state, why } => {
+                    Found::Staying { deployment, state, why, is_news } => {
                         next.deployment = *deployment;
-                        let what = if state == VersionState::Refused {
+                        if is_news && state == VersionState::Refused {
                             metrics::counter!("swap_refused_total", "plugin" => id.to_string()).increment(1);
-                            &mut report.refused
-                        } else {
-                            &mut report.waiting
+                        }
+                        let stays = match state {
+                            _ if why.starts_with(ROLLED_BACK) => &mut report.kept_back,
+                            VersionState::Refused => &mut report.refused,
+                            VersionState::Waiting | VersionState::Ready => &mut report.waiting,
+                            VersionState::Retired => &mut report.kept_back,
                         };
-                        what.push((id.to_string(), why));
+                        stays.push((id.to_string(), why));
                     }
                 }
             }

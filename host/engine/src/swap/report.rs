@@ -63,6 +63,7 @@ impl Fleet {
             kind: plugged.active.kind.to_string(),
             serves: plugged.active.settled.serves(),
             revision: plugged.deployment.revision,
+            noticed: plugged.deployment.noticed.map(|digest| digest.to_string()),
             versions: shown,
         })
     }

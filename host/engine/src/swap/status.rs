@@ -87,8 +87,46 @@ pub struct PluginStatus {
     pub serves: Vec<String>,
     /// Grows with each change of what is deployed.
     pub revision: u64,
+    /// Digest of what its folder was last seen to hold.
+    #[serde(default)]
+    pub noticed: Option<String>,
     /// The newest first; the active one is among them.
     pub versions: Vec<VersionStatus>,
+}
+
+impl PluginStatus {
+    /// What its folder holds and does not serve: refused, waiting for somebody, or ready.
+    pub fn pending(&self) -> impl Iterator<Item = Pending> {
+        self.versions.iter().filter(|version| self.is_pending(version)).map(|version| Pending {
+            plugin: self.plugin.clone(),
+            version: version.version.clone(),
+            digest: version.digest.clone(),
+            state: version.state.clone(),
+            reason: version.reason.clone(),
+        })
+    }
+
+    /// Whether a version lies in its folder and does not serve.
+    pub fn is_pending(&self, version: &VersionStatus) -> bool {
+        let stays = matches!(version.state.as_str(), "refused" | "waiting" | "ready");
+        // What cannot be read has no digest.
+        stays && (version.digest.is_empty() || self.noticed.as_ref() == Some(&version.digest))
+    }
+}
+
+/// A version that a plugin's folder holds, and that does not serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// The plugin's name in the configuration.
+    pub plugin: String,
+    /// The manifest's version; empty if it cannot be read.
+    pub version: String,
+    /// Digest in hex; empty if it cannot be read.
+    pub digest: String,
+    /// `refused`, `waiting` or `ready`.
+    pub state: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// A version as it does.
@@ -177,4 +215,7 @@ pub struct Reloaded {
     pub refused: Vec<(String, String)>,
     /// Plugins whose new version waits for somebody, and for what.
     pub waiting: Vec<(String, String)>,
+    /// Plugins whose folder holds what has served before, or was sent back, and why it does not serve again.
+    #[serde(default)]
+    pub kept_back: Vec<(String, String)>,
 }

@@ -128,13 +128,17 @@ impl Work<'_> {
         Ok(self.below.store.keep_version(&self.config.tenant, version, happened).await?)
     }
 
+    /// What happened to a version; `detail` is an object, and gets what the manifest calls the version.
     pub(super) fn happened(
         &self,
         id: &PluginId,
-        digest: Digest,
+        (digest, version): (Digest, &str),
         (what, why): (&str, &str),
-        detail: Value,
+        mut detail: Value,
     ) -> Happened {
+        if let Value::Object(detail) = &mut detail {
+            detail.insert("version".to_owned(), version.into());
+        }
         Happened {
             plugin: Some(id.clone()),
             digest: Some(digest),
@@ -145,16 +149,25 @@ impl Work<'_> {
         }
     }
 
-    /// Writes down what shall serve.
-    pub(super) async fn write(
+    /// Another active version, from now on and by whoever does this.
+    pub(super) fn now(
         &self,
         deployment: Deployment,
         states: Vec<(Digest, VersionState, String)>,
         happened: Vec<Happened>,
-    ) -> Result<Deployment, Error> {
-        let tenant = self.config.tenant.clone();
+    ) -> Deploy {
         let deployment = Deployment { since: self.below.clock.now(), by: self.who.0.clone(), ..deployment };
-        Ok(self.below.store.deploy(Deploy { tenant, deployment, states, happened }).await?)
+        self.beside(deployment, states, happened)
+    }
+
+    /// The same active version since when it is, and something else with it.
+    pub(super) fn beside(
+        &self,
+        deployment: Deployment,
+        states: Vec<(Digest, VersionState, String)>,
+        happened: Vec<Happened>,
+    ) -> Deploy {
+        Deploy { tenant: self.config.tenant.clone(), deployment, states, happened }
     }
 
     pub(super) async fn observe(&self, id: &PluginId, digest: Digest) {
@@ -169,8 +182,21 @@ impl Work<'_> {
         &self,
         from: &Deployment,
         proposal: &Proposal,
-        (what, why): (&str, &str),
+        cause: Cause,
     ) -> Result<Deployment, Error> {
+        let deploy = self.activation(from, proposal, cause).await?;
+        let written = self.below.store.deploy(deploy).await?;
+        self.activated(&written, cause).await;
+        Ok(written)
+    }
+
+    /// Keeps a version, for it to be written down as the active one.
+    pub(super) async fn activation(
+        &self,
+        from: &Deployment,
+        proposal: &Proposal,
+        (what, why): Cause,
+    ) -> Result<Deploy, Error> {
         self.keep(proposal, (VersionState::Ready, ""), Vec::new()).await?;
         let Proposal { id, digest, build, .. } = proposal;
         let mut states = vec![(*digest, VersionState::Ready, String::new())];
@@ -180,8 +206,8 @@ impl Work<'_> {
         if let Some(earlier) = earlier {
             states.push((earlier, VersionState::Retired, format!("{} took its place", digest.short())));
         }
-        let detail = json!({ "version": build.manifest.version, "before": earlier });
-        let mut happened = vec![self.happened(id, *digest, (what, why), detail)];
+        let version = (*digest, &*build.manifest.version);
+        let mut happened = vec![self.happened(id, version, (what, why), json!({ "before": earlier }))];
         // The host's own terminals are no news.
         happened.retain(|_| !id.as_str().starts_with(OWN));
         let next = Deployment {
@@ -194,10 +220,16 @@ impl Work<'_> {
             why: why.to_owned(),
             ..from.clone()
         };
-        let written = self.write(next, states, happened).await?;
-        self.observe(id, *digest).await;
-        metrics::counter!("swaps_total", "plugin" => id.to_string(), "what" => what.to_owned()).increment(1);
-        Ok(written)
+        Ok(self.now(next, states, happened))
+    }
+
+    /// What was written down holds.
+    pub(super) async fn activated(&self, written: &Deployment, (what, _): Cause) {
+        let Deployment { plugin, active, .. } = written;
+        if let Some(digest) = active {
+            self.observe(plugin, *digest).await;
+        }
+        metrics::counter!("swaps_total", "plugin" => plugin.to_string(), "what" => what).increment(1);
     }
 
     pub(super) async fn kept_build(&self, id: &PluginId, version: &Version) -> Result<Build, Error> {
@@ -252,10 +284,10 @@ impl Work<'_> {
         }
         Ok(match self.config.swap.reload {
             Reload::Auto => Finding::Serve,
-            Reload::Manual => {
-                let why = format!("chela plugin promote {id}, or shadow or canary before that");
-                Finding::Stay(VersionState::Ready, why)
-            }
+            Reload::Manual => Finding::Stay(
+                VersionState::Ready,
+                "it waits for an order, as `reload` is \"manual\"".to_owned(),
+            ),
         })
     }
 
@@ -269,7 +301,8 @@ impl Work<'_> {
         let id = fresh.id.clone();
         let (state, why) = match finding {
             Finding::Known(state, why) => {
-                return Ok(Found::Staying { deployment: Box::new(deployment.clone()), state, why });
+                let deployment = Box::new(deployment.clone());
+                return Ok(Found::Staying { deployment, state, why, is_news: false });
             }
             Finding::Stay(state, why) => (state, why),
             Finding::Serve => (VersionState::Ready, String::new()),
@@ -283,16 +316,18 @@ impl Work<'_> {
             (Ok(_), why) => (state, why),
         };
         let what = if state == VersionState::Ready { "noticed" } else { state.as_str() };
-        let detail = json!({ "version": fresh.build.manifest.version });
-        let happened = self.happened(&id, fresh.digest, (what, &why), detail);
+        let version = (fresh.digest, &*fresh.build.manifest.version);
+        let happened = self.happened(&id, version, (what, &why), json!({}));
         self.keep(&fresh, (state, &why), vec![happened]).await?;
-        let next = Deployment { noticed: Some(fresh.digest), ..deployment.clone() };
-        // Since when the active one serves has not changed.
-        let tenant = self.config.tenant.clone();
-        let noticed = Deploy { tenant, deployment: next, states: Vec::new(), happened: Vec::new() };
-        let deployment = self.below.store.deploy(noticed).await?;
+        let deployment = self.noticed(deployment, fresh.digest).await?;
         tracing::warn!(plugin = %id, version = %fresh.digest.short(), why, "a version was found and does not serve");
-        Ok(Found::Staying { deployment: Box::new(deployment), state, why })
+        Ok(Found::Staying { deployment: Box::new(deployment), state, why, is_news: true })
+    }
+
+    /// Writes down what lies in the folder.
+    pub(super) async fn noticed(&self, deployment: &Deployment, digest: Digest) -> Result<Deployment, Error> {
+        let next = Deployment { noticed: Some(digest), ..deployment.clone() };
+        Ok(self.below.store.deploy(self.beside(next, Vec::new(), Vec::new())).await?)
     }
 
     /// A version in the active one's place.
@@ -316,8 +351,11 @@ impl Work<'_> {
     }
 }
 
-/// The same and why, of an order.
-pub(super) const ORDERED: (&str, &str) = ("promoted", "ordered");
+/// What the event is called that makes a version the active one, and why.
+pub(super) type Cause = (&'static str, &'static str);
+
+/// Of an order.
+pub(super) const ORDERED: Cause = ("promoted", "ordered");
 
 /// How names of the host's own plugins begin.
 pub(super) const OWN: &str = "chela-";
@@ -330,15 +368,25 @@ pub(super) const VERSIONS_MAX: usize = 1_000;
 /// What an event is called whose cause is the configuration.
 pub(super) const CONFIGURED: &str = "configured";
 
-/// The same and why, of what was found and may serve.
-pub(super) const FOUND: (&str, &str) = ("promoted", "found in its folder");
-/// And of what is loaded again under other settings.
-pub(super) const RECONFIGURED: (&str, &str) = (CONFIGURED, "its settings were changed");
+/// Of what was found and may serve.
+pub(super) const FOUND: Cause = ("promoted", "found in its folder");
+/// Of what is loaded again under other settings.
+pub(super) const RECONFIGURED: Cause = (CONFIGURED, "its settings were changed");
+/// Of what takes the place of a version that is lost.
+pub(super) const RESTORED: Cause = ("restored", "what was active cannot be read any more");
+/// Of the first version of a plugin.
+pub(super) const FIRST: Cause = ("first", "the first version");
 
 /// What became of what was found.
 pub(super) enum Found {
     Serving(Arc<Edition>, Box<Proposal>),
-    Staying { deployment: Box<Deployment>, state: VersionState, why: String },
+    Staying {
+        deployment: Box<Deployment>,
+        state: VersionState,
+        why: String,
+        /// False if it was known already.
+        is_news: bool,
+    },
 }
 
 /// Whether a manifest's version is lower than another's. Both were read as semantic when the manifests were.

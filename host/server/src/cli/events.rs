@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use chela_store::Event;
 use chela_types::{PluginId, TenantId};
+use serde_json::Value;
 
 use super::args::{Events, Shown};
 use super::operator::Operator;
@@ -92,9 +93,12 @@ fn line(event: &Event) -> String {
     let whom = happened.plugin.as_ref().map(|plugin| format!("  {plugin}")).unwrap_or_default();
     let digest = happened.digest.map(|digest| digest.to_string().chars().take(DIGEST_DIGITS).collect());
     let digest = digest.map(|digits: String| format!(" {digits}")).unwrap_or_default();
+    let version = happened.detail.get("version").and_then(Value::as_str);
+    let version = version.map(|version| format!(" {version}")).unwrap_or_default();
+    let share = happened.detail.get("percent").map(|percent| format!(" {percent} %")).unwrap_or_default();
     let why = if happened.why.is_empty() { String::new() } else { format!(": {}", happened.why) };
-    let text = format!("{}{whom}{digest}  {} by {}{why}", moment(event.at), happened.what, happened.by);
-    in_one_line(&text)
+    let (at, what, by) = (moment(event.at), &happened.what, &happened.by);
+    in_one_line(&format!("{at}{whom}{version}{digest}  {what}{share} by {by}{why}"))
 }
 
 #[cfg(test)]
@@ -111,15 +115,19 @@ mod tests {
             what: "rolled back".to_owned(),
             by: "ann".to_owned(),
             why: "sends invoices\nto \u{1b}[2Jsupport".to_owned(),
-            detail: serde_json::json!({ "calls": 3 }),
+            detail: serde_json::json!({ "version": "1.2.0" }),
         };
         let event = Event { seq: 1, at: Millis(1_795_878_245_000), happened };
         assert_eq!(
             line(&event),
-            "2026-11-28 15:04:05 UTC  keyword 3f3f3f3f3f3f  rolled back by ann: sends invoices\u{fffd}to \u{fffd}[2Jsupport"
+            "2026-11-28 15:04:05 UTC  keyword 1.2.0 3f3f3f3f3f3f  rolled back by ann: sends invoices\u{fffd}to \u{fffd}[2Jsupport"
         );
+        let canary = Happened { what: "canary".to_owned(), why: String::new(), ..event.happened.clone() };
+        let canary = Happened { detail: serde_json::json!({ "percent": 5 }), ..canary };
+        let canary = Event { happened: canary, ..event.clone() };
+        assert_eq!(line(&canary), "2026-11-28 15:04:05 UTC  keyword 3f3f3f3f3f3f  canary 5 % by ann");
         let bare = Happened { plugin: None, digest: None, why: String::new(), ..event.happened.clone() };
-        let bare = Event { happened: bare, ..event };
+        let bare = Event { happened: Happened { detail: Value::Null, ..bare }, ..event };
         assert_eq!(line(&bare), "2026-11-28 15:04:05 UTC  rolled back by ann");
     }
 }

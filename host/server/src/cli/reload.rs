@@ -43,6 +43,9 @@ fn page(reloaded: &Reloaded) -> String {
     for (plugin, what) in &reloaded.waiting {
         line("waiting ", &format!("{plugin}: {what}"));
     }
+    for (plugin, why) in &reloaded.kept_back {
+        line("stays   ", &format!("{plugin}: what its folder holds does not serve again: {why}"));
+    }
     if text.is_empty() { "nothing has changed\n".to_owned() } else { text }
 }
 
@@ -58,11 +61,13 @@ mod tests {
             changed: vec!["configuration 0123".to_owned()],
             refused: vec![("keyword".to_owned(), "init says: \u{1b}[2J\nno".to_owned())],
             waiting: vec![("helper".to_owned(), "asks for memory".to_owned())],
+            kept_back: vec![("keyword".to_owned(), "rolled back: it traps".to_owned())],
         };
         insta::assert_snapshot!(page(&reloaded), @"
         changed  configuration 0123
         refused  keyword: init says: \u{fffd}[2J\u{fffd}no; the version before serves
         waiting  helper: asks for memory
+        stays    keyword: what its folder holds does not serve again: rolled back: it traps
         ");
     }
 }

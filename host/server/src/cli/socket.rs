@@ -27,7 +27,7 @@ const SAID_CHARS_MAX: usize = 500;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     /// Nobody listens.
-    #[error("the host does not answer at {path}")]
+    #[error("the host does not answer at {path}: it is starting still, or stops")]
     Connect {
         /// The socket.
         path: PathBuf,

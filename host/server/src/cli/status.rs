@@ -2,14 +2,15 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use chela_types::{Clock, SystemClock};
 
 use super::args::ConfigPath;
 use super::operator::Operator;
-use super::{Outcome, load, say, say_json, table};
+use super::{Outcome, load, plugin, say, say_json, table};
 use crate::doors::Status;
-use crate::turn::{in_one_line, moment, printable};
+use crate::turn::{in_one_line, moment, printable, span};
 
 pub(super) async fn run(at: &ConfigPath, json: bool) -> Outcome {
     let (status, written) = match Operator::at(at).await? {
@@ -27,7 +28,8 @@ pub(super) async fn run(at: &ConfigPath, json: bool) -> Outcome {
     if json {
         return say_json(&status);
     }
-    let up = status.up_s.map(|seconds| format!(", up {seconds} s")).unwrap_or_default();
+    let up = status.up_s.map(|seconds| format!(", up {}", span(Duration::from_secs(seconds))));
+    let up = up.unwrap_or_default();
     say(&format!("chela {} · {}{up}\n", status.version, status.state));
     say(&format!("{}\n", configuration(status.configuration.as_deref(), written.as_deref())));
     say(&format!("{}\n", trouble(&status, std::io::stdout().is_terminal())));
@@ -89,6 +91,9 @@ fn trouble(status: &Status, coloured: bool) -> String {
     if !status.restart.is_empty() {
         text.push_str(&format!("\nneeds a restart: {}\n", in_one_line(&status.restart.join(", "))));
     }
+    for pending in &status.pending {
+        text.push_str(&format!("\nplugin {}\n", plugin::note(pending)));
+    }
     text
 }
 
@@ -96,6 +101,7 @@ fn trouble(status: &Status, coloured: bool) -> String {
 mod tests {
     use super::*;
     use crate::reload::Invalid;
+    use chela_engine::Pending;
     use chela_types::Millis;
 
     #[test]
@@ -121,6 +127,13 @@ mod tests {
         status.invalid = Some(Invalid { at: Millis(1_795_878_245_000), text });
         status.unapplied = Some("0123456789ab".to_owned());
         status.restart = vec!["server.public".to_owned(), "store.lease_s".to_owned()];
+        status.pending = vec![Pending {
+            plugin: "router".to_owned(),
+            version: "1.2.0".to_owned(),
+            digest: "ab".repeat(32),
+            state: "waiting".to_owned(),
+            reason: "it asks for more: grant memory\n\u{7}".to_owned(),
+        }];
         insta::assert_snapshot!(trouble(&status, false), @"
 
         since 2026-11-28 15:04:05 UTC the files say what cannot run; what ran before runs on:
@@ -130,6 +143,9 @@ mod tests {
         configuration 0123456789ab waits: chela reload --apply
 
         needs a restart: server.public, store.lease_s
+
+        plugin router 1.2.0 (abababababab) waits: it asks for more: grant memory\u{fffd}\u{fffd}
+          in what it differs: chela plugin diff router
         ");
         let red = trouble(&status, true);
         assert!(red.contains("\u{1b}[31m  chela.toml:3:1\u{1b}[0m"), "{red:?}");

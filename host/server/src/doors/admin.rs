@@ -10,7 +10,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use chela_engine::{ChannelHealth, Engine};
+use chela_engine::{ChannelHealth, Engine, Pending, PluginStatus};
 use chela_store::Store;
 use chela_types::{AgentId, Clock, Millis, TenantId, TurnId};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -121,6 +121,9 @@ pub struct Status {
     /// Keys of the file whose values wait for a restart.
     #[serde(default)]
     pub restart: Vec<String>,
+    /// Versions that plugins' folders hold and that do not serve.
+    #[serde(default)]
+    pub pending: Vec<Pending>,
     /// `ready`, `draining`, or `stopped` if only the store was read.
     pub state: String,
     /// Since it was ready, in seconds.
@@ -161,6 +164,7 @@ impl Status {
             invalid: None,
             unapplied: None,
             restart: Vec::new(),
+            pending: Vec::new(),
             state: "stopped".to_owned(),
             up_s: None,
             waiting: counts.waiting,
@@ -182,12 +186,14 @@ async fn status(admin: Allowed<Read>) -> Result<Json<Status>, Error> {
     let standing = admin.reloader.standing();
     let channel = |ChannelHealth { channel, plugin, own_ids }: ChannelHealth| (channel, plugin, own_ids);
     let agent = |(name, description): (AgentId, String)| (name.to_string(), description);
+    let plugins = admin.engine.plugins(false).await?;
     Ok(Json(Status {
         state: if admin.stop.is_cancelled() { "draining" } else { "ready" }.to_owned(),
         configuration: Some(standing.configuration().short()),
         invalid: standing.invalid(),
         unapplied: standing.waiting().map(|digest| digest.short()),
         restart: standing.restart(),
+        pending: plugins.iter().flat_map(PluginStatus::pending).collect(),
         up_s: Some(now.since(admin.started).as_secs()),
         channels: admin.engine.channel_health().into_iter().map(channel).collect(),
         agents: admin.engine.agents().into_iter().map(agent).collect(),

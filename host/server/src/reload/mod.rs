@@ -221,9 +221,9 @@ impl Reloader {
 
     /// Keeps what is wrong, and watches for what is missing.
     async fn failed(&self, error: &Error, config: &Config) {
-        let text = error.text();
-        tracing::error!(file = %config.named.display(), error = %in_one_line(&error.to_string()), "what the files say cannot run; what ran before runs on: see `chela status`");
-        self.0.standing.fails(self.0.ground.clock.now(), text);
+        if self.0.standing.fails(self.0.ground.clock.now(), error.text()) {
+            tracing::error!(file = %config.named.display(), error = %in_one_line(&error.to_string()), "what the files say cannot run; what ran before runs on: see `chela status`");
+        }
         if let Error::Invalid(error) = error {
             let roots = Roots::of(config).and(error.paths());
             self.0.watched.write().0 = Arc::new(roots);

@@ -69,13 +69,15 @@ impl Standing {
         told.waiting = (told.configuration != configuration).then_some(configuration);
     }
 
-    /// The files cannot be used. The same trouble keeps its time.
-    pub(super) fn fails(&self, now: Millis, text: String) {
+    /// The files cannot be used; true if that is news. The same trouble keeps its time.
+    pub(super) fn fails(&self, now: Millis, text: String) -> bool {
         metrics::gauge!("config_invalid").set(1.0);
         let mut told = self.0.write();
-        if told.invalid.as_ref().is_none_or(|known| known.text != text) {
+        let is_news = told.invalid.as_ref().is_none_or(|known| known.text != text);
+        if is_news {
             told.invalid = Some(Invalid { at: now, text });
         }
+        is_news
     }
 }
 
@@ -87,11 +89,11 @@ mod tests {
     fn trouble_is_told_until_it_is_over() {
         let (one, two) = (Digest::of("t", &[b"1"]), Digest::of("t", &[b"2"]));
         let standing = Standing::new(one);
-        standing.fails(Millis(1), "line 3".to_owned());
-        standing.fails(Millis(2), "line 3".to_owned());
+        assert!(standing.fails(Millis(1), "line 3".to_owned()));
+        assert!(!standing.fails(Millis(2), "line 3".to_owned()));
         assert_eq!(standing.invalid(), Some(Invalid { at: Millis(1), text: "line 3".to_owned() }));
         assert_eq!(standing.configuration(), one);
-        standing.fails(Millis(3), "line 4".to_owned());
+        assert!(standing.fails(Millis(3), "line 4".to_owned()));
         assert_eq!(standing.invalid().unwrap().at, Millis(3));
         standing.waits(two);
         assert_eq!(

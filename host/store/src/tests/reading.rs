@@ -44,7 +44,8 @@ async fn a_record_tells_the_whole_turn() {
     );
     assert_eq!(record.decisions, [(Millis(1_000_000), decision())]);
     assert_eq!((record.calls.len(), record.calls[0].cost), (1, Money::from_nanos(4)));
-    assert_eq!(record.journal, [0, 1].map(|seq| (seq, "models.complete".to_owned(), Millis(5))));
+    let parts = [(0, "turn.start"), (1, "models.complete")];
+    assert_eq!(record.journal, parts.map(|(seq, function)| (seq, function.to_owned(), Millis(5))));
     assert_eq!(record.message.unwrap().text, "text of a");
     assert_eq!(record.reply.unwrap().text, "fine");
     assert_eq!(record.outbox.unwrap().status, "delivered");

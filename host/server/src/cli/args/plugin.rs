@@ -17,9 +17,16 @@ const EVENTS_MAX: u64 = 1_000;
 pub enum PluginCommand {
     /// List the plugins with their versions: what serves, how it does, what waits and why
     #[command(
-        after_help = "Asks the running host; reads its store if none runs.\n\nExamples:\n  chela plugin list\n  chela plugin list --json"
+        after_help = "Asks the running host; reads its store if none runs.\n\nExamples:\n  chela plugin list\n  chela plugin list --all\n  chela plugin list --json"
     )]
-    List(Shown),
+    List {
+        /// Also what has served, was refused or not taken, and lies in no folder any more (as JSON always)
+        #[arg(long)]
+        all: bool,
+        /// How it is shown.
+        #[command(flatten)]
+        shown: Shown,
+    },
 
     /// Show what happened to one plugin: which version came when, by whom and why
     #[command(
@@ -53,15 +60,15 @@ pub enum PluginCommand {
 
     /// Show in what two versions differ: imports, grants, limits, hosts, secrets, configuration
     #[command(
-        after_help = "Each of the two is a plugin's folder, `builtin:NAME`, or a version that the host keeps: NAME for the active one, NAME@DIGEST for another.\n\nExamples:\n  chela plugin diff builtin:keyword ./plugins/my-router\n  chela plugin diff keyword ./plugins/my-router\n  chela plugin diff keyword keyword@3f2a9c"
+        after_help = "Each of the two is a plugin's folder, `builtin:NAME`, or a version that the host keeps: NAME for the active one, NAME@DIGEST for another. One NAME alone: the active version against what its folder holds.\n\nExamples:\n  chela plugin diff keyword\n  chela plugin diff builtin:keyword ./plugins/my-router\n  chela plugin diff keyword ./plugins/my-router\n  chela plugin diff keyword keyword@3f2a9c"
     )]
     Diff {
         /// The one
         #[arg(value_name = "A")]
         a: String,
-        /// The other
+        /// The other; left out, what the folder of plugin A holds
         #[arg(value_name = "B")]
-        b: String,
+        b: Option<String>,
         /// How it is shown.
         #[command(flatten)]
         shown: Shown,

@@ -41,8 +41,12 @@ struct Differs {
     come: Vec<String>,
 }
 
-pub(super) async fn run((a, b): (&str, &str), shown: &Shown) -> Outcome {
-    let (mut a, mut b) = (side(a, shown).await?, side(b, shown).await?);
+pub(super) async fn run((a, b): (&str, Option<&str>), shown: &Shown) -> Outcome {
+    let other = match b {
+        Some(b) => b.to_owned(),
+        None => format!("{a}@{}", in_folder(a, shown).await?),
+    };
+    let (mut a, mut b) = (side(a, shown).await?, side(&other, shown).await?);
     // What an operator configures is compared where both have been configured.
     if !(a.facts.contains_key("as configured") && b.facts.contains_key("as configured")) {
         a.facts.remove("as configured");
@@ -76,11 +80,7 @@ async fn side(text: &str, shown: &Shown) -> Result<Side, Failure> {
         failure.help("a plugin's folder with a `/` in it (`./NAME`), `builtin:NAME`, NAME or NAME@DIGEST; `chela plugin list` shows both")
     };
     let plugin = PluginId::new(name).map_err(|error| helpful(error.into()))?;
-    let folder = match data_folder(&shown.config.config) {
-        Some(folder) => folder,
-        None => load(&shown.config)?.store.folder,
-    };
-    let store = Store::open_beside(&folder).await?;
+    let store = kept_beside(shown).await?;
     let version = kept::version(&store, &plugin, digits.as_deref()).await;
     let version = version.map_err(|error| helpful(error.into()))?;
     let component = store.artefact(version.component).await?.ok_or_else(|| {
@@ -89,6 +89,23 @@ async fn side(text: &str, shown: &Shown) -> Result<Side, Failure> {
     let source = chela_sandbox::Source::Embedded { manifest: version.manifest.clone(), component };
     let title = format!("{plugin}@{}", version.digest.short());
     Ok(found(look(source).await?, &title, serde_json::from_str(&version.settings).ok()))
+}
+
+async fn kept_beside(shown: &Shown) -> Result<Store, Failure> {
+    let folder = match data_folder(&shown.config.config) {
+        Some(folder) => folder,
+        None => load(&shown.config)?.store.folder,
+    };
+    Ok(Store::open_beside(&folder).await?)
+}
+
+/// What the folder of a plugin was last seen to hold: what somebody would promote.
+async fn in_folder(name: &str, shown: &Shown) -> Result<Digest, Failure> {
+    let helpful = |failure: Failure| {
+        failure.help("with one name, the host's active version of it is held against what its folder holds; else two are named")
+    };
+    let plugin = PluginId::new(name).map_err(|error| helpful(error.into()))?;
+    kept::in_folder(&kept_beside(shown).await?, &plugin).await.map_err(|error| helpful(error.into()))
 }
 
 fn found(looked: Looked, from: &str, settings: Option<Value>) -> Side {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chela_engine::{PluginStatus, VersionStatus};
 use chela_store::{Deployment, Store, Version, VersionState};
-use chela_types::{PluginId, TenantId};
+use chela_types::{Digest, PluginId, TenantId};
 
 /// Versions that are read.
 const VERSIONS_MAX: usize = 1_000;
@@ -23,6 +23,7 @@ pub(super) async fn plugins(store: &Store) -> Result<Vec<PluginStatus>, chela_st
             kind: versions.first().map(|version| version.kind.clone()).unwrap_or_default(),
             serves: Vec::new(),
             revision: deployment.map_or(0, |deployment| deployment.revision),
+            noticed: deployment.and_then(|of| of.noticed).map(|digest| digest.to_string()),
             versions: versions.into_iter().map(|version| shown(version, deployment)).collect(),
             plugin: plugin.to_string(),
         }
@@ -70,6 +71,9 @@ pub(super) enum NotFound {
     /// Nothing serves.
     #[error("no version of the plugin `{0}` is active; name one: `{0}@DIGEST`")]
     Active(PluginId),
+    /// Nothing else was found.
+    #[error("the folder of the plugin `{0}` was not seen to hold another version than the active one")]
+    Other(PluginId),
     /// No digest begins so.
     #[error("no version of the plugin `{0}` has a digest that begins with `{1}`")]
     Digest(PluginId, String),
@@ -79,6 +83,14 @@ pub(super) enum NotFound {
     /// The store.
     #[error(transparent)]
     Store(#[from] chela_store::Error),
+}
+
+/// What a plugin's folder was last seen to hold, if that is not what serves.
+pub(super) async fn in_folder(store: &Store, plugin: &PluginId) -> Result<Digest, NotFound> {
+    let deployments = store.deployments(&TenantId::default_tenant()).await?;
+    let of = deployments.into_iter().find(|of| of.plugin == *plugin);
+    let of = of.ok_or_else(|| NotFound::Plugin(plugin.clone()))?;
+    of.noticed.filter(|seen| of.active != Some(*seen)).ok_or_else(|| NotFound::Other(plugin.clone()))
 }
 
 /// The active version of a plugin, or the one whose digest begins so.

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use chela_engine::{PluginStatus, VersionStatus};
-use chela_types::Millis;
+use chela_engine::{Pending, PluginStatus, VersionStatus};
+use chela_types::{Clock, Millis, SystemClock};
 use serde_json::{Value, json};
 
 use super::super::args::{ConfigPath, Shown};
@@ -11,12 +11,12 @@ use super::super::operator::Operator;
 use super::super::{Failure, Outcome, load, say, say_json, table};
 use super::kept;
 use crate::compose::uses;
-use crate::turn::{in_one_line, moment};
+use crate::turn::{in_one_line, span};
 
 /// Hex digits of a digest that are shown.
 const DIGEST_DIGITS: usize = 12;
 
-pub(super) async fn run(shown: &Shown) -> Outcome {
+pub(super) async fn run(shown: &Shown, all: bool) -> Outcome {
     let plugins: Vec<PluginStatus> = match Operator::at(&shown.config).await {
         Ok(Operator::Running(host)) => host.get("/plugins").await?,
         Ok(Operator::Stopped(store)) => kept::plugins(&store).await.unwrap_or_default(),
@@ -29,46 +29,47 @@ pub(super) async fn run(shown: &Shown) -> Outcome {
     if shown.json {
         return say_json(&plugins);
     }
-    say(&page(&plugins));
+    say(&page(&plugins, all, SystemClock.now()));
     Ok(ExitCode::SUCCESS)
 }
 
-/// The table, and under it what waits and why.
-pub(super) fn page(plugins: &[PluginStatus]) -> String {
-    let mut rows =
-        table(&["plugin", "version", "state", "calls", "failures", "p95", "since (UTC)", "by", "digest"]);
+/// The table, and under it what waits and why. What neither serves nor lies in a folder is in it if `all` is.
+pub(super) fn page(plugins: &[PluginStatus], all: bool, now: Millis) -> String {
+    let mut rows = table(&["plugin", "version", "state", "calls", "p95", "since"]);
     let mut notes = String::new();
     for plugin in plugins {
-        for version in plugin.versions.iter().filter(|version| version.state != "retired") {
-            rows.add_row(row(plugin, version));
-            notes.extend(note(plugin, version).map(|note| format!("{note}\n")));
+        let shown = |version: &&VersionStatus| {
+            let stands = matches!(version.state.as_str(), "ready" | "waiting" | "refused" | "retired");
+            all || !stands || plugin.is_pending(version)
+        };
+        for version in plugin.versions.iter().filter(shown).filter(|version| !version.digest.is_empty()) {
+            rows.add_row(row(plugin, version, now));
+            notes.extend(shadow(plugin, version).map(|note| format!("{note}\n")));
         }
+        notes.extend(plugin.pending().map(|pending| format!("{}\n", note(&pending))));
     }
     if notes.is_empty() { format!("{rows}\n") } else { format!("{rows}\n\n{notes}") }
 }
 
-fn row(plugin: &PluginStatus, version: &VersionStatus) -> [String; 9] {
-    let serves = in_one_line(&plugin.serves.join(", "));
-    let name = in_one_line(&plugin.plugin);
+/// Two lines: what it is called and what it is.
+fn row(plugin: &PluginStatus, version: &VersionStatus, now: Millis) -> [String; 6] {
+    let serves = if version.state == "active" { plugin.serves.join(", ") } else { String::new() };
+    let two = |above: String, below: String| format!("{}\n{}", in_one_line(&above), in_one_line(&below));
+    let failed = if version.failures == 0 { String::new() } else { format!("{} failed", version.failures) };
+    let since = (version.since_ms != 0).then(|| format!("{} ago", span(now.since(Millis(version.since_ms)))));
+    let by = if version.by.is_empty() { String::new() } else { format!("by {}", version.by) };
     [
-        if serves.is_empty() || version.state != "active" { name } else { format!("{name}\n{serves}") },
-        in_one_line(&version.version),
+        two(plugin.plugin.clone(), serves),
+        two(version.version.clone(), digits(&version.digest)),
         state(version),
-        version.calls.to_string(),
-        version.failures.to_string(),
+        two(version.calls.to_string(), failed),
         version.p95_ms.map(|ms| format!("{ms:.1} ms")).unwrap_or_default(),
-        if version.since_ms == 0 {
-            String::new()
-        } else {
-            moment(Millis(version.since_ms)).trim_end_matches(" UTC").to_owned()
-        },
-        in_one_line(&version.by),
-        digest(version),
+        two(since.unwrap_or_default(), by),
     ]
 }
 
-fn digest(version: &VersionStatus) -> String {
-    in_one_line(&version.digest).chars().take(DIGEST_DIGITS).collect()
+fn digits(digest: &str) -> String {
+    digest.chars().take(DIGEST_DIGITS).collect()
 }
 
 fn state(version: &VersionStatus) -> String {
@@ -78,35 +79,40 @@ fn state(version: &VersionStatus) -> String {
     format!("{}{share}{trial}", in_one_line(&version.state))
 }
 
-/// What there is to say of a version besides its numbers.
-fn note(plugin: &PluginStatus, version: &VersionStatus) -> Option<String> {
-    let name = &plugin.plugin;
-    let because = if version.reason.is_empty() { String::new() } else { format!(": {}", version.reason) };
-    let said = match version.state.as_str() {
+/// What there is to say of what a folder holds and does not serve, and what can be done.
+pub(in crate::cli) fn note(pending: &Pending) -> String {
+    let Pending { plugin, version, digest, state, reason } = pending;
+    let digits = digits(digest);
+    let because = if reason.is_empty() { String::new() } else { format!(": {}", in_one_line(reason)) };
+    let then = match state.as_str() {
         // What somebody has to allow, the host's reason says.
-        "waiting" => format!(
-            "waits{because}\n  in what it differs: chela plugin diff {name} {name}@{digits}",
-            digits = digest(version)
-        ),
-        "ready" => format!(
-            "is ready{because}\n  to make it active: chela plugin promote {name} --version {digits}",
-            digits = digest(version)
-        ),
-        "refused" => format!("is refused{because}"),
-        "shadow" => shadow(version)?,
-        _ => return None,
+        "waiting" => format!("\n  in what it differs: chela plugin diff {plugin}"),
+        "ready" => format!("\n  to make it active: chela plugin promote {plugin} --version {digits}"),
+        _ => String::new(),
     };
-    let head = format!("{name} {} ({}) ", version.version, digest(version));
-    let lines: Vec<_> = said.split("\n  ").map(in_one_line).collect();
-    Some(format!("{}{}", in_one_line(&head), lines.join("\n  ")))
+    let is = match state.as_str() {
+        "waiting" => "waits".to_owned(),
+        other => format!("is {other}"),
+    };
+    let which = if digits.is_empty() { plugin.clone() } else { format!("{plugin} {version} ({digits})") };
+    let then: Vec<_> = then.split('\n').map(in_one_line).collect();
+    format!("{}{because}{}", in_one_line(&format!("{which} {is}")), then.join("\n"))
 }
 
-fn shadow(version: &VersionStatus) -> Option<String> {
+fn shadow(plugin: &PluginStatus, version: &VersionStatus) -> Option<String> {
     let seen = version.shadow.as_ref()?;
-    Some(format!(
-        "in the shadow: {} compared, {} the same, {} different, {} asked for something else, {} failed, {} skipped",
-        seen.compared, seen.same, seen.different, seen.diverged, seen.failed, seen.skipped
-    ))
+    Some(in_one_line(&format!(
+        "{} {} ({}) in the shadow: {} compared, {} the same, {} different, {} asked for something else, {} failed, {} skipped",
+        plugin.plugin,
+        version.version,
+        digits(&version.digest),
+        seen.compared,
+        seen.same,
+        seen.different,
+        seen.diverged,
+        seen.failed,
+        seen.skipped
+    )))
 }
 
 /// What the file says, where nothing is kept yet.
@@ -160,22 +166,37 @@ mod tests {
         let seen =
             ShadowStatus { compared: 120, same: 118, different: 1, diverged: 1, ..ShadowStatus::default() };
         let shadow = VersionStatus { shadow: Some(seen), ..version("shadow", 'd') };
-        let of = |name: &str, kind: &str, serves: &str, versions: Vec<VersionStatus>| PluginStatus {
+        let of = |name: &str, serves: &str, holds: char, versions: Vec<VersionStatus>| PluginStatus {
             plugin: name.to_owned(),
-            kind: kind.to_owned(),
+            kind: "agent".to_owned(),
             serves: vec![serves.to_owned()],
             revision: 1,
+            noticed: Some(holds.to_string().repeat(64)),
             versions,
         };
+        let unreadable = VersionStatus {
+            state: "refused".to_owned(),
+            reason: "plugin.toml line 3: unclosed array".to_owned(),
+            ..VersionStatus::default()
+        };
         vec![
-            of("helper", "agent", "agent hr", vec![waiting, active, version("retired", 'e')]),
-            of("keyword", "router", "routing", vec![canary, shadow, version("ready", 'f')]),
+            of(
+                "helper",
+                "agent hr",
+                'b',
+                vec![waiting, active, version("retired", 'e'), version("refused", '9')],
+            ),
+            of("keyword", "routing", 'f', vec![canary, shadow, version("ready", 'f'), unreadable]),
         ]
     }
 
+    const NOW: Millis = Millis(1_795_878_245_000 + 200_000);
+
     #[test]
     fn a_list_shows_what_serves_and_what_waits() {
-        insta::assert_snapshot!(page(&plugins()));
+        insta::assert_snapshot!(page(&plugins(), false, NOW));
+        let all = page(&plugins(), true, NOW);
+        assert!(all.contains("eeeeeeeeeeee") && all.contains("999999999999"), "{all}");
     }
 
     const EVIL: &str = "\u{1b}[2J\u{7}\nhelper waits";
@@ -189,7 +210,7 @@ mod tests {
             }
         }
         plugins[0].serves = vec![EVIL.to_owned()];
-        let text = page(&plugins);
+        let text = page(&plugins, true, NOW);
         assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
         assert!(!text.lines().any(|line| line.starts_with("helper waits")), "{text}");
     }

@@ -8,13 +8,14 @@ mod order;
 
 use super::args::PluginCommand;
 use super::{Outcome, events};
+pub(super) use list::note;
 
 pub(super) async fn run(command: PluginCommand) -> Outcome {
     match command {
-        PluginCommand::List(shown) => list::run(&shown).await,
+        PluginCommand::List { all, shown } => list::run(&shown, all).await,
         PluginCommand::History { name, limit, shown } => events::history(&name, limit, &shown).await,
         PluginCommand::Inspect { source, json } => inspect::run(&source, json).await,
-        PluginCommand::Diff { a, b, shown } => diff::run((&a, &b), &shown).await,
+        PluginCommand::Diff { a, b, shown } => diff::run((&a, b.as_deref()), &shown).await,
         order => order::run(order).await,
     }
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use chela_engine::{Candidate, Order, PluginStatus};
-use chela_types::PluginId;
+use chela_types::{Clock, PluginId, SystemClock};
 
 use super::super::args::{self, Ordered, PluginCommand};
 use super::super::operator::Operator;
@@ -18,7 +18,7 @@ pub(super) async fn run(command: PluginCommand) -> Outcome {
     if of.shown.json {
         return say_json(&status);
     }
-    say(&list::page(&[status]));
+    say(&list::page(&[status], false, SystemClock.now()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -34,7 +34,7 @@ fn read(command: PluginCommand) -> Result<Option<(Ordered, Order)>, Failure> {
         }
         PluginCommand::Rollback { of, why } => (of, Order::Rollback { why }),
         PluginCommand::Stop { of } => (of, Order::Stop),
-        PluginCommand::List(_)
+        PluginCommand::List { .. }
         | PluginCommand::History { .. }
         | PluginCommand::Inspect { .. }
         | PluginCommand::Diff { .. } => return Ok(None),
