@@ -136,7 +136,9 @@ fn items<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Item> {
             continue;
         };
         let cells: Vec<String> = row.split('┆').map(|cell| cell.split_whitespace().collect()).collect();
-        let goes_on = [1, 3].iter().all(|at| cells.get(*at).is_none_or(String::is_empty));
+        // Under a version stands its digest.
+        let is_digest = cells.get(1).is_some_and(|cell| cell.len() == 12 && is_name(cell));
+        let goes_on = is_digest || [1, 3].iter().all(|at| cells.get(*at).is_none_or(String::is_empty));
         match items.last_mut() {
             Some(Item::Row(above)) if goes_on && cells.len() == above.len() => {
                 above.iter_mut().zip(cells).for_each(|(cell, more)| cell.push_str(&more));
@@ -192,6 +194,13 @@ fn same_word(shown: &str, printed: &str, names: &Names) -> Option<Names> {
     if is_time(shown) && is_time(printed) {
         return Some(names.clone());
     }
+    // Since when, and by whom: `3 s ago by ann`.
+    if let (Some((one, by)), Some((other, also_by))) = (shown.split_once("ago"), printed.split_once("ago"))
+        && is_time(one)
+        && is_time(other)
+    {
+        return (by == also_by).then(|| names.clone());
+    }
     let (shown, printed) = (pieces(shown), pieces(printed));
     if shown.len() != printed.len() {
         return None;
@@ -219,7 +228,7 @@ fn is_time(word: &str) -> bool {
 }
 
 /// What times are given in.
-const UNITS: [&str; 3] = ["ms", "µs", "s"];
+const UNITS: [&str; 4] = ["ms", "µs", "s", "min"];
 
 fn is_number(word: &str) -> bool {
     !word.is_empty() && word.chars().all(|c| c.is_ascii_digit() || c == '.')

@@ -376,7 +376,10 @@ fn describe<K: chela_sandbox::Kind>(serves: String, plugin: &Plugin<K>, kind: Pl
 /// Asks each platform for the account's own ids until it has told them, also those that come with a new configuration.
 async fn learn_own_ids(journey: Arc<Journey>) {
     let (mut pause, longest) = OWN_IDS_PAUSE;
+    let mut swaps = journey.fleet.swaps();
     loop {
+        // A house that comes while platforms are asked is another round.
+        swaps.mark_unchanged();
         let house = journey.fleet.house();
         let mut missing = 0;
         let stations = house.channels.values().map(|lineup| &lineup.active.plugin);
@@ -388,7 +391,9 @@ async fn learn_own_ids(journey: Arc<Journey>) {
         }
         drop(house);
         if missing == 0 {
-            journey.fleet.changed().await;
+            if swaps.changed().await.is_err() {
+                return;
+            }
             pause = OWN_IDS_PAUSE.0;
             continue;
         }

@@ -28,7 +28,8 @@ CREATE TABLE deployments (
     plugin   TEXT    NOT NULL,
     revision INTEGER NOT NULL,
     active   BLOB,
-    before   BLOB,                           -- what a rollback goes back to
+    before   BLOB,                           -- what an ordered rollback goes back to
+    proven   BLOB,                           -- what takes over where the active one fails
     canary   BLOB,
     percent  INTEGER,                        -- of the conversations, for the canary
     shadow   BLOB,
@@ -39,6 +40,7 @@ CREATE TABLE deployments (
     PRIMARY KEY (tenant, plugin),
     FOREIGN KEY (tenant, plugin, active)  REFERENCES versions (tenant, plugin, digest),
     FOREIGN KEY (tenant, plugin, before)  REFERENCES versions (tenant, plugin, digest),
+    FOREIGN KEY (tenant, plugin, proven)  REFERENCES versions (tenant, plugin, digest),
     FOREIGN KEY (tenant, plugin, canary)  REFERENCES versions (tenant, plugin, digest),
     FOREIGN KEY (tenant, plugin, shadow)  REFERENCES versions (tenant, plugin, digest),
     FOREIGN KEY (tenant, plugin, noticed) REFERENCES versions (tenant, plugin, digest),

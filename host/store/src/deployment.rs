@@ -23,8 +23,10 @@ pub struct Deployment {
     pub revision: u64,
     /// The version that serves.
     pub active: Option<Digest>,
-    /// The one that served before: what a rollback goes back to.
+    /// The one that served before: what an ordered rollback goes back to.
     pub before: Option<Digest>,
+    /// The last one before it that has shown that it works: what takes over where the active one fails.
+    pub proven: Option<Digest>,
     /// The one that serves some, and how many of a hundred.
     pub canary: Option<(Digest, u8)>,
     /// The one that is run beside the active one, without effect.
@@ -43,7 +45,7 @@ impl Deployment {
     /// Every version that it names.
     fn names(&self) -> impl Iterator<Item = Digest> {
         let canary = self.canary.map(|(digest, _)| digest);
-        [self.active, self.before, canary, self.shadow, self.noticed].into_iter().flatten()
+        [self.active, self.before, self.proven, canary, self.shadow, self.noticed].into_iter().flatten()
     }
 }
 
@@ -54,7 +56,10 @@ pub struct Deploy {
     pub tenant: TenantId,
     /// What is to be. Its revision is the one from which it was made; 0: there is none yet.
     pub deployment: Deployment,
-    /// How versions stand from now on, and why. `since` moves where the state is another one.
+    /// Who changes it.
+    pub by: String,
+    /// How versions stand from now on, and why. Since when and by whom moves where the state is another one, and where
+    /// the deployment makes it a canary or a shadow.
     pub states: Vec<(Digest, VersionState, String)>,
     /// What is told of it.
     pub happened: Vec<Happened>,
@@ -139,6 +144,7 @@ fn deployment(row: &SqliteRow) -> Result<Deployment> {
         revision: row::get::<i64>(row, "revision")?.unsigned_abs(),
         active: row::maybe_digest(row, "active")?,
         before: row::maybe_digest(row, "before")?,
+        proven: row::maybe_digest(row, "proven")?,
         canary: row::maybe_digest(row, "canary")?.zip(percent),
         shadow: row::maybe_digest(row, "shadow")?,
         noticed: row::maybe_digest(row, "noticed")?,
@@ -171,9 +177,13 @@ impl Operation for Changes {
     type Output = Vec<Deployment>;
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Vec<Deployment>> {
+        // A refusal takes back nothing that its operation has written.
+        for change in &self.0 {
+            change.check(tx).await?;
+        }
         let mut deployed = Vec::new();
         for change in &self.0 {
-            deployed.push(change.run(tx).await?);
+            deployed.push(change.write(tx).await?);
         }
         Ok(deployed)
     }
@@ -183,6 +193,13 @@ impl Operation for Change {
     type Output = Deployment;
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Deployment> {
+        self.check(tx).await?;
+        self.write(tx).await
+    }
+}
+
+impl Change {
+    async fn check(&self, tx: &mut Transaction<'_>) -> Result<()> {
         let wanted = &self.deploy.deployment;
         if self.revision(tx).await? != wanted.revision {
             return Err(Error::Changed(wanted.plugin.clone()));
@@ -190,6 +207,11 @@ impl Operation for Change {
         for digest in wanted.names().chain(self.deploy.states.iter().map(|(digest, ..)| *digest)) {
             self.check_kept(tx, digest).await?;
         }
+        Ok(())
+    }
+
+    async fn write(&self, tx: &mut Transaction<'_>) -> Result<Deployment> {
+        let wanted = &self.deploy.deployment;
         let deployment = Deployment { revision: wanted.revision.saturating_add(1), ..wanted.clone() };
         self.put(tx, &deployment).await?;
         for (digest, state, reason) in &self.deploy.states {
@@ -201,11 +223,11 @@ impl Operation for Change {
 }
 
 const PUT: &str = "
-    INSERT INTO deployments (tenant, plugin, revision, active, before, canary, percent, shadow, noticed, since, by,
-        why)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+    INSERT INTO deployments (tenant, plugin, revision, active, before, proven, canary, percent, shadow, noticed, since,
+        by, why)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
     ON CONFLICT (tenant, plugin) DO UPDATE SET revision = excluded.revision, active = excluded.active,
-        before = excluded.before, canary = excluded.canary, percent = excluded.percent, shadow = excluded.shadow,
+        before = excluded.before, proven = excluded.proven, canary = excluded.canary, percent = excluded.percent, shadow = excluded.shadow,
         noticed = excluded.noticed, since = excluded.since, by = excluded.by, why = excluded.why";
 
 impl Change {
@@ -240,6 +262,7 @@ impl Change {
             .bind(i64::try_from(deployment.revision).unwrap_or(i64::MAX))
             .bind(blob(deployment.active))
             .bind(blob(deployment.before))
+            .bind(blob(deployment.proven))
             .bind(blob(canary))
             .bind(percent)
             .bind(blob(deployment.shadow))
@@ -259,9 +282,11 @@ impl Change {
         state: VersionState,
         reason: &str,
     ) -> Result<()> {
+        let Deployment { canary, shadow, .. } = &self.deploy.deployment;
+        let begins = canary.map(|(digest, _)| digest) == Some(digest) || *shadow == Some(digest);
         sqlx::query(
-            "UPDATE versions SET since = iif(state = $4, since, $6), by = iif(state = $4, by, $7), state = $4,
-                 reason = $5
+            "UPDATE versions SET since = iif(state = $4 AND NOT $8, since, $6), by = iif(state = $4 AND NOT $8, by, $7),
+                 state = $4, reason = $5
              WHERE tenant = $1 AND plugin = $2 AND digest = $3",
         )
         .bind(self.deploy.tenant.as_str())
@@ -270,7 +295,8 @@ impl Change {
         .bind(state.as_str())
         .bind(reason)
         .bind(tx.now.0)
-        .bind(&self.deploy.deployment.by)
+        .bind(&self.deploy.by)
+        .bind(begins)
         .execute(&mut *tx.connection)
         .await?;
         Ok(())

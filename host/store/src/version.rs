@@ -7,7 +7,7 @@ use chela_types::{Digest, Millis, PluginId, TenantId};
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 
-use crate::event::{self, EVENTS_MAX, Happened, Prepared, cut};
+use crate::event::cut;
 use crate::row::{self, to_json};
 use crate::writer::{Operation, Transaction};
 use crate::{Error, Result, Store};
@@ -81,26 +81,20 @@ pub struct Version {
     pub since: Millis,
     /// Who brought that about.
     pub by: String,
-    /// When it was first seen.
+    /// When it was last kept: somebody is about to name it.
     pub noticed: Millis,
 }
 
 impl Store {
-    /// Keeps a version, in place of what is kept under its digest, and what happened; returns after both are on the
+    /// Keeps a version; how one stands that is kept already is left to [`Store::deploy`]. Returns after it is on the
     /// disk.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] for an event's detail, or those of the disk.
-    pub async fn keep_version(
-        &self,
-        tenant: &TenantId,
-        mut version: Version,
-        happened: Vec<Happened>,
-    ) -> Result<()> {
+    /// Those of the disk.
+    pub async fn keep_version(&self, tenant: &TenantId, mut version: Version) -> Result<()> {
         cut(&mut version.reason);
         let (component, asks) = (version.component, to_json("asks", &version.asks)?);
-        let events = event::prepare(happened)?;
-        self.commit(Keep { tenant: tenant.clone(), version, asks, events }).await?;
+        self.commit(Keep { tenant: tenant.clone(), version, asks }).await?;
         self.inner.artefacts.named(component).await;
         Ok(())
     }
@@ -153,14 +147,14 @@ impl Store {
         .await
     }
 
-    /// Forgets versions that are retired or refused since before `retired_before`, unless a deployment, an entry of
+    /// Forgets versions that stand as they do, and were last kept, before `unchanged_since`, unless a deployment, an entry of
     /// a journal or an answer on its way names them; then components that no version has any more. Returns how many
     /// versions are forgotten. If the process dies in between, a component that is left over goes the next time.
     ///
     /// # Errors
     /// Those of the disk; the versions may be forgotten then.
-    pub async fn purge_versions(&self, tenant: &TenantId, retired_before: Millis) -> Result<usize> {
-        let forgotten = self.commit(Purge { tenant: tenant.clone(), before: retired_before }).await?;
+    pub async fn purge_versions(&self, tenant: &TenantId, unchanged_since: Millis) -> Result<usize> {
+        let forgotten = self.commit(Purge { tenant: tenant.clone(), before: unchanged_since }).await?;
         self.purge_artefacts().await?;
         Ok(forgotten)
     }
@@ -189,18 +183,15 @@ struct Keep {
     tenant: TenantId,
     version: Version,
     asks: String,
-    events: Vec<Prepared>,
 }
 
-/// Not `INSERT OR REPLACE`: that deletes the row that a deployment names.
+/// What it asks for is read anew: the host may have learned to read more.
 const KEEP: &str = "
     INSERT INTO versions (tenant, plugin, digest, kind, version, component, component_bytes, manifest, settings,
         asks, state, reason, since, by, noticed)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
-    ON CONFLICT (tenant, plugin, digest) DO UPDATE SET kind = excluded.kind, version = excluded.version,
-        component = excluded.component, component_bytes = excluded.component_bytes, manifest = excluded.manifest,
-        settings = excluded.settings, asks = excluded.asks, state = excluded.state, reason = excluded.reason,
-        since = excluded.since, by = excluded.by, noticed = excluded.noticed";
+    ON CONFLICT (tenant, plugin, digest) DO UPDATE SET asks = excluded.asks,
+        noticed = excluded.noticed";
 
 impl Operation for Keep {
     type Output = ();
@@ -225,7 +216,7 @@ impl Operation for Keep {
             .bind(version.noticed.0)
             .execute(&mut *tx.connection)
             .await?;
-        event::append(tx, &self.tenant, &self.events, EVENTS_MAX).await
+        Ok(())
     }
 }
 
@@ -237,10 +228,10 @@ pub(crate) struct Purge {
 
 /// A journal may be another tenant's: it keeps one version too many at most.
 pub(crate) const PURGE: &str = "
-    DELETE FROM versions WHERE tenant = $1 AND state IN ('retired', 'refused') AND since < $2
+    DELETE FROM versions WHERE tenant = $1 AND max(since, noticed) < $2
         AND NOT EXISTS (SELECT 1 FROM deployments AS d WHERE d.tenant = versions.tenant
             AND d.plugin = versions.plugin
-            AND versions.digest IN (d.active, d.before, d.canary, d.shadow, d.noticed))
+            AND versions.digest IN (d.active, d.before, d.proven, d.canary, d.shadow, d.noticed))
         AND NOT EXISTS (SELECT 1 FROM journal AS j WHERE j.version = versions.digest)
         AND digest NOT IN (SELECT o.adapter FROM turns AS t INDEXED BY turns_open
             CROSS JOIN outbox AS o ON o.turn = t.seq WHERE t.state = 'open' AND o.adapter IS NOT NULL)";

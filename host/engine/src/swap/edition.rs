@@ -256,8 +256,13 @@ impl Loading<'_> {
     }
 }
 
+/// Tables of a channel's manifest that say what the host is to believe, and what it does in the organisation's name. If
+/// one of them is another one, that is for a person to approve.
+const TABLES: [&str; 10] =
+    ["verify", "identity", "outsider", "bind", "own", "progress", "edit", "deletion", "status", "endpoint"];
+
 /// All that a manifest asks for beyond running: grants, hosts, secrets, and for channels how the host is to know who
-/// writes. What is not among the approved version's is *more*.
+/// writes and where it posts. What is not among the approved version's is *more*.
 pub(crate) fn asks(build: &Build) -> Vec<String> {
     let manifest = &build.manifest;
     let grants = manifest.grants.union(manifest.optional);
@@ -266,10 +271,11 @@ pub(crate) fn asks(build: &Build) -> Vec<String> {
         let table = |name: &str| manifest.channel.get(name).map(ToString::to_string).unwrap_or_default();
         if let Ok(tables) = Tables::read(manifest.channel.clone()) {
             let to = |name: &str, url: &str, method: &str| format!("endpoint {name}: {method} {url}");
-            asks.extend(tables.endpoint.iter().map(|(name, it)| to(name, &it.url, &it.method)));
+            let usual = |url: &str| address(url, &manifest.config);
+            asks.extend(tables.endpoint.iter().map(|(name, it)| to(name, &usual(&it.url), &it.method)));
             asks.extend(tables.secrets().map(|secret| format!("secret {secret}")));
         }
-        for name in ["verify", "identity", "bind", "own"] {
+        for name in TABLES {
             let digest = Digest::of("chela 2026 table", &[table(name).as_bytes()]).short();
             asks.push(format!("[{name}] as in {digest}"));
         }
@@ -277,6 +283,13 @@ pub(crate) fn asks(build: &Build) -> Vec<String> {
     asks.sort();
     asks.dedup();
     asks
+}
+
+/// An endpoint's address with what the manifest itself puts into it, where the operator says nothing.
+fn address(url: &str, config: &toml::Table) -> String {
+    config.iter().fold(url.to_owned(), |url, (key, value)| {
+        value.as_str().map_or(url.clone(), |value| url.replace(&format!("{{{key}}}"), value))
+    })
 }
 
 /// What is asked for beyond what was approved.

@@ -1,32 +1,32 @@
-//! All plugins with their versions: what is deployed, what is loaded, and the house that is built of it.
+//! All plugins with their versions, as long as the host runs.
 //!
-//! What shall serve is written down first (`deploy.rs`), then it serves. So after a crash at any moment there is
+//! What shall serve is written down first (`change.rs`), then it serves. So after a crash at any moment there is
 //! exactly one active version of each plugin: the one that is written down.
 
 use arc_swap::ArcSwap;
 use chela_egress::Egress;
 use chela_gateway::Gateway;
-use chela_sandbox::{Build, Plugin, Sandbox, Source};
-use chela_store::{Deployment, Store};
-use chela_types::{AgentId, ChannelId, Clock, Digest, PluginId};
+use chela_sandbox::{Build, Sandbox, Source};
+use chela_store::{Store, VersionState};
+use chela_types::{ChannelId, Clock, Digest, PluginId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
+use super::carry::Ask;
 use super::edition::{Edition, OnProgress, Settled};
 use super::house::{House, Houses};
-use super::lineup::{Lineup, Post};
-use super::release::{Release, Verdict, Watch};
+use super::release::{Verdict, Watch};
 use super::replay::ReplayRooms;
+use super::state::{Plugged, State, station};
 use super::status::{Order, Reloaded, Who};
-use crate::agent::AgentStation;
-use crate::channel::{Account, ChannelStation, Parts, Sessions, Waiting};
+use super::work::{Ahead, Work};
+use crate::channel::{ChannelStation, Sessions, Waiting};
 use crate::config::Config;
 use crate::error::Error;
-use crate::policy::Policy;
 
 /// How often it is looked whether a version has been watched long enough.
 const ROUND: Duration = Duration::from_secs(1);
@@ -34,8 +34,6 @@ const ROUND: Duration = Duration::from_secs(1);
 const PURGE: Duration = Duration::from_secs(3_600);
 /// Versions that are loaded for turns which began with them, at most.
 const RECALLED_MAX: usize = 16;
-/// Versions that still run calls, as they are shown.
-const DRAINING_MAX: usize = 32;
 
 /// What a fleet stands on.
 #[derive(Debug, Clone)]
@@ -51,7 +49,7 @@ pub(crate) struct Below {
 }
 
 /// What a reload brings.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Update {
     /// The configuration as it is written now.
     pub config: Config,
@@ -68,71 +66,11 @@ pub(crate) struct Fleet {
     pub(super) houses: Houses,
     /// What stands: read without waiting, replaced by whoever has the right to change it.
     state: ArcSwap<State>,
-    change: Mutex<()>,
+    pub(super) change: Mutex<()>,
     /// What is being loaded now, and how far it is.
     loading: parking_lot::Mutex<BTreeMap<PluginId, String>>,
-    recalled: Mutex<Vec<Arc<Edition>>>,
+    recalled: parking_lot::Mutex<Vec<Arc<Edition>>>,
     tell: UnboundedSender<Verdict>,
-}
-
-/// What is deployed and loaded.
-#[derive(Debug, Clone)]
-pub(super) struct State {
-    pub(super) config: Arc<Config>,
-    pub(super) gateway: Gateway,
-    pub(super) plugins: BTreeMap<PluginId, Plugged>,
-    accounts: BTreeMap<ChannelId, Arc<Account>>,
-    stations: BTreeMap<(ChannelId, Digest), Arc<ChannelStation>>,
-}
-
-/// One plugin.
-#[derive(Debug, Clone)]
-pub(super) struct Plugged {
-    pub(super) deployment: Deployment,
-    pub(super) active: Arc<Edition>,
-    /// While the active one is watched.
-    pub(super) before: Option<Arc<Edition>>,
-    pub(super) canary: Option<(Arc<Edition>, u8)>,
-    pub(super) shadow: Option<Arc<Edition>>,
-    pub(super) watch_until: Option<Instant>,
-    /// Retired versions, as long as calls of them run.
-    pub(super) draining: Vec<Weak<Release>>,
-    /// The last thing in the folder that was refused.
-    pub(super) refused: Option<String>,
-}
-
-impl Plugged {
-    pub(super) fn new(deployment: Deployment, active: Arc<Edition>) -> Self {
-        Self {
-            deployment,
-            active,
-            before: None,
-            canary: None,
-            shadow: None,
-            watch_until: None,
-            draining: Vec::new(),
-            refused: None,
-        }
-    }
-
-    /// Everything that is loaded.
-    pub(super) fn editions(&self) -> impl Iterator<Item = &Arc<Edition>> {
-        std::iter::once(&self.active)
-            .chain(&self.before)
-            .chain(self.canary.as_ref().map(|(edition, _)| edition))
-            .chain(&self.shadow)
-    }
-
-    pub(super) fn loaded(&self, digest: Digest) -> Option<&Arc<Edition>> {
-        self.editions().find(|edition| edition.digest() == digest)
-    }
-
-    pub(super) fn drain(&mut self, edition: &Arc<Edition>) {
-        self.draining.retain(|release| release.strong_count() > 0);
-        if self.draining.len() < DRAINING_MAX {
-            self.draining.push(Arc::downgrade(&edition.release));
-        }
-    }
 }
 
 impl Fleet {
@@ -156,21 +94,31 @@ impl Fleet {
         let deployed = below.store.deployments(&state.config.tenant).await?;
         let mut deployed: BTreeMap<_, _> =
             deployed.into_iter().map(|deployment| (deployment.plugin.clone(), deployment)).collect();
-        let starter = Starter { below: &below, tell: &tell, progress };
-        for id in used(&state.config) {
-            let plugged = starter.plug(&state.config, &id, deployed.remove(&id)).await?;
-            // Zero is to be seen, too.
-            metrics::counter!("swap_lost_total", "plugin" => id.to_string()).increment(0);
-            state.plugins.insert(id, plugged);
+        let (config, who, ahead) = (Arc::clone(&state.config), Who::loader(), Ahead::default());
+        let work = Work {
+            below: &below,
+            tell: &tell,
+            config: &config,
+            who: &who,
+            progress,
+            ahead: &ahead,
+            fleet: None,
+        };
+        let mut changes = Vec::new();
+        for id in used(&config) {
+            let change = work.plug(&id, deployed.remove(&id), &mut Reloaded::default()).await?;
+            state.plugins.insert(id, change.plugged.clone());
+            changes.push(change);
         }
         let house = state.house(&below, None)?;
+        state.stand(work.make(changes).await?);
         let fleet = Arc::new(Self {
             below,
             houses: Houses::new(house),
             state: ArcSwap::from_pointee(state),
             change: Mutex::default(),
             loading: parking_lot::Mutex::default(),
-            recalled: Mutex::default(),
+            recalled: parking_lot::Mutex::default(),
             tell,
         });
         tokio::spawn(listen(Arc::downgrade(&fleet), verdicts));
@@ -187,26 +135,14 @@ impl Fleet {
         ReplayRooms { store, sandbox, gateway: house.gateway.clone(), clock }
     }
 
-    pub(crate) async fn changed(&self) {
-        self.houses.changed().await;
+    /// Tells of each swap.
+    pub(crate) fn swaps(&self) -> tokio::sync::watch::Receiver<()> {
+        self.houses.swaps()
     }
 
     /// What stands now.
     pub(super) fn state(&self) -> Arc<State> {
         self.state.load_full()
-    }
-
-    /// The right to change what stands, and a copy to do it in.
-    pub(super) async fn change(&self) -> (MutexGuard<'_, ()>, State) {
-        let right = self.change.lock().await;
-        (right, State::clone(&self.state()))
-    }
-
-    /// From now on this stands, and its house serves.
-    pub(super) fn stand(&self, mut state: State) -> Result<(), Error> {
-        let house = self.built(&mut state)?;
-        self.serve(state, house);
-        Ok(())
     }
 
     /// The house of what shall stand; an error if it cannot serve.
@@ -218,6 +154,8 @@ impl Fleet {
     pub(super) fn serve(&self, state: State, house: House) {
         self.houses.swap(house);
         self.state.store(Arc::new(state));
+        // Turns that still need one load it again.
+        self.recalled.lock().clear();
     }
 
     /// What is being loaded now.
@@ -239,32 +177,33 @@ impl Fleet {
     /// # Errors
     /// A configuration that a plugin refuses, or that cannot run.
     pub(crate) async fn reload(&self, update: Update, who: &Who) -> Result<Reloaded, Error> {
-        super::reload::reload(self, update, who).await
+        self.carry_out(Ask::Reload(&update), who).await
     }
 
     pub(crate) async fn order(&self, id: &PluginId, order: Order, who: &Who) -> Result<(), Error> {
-        super::orders::order(self, id, order, who).await
+        self.carry_out(Ask::Order(id, &order), who).await.map(|_| ())
     }
 
     /// A version that no house has any more, for a turn that began with it. What is refused or gone is not recalled.
     pub(crate) async fn recall(&self, id: &PluginId, digest: Digest) -> Option<Arc<Edition>> {
-        let mut recalled = self.recalled.lock().await;
-        if let Some(known) = recalled.iter().find(|edition| edition.digest() == digest) {
-            return Some(Arc::clone(known));
-        }
         let house = self.house();
         let version = self.below.store.version(&house.config.tenant, id, digest).await.ok().flatten()?;
-        if version.state == chela_store::VersionState::Refused {
+        if version.state == VersionState::Refused {
             return None;
         }
         let mut settled: Settled = serde_json::from_str(&version.settings).ok()?;
         // What the operator has taken away since then, it does not get back.
         settled.grants = settled.grants.intersection(house.config.plugins.get(id)?.grants);
+        let is_it = |known: &&Arc<Edition>| known.digest() == digest && known.settled == settled;
+        if let Some(known) = self.recalled.lock().iter().find(is_it) {
+            return Some(Arc::clone(known));
+        }
         let build = kept_build(&self.below.store, &self.below.sandbox, id, &version).await.ok()?;
         let loading = (id, &build, settled.clone());
         match Edition::load(&self.below.sandbox, loading, &|_, _| {}).await {
             Ok(edition) => {
                 let edition = Arc::new(edition.named(digest));
+                let mut recalled = self.recalled.lock();
                 if recalled.len() >= RECALLED_MAX {
                     recalled.remove(0);
                 }
@@ -301,7 +240,7 @@ impl Fleet {
         tracing::error!(plugin = %verdict.plugin, version = %verdict.digest.short(), why = verdict.why, "a version is rolled back");
         let mut pause = Duration::from_millis(100);
         // It serves nobody already; a disk that takes nothing now must learn of it before the next start.
-        while let Err(error) = super::orders::withdraw(self, &verdict).await {
+        while let Err(error) = self.carry_out(Ask::SendBack(&verdict), &Who::watch()).await {
             if matches!(error, Error::Swap(_)) {
                 tracing::error!(%error, "a rollback has nowhere to go");
                 return;
@@ -315,30 +254,25 @@ impl Fleet {
     /// Ends watches whose time is over.
     async fn round(&self) {
         let now = Instant::now();
-        if !self.state().plugins.values().any(|plugged| plugged.watch_until.is_some_and(|it| it <= now)) {
+        let is_over = |plugged: &Plugged| {
+            // One that was withdrawn has its rollback under way.
+            plugged.watch_until.is_some_and(|until| until <= now) && !plugged.active.release.is_withdrawn()
+        };
+        if !self.state().plugins.values().any(is_over) {
             return;
         }
-        let (_right, mut state) = self.change().await;
-        let over: Vec<PluginId> = (state.plugins.iter())
-            .filter(|(_, plugged)| plugged.watch_until.is_some_and(|until| until <= now))
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in &over {
-            if let Some(plugged) = state.plugins.get_mut(id) {
-                plugged.watch_until = None;
-                if plugged.active.release.is_withdrawn() {
-                    continue; // its rollback is under way
-                }
-                plugged.active.release.watch(None);
-                if let Some(before) = plugged.before.take() {
-                    plugged.drain(&before);
-                }
+        let _right = self.change.lock().await;
+        let mut state = State::clone(&self.state());
+        for plugged in state.plugins.values_mut().filter(|plugged| is_over(plugged)) {
+            plugged.watch_until = None;
+            plugged.active.release.watch(None);
+            if let Some(standby) = plugged.standby.take() {
+                plugged.drain(&standby);
             }
         }
-        if !over.is_empty()
-            && let Err(error) = self.stand(state)
-        {
-            tracing::error!(%error, "a house could not be built anew");
+        match self.built(&mut state) {
+            Ok(house) => self.serve(state, house),
+            Err(error) => tracing::error!(%error, "a house could not be built anew"),
         }
     }
 
@@ -406,154 +340,4 @@ pub(super) async fn kept_build(
     })?;
     let source = Source::Embedded { manifest: version.manifest.clone(), component };
     Ok(sandbox.read(id, source).await?)
-}
-
-/// Plugs plugins in when the host starts.
-struct Starter<'a> {
-    below: &'a Below,
-    tell: &'a UnboundedSender<Verdict>,
-    progress: OnProgress<'a>,
-}
-
-impl Starter<'_> {
-    async fn plug(
-        &self,
-        config: &Config,
-        id: &PluginId,
-        deployed: Option<Deployment>,
-    ) -> Result<Plugged, Error> {
-        let Starter { below, tell, progress } = self;
-        super::plugging::plug((below, tell), (config, id, deployed), *progress).await
-    }
-}
-
-impl State {
-    /// With another configuration and other plugins; accounts stay where they are the same.
-    pub(super) fn new(
-        config: Arc<Config>,
-        gateway: Gateway,
-        plugins: BTreeMap<PluginId, Plugged>,
-        earlier: &Self,
-    ) -> Self {
-        // Stations are of a configuration: they are made anew.
-        Self { config, gateway, plugins, accounts: earlier.accounts.clone(), stations: BTreeMap::new() }
-    }
-
-    /// What serves from now on.
-    fn house(&mut self, below: &Below, earlier: Option<&House>) -> Result<House, Error> {
-        let config = Arc::clone(&self.config);
-        self.accounts
-            .retain(|name, account| config.channels.get(name).is_some_and(|channel| account.fits(channel)));
-        for (name, channel) in &config.channels {
-            self.accounts.entry(name.clone()).or_insert_with(|| Arc::new(Account::new(channel)));
-        }
-        let mut channels = BTreeMap::new();
-        let mut stations = BTreeMap::new();
-        for (name, channel) in &config.channels {
-            let plugged = self.plugged(&channel.plugin)?;
-            let lineup = plugged.lineup(|edition| {
-                let station = self.station(below, name, edition)?;
-                stations.insert((name.clone(), edition.digest()), Arc::clone(&station));
-                Ok(Post { release: Arc::clone(&edition.release), plugin: station })
-            })?;
-            check_strangers(&config, name, &lineup.active.plugin)?;
-            channels.insert(name.clone(), lineup);
-        }
-        self.stations = stations;
-        let router = match &config.routing.router {
-            Some(id) => Some((id.clone(), self.plugged(id)?.lineup(|it| place(it, it.router()))?)),
-            None => None,
-        };
-        let mut lineups: BTreeMap<AgentId, Lineup<Plugin<crate::agent::Agent>>> = BTreeMap::new();
-        for (name, agent) in &config.agents {
-            let lineup = self.plugged(&agent.plugin)?.lineup(|it| place(it, it.agent(name)))?;
-            lineups.insert(name.clone(), lineup);
-        }
-        let agents = AgentStation::new(lineups, &config, earlier.map(|house| &house.agents));
-        Ok(House { config, gateway: self.gateway.clone(), channels, router, agents })
-    }
-
-    fn plugged(&self, id: &PluginId) -> Result<&Plugged, Error> {
-        self.plugins.get(id).ok_or_else(|| Error::Configuration(format!("plugin `{id}` is not loaded")))
-    }
-
-    /// A channel's station under one version of its adapter.
-    fn station(
-        &self,
-        below: &Below,
-        name: &ChannelId,
-        edition: &Edition,
-    ) -> Result<Arc<ChannelStation>, Error> {
-        if let Some(known) = self.stations.get(&(name.clone(), edition.digest())) {
-            return Ok(Arc::clone(known));
-        }
-        station(below, &self.config, name, (edition, self.accounts.get(name)))
-    }
-}
-
-fn place<T>(edition: &Edition, post: Option<Post<T>>) -> Result<Post<T>, Error> {
-    post.ok_or_else(|| {
-        let id = &edition.release.plugin;
-        Error::Configuration(format!(
-            "version {} of plugin `{id}` does not serve here",
-            edition.digest().short()
-        ))
-    })
-}
-
-/// A channel's station under one version of its adapter; whatever is missing for it is said before it serves.
-pub(super) fn station(
-    below: &Below,
-    config: &Config,
-    name: &ChannelId,
-    (edition, account): (&Edition, Option<&Arc<Account>>),
-) -> Result<Arc<ChannelStation>, Error> {
-    let channel = config.channels.get(name).ok_or_else(|| Error::UnknownChannel(name.to_string()))?;
-    let adapter = edition.channel(name).ok_or_else(|| Error::UnknownChannel(name.to_string()))?;
-    let (plugin, settings) = adapter.clone();
-    let account = account.cloned().unwrap_or_else(|| Arc::new(Account::new(channel)));
-    Ok(Arc::new(ChannelStation::new(Parts {
-        name: name.clone(),
-        config: channel.clone(),
-        plugin,
-        settings,
-        egress: below.egress.clone(),
-        clock: Arc::clone(&below.clock),
-        sessions: Arc::clone(&below.sessions),
-        waiting: below.waiting.clone(),
-        account,
-    })?))
-}
-
-/// A chat that anybody may write to needs an agent for everybody.
-pub(crate) fn check_strangers(
-    config: &Config,
-    name: &ChannelId,
-    station: &ChannelStation,
-) -> Result<(), Error> {
-    let is_open = station.is_web_chat() && !station.config.operator;
-    if !is_open || Policy::new(config).answers_strangers(name) {
-        return Ok(());
-    }
-    let agent = &station.config.default_agent;
-    Err(Error::Configuration(format!(
-        "chela.toml: [channel.{name}] is a web chat, which anybody may write to, and its default agent `{agent}` \
-         is for the organisation alone: set [agent.{agent}] outsiders = true, or choose another"
-    )))
-}
-
-impl Plugged {
-    /// The versions that serve a place.
-    fn lineup<T: Clone>(
-        &self,
-        mut post: impl FnMut(&Edition) -> Result<Post<T>, Error>,
-    ) -> Result<Lineup<T>, Error> {
-        Ok(Lineup {
-            active: post(&self.active)?,
-            // Of those beside it, one that knows a place not is not there.
-            before: self.before.as_deref().and_then(|edition| post(edition).ok()),
-            canary: self.canary.as_ref().and_then(|(edition, share)| Some((post(edition).ok()?, *share))),
-            shadow: self.shadow.as_deref().and_then(|edition| post(edition).ok()),
-        })
-    }
 }

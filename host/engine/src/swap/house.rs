@@ -6,7 +6,7 @@ use chela_sandbox::Plugin;
 use chela_types::{ChannelId, Digest, PluginId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use super::lineup::Lineup;
 use crate::agent::AgentStation;
@@ -61,12 +61,12 @@ impl House {
 #[derive(Debug)]
 pub(crate) struct Houses {
     now: ArcSwap<House>,
-    changed: Notify,
+    swaps: watch::Sender<()>,
 }
 
 impl Houses {
     pub(crate) fn new(first: House) -> Self {
-        Self { now: ArcSwap::from_pointee(first), changed: Notify::new() }
+        Self { now: ArcSwap::from_pointee(first), swaps: watch::Sender::new(()) }
     }
 
     pub(crate) fn now(&self) -> Arc<House> {
@@ -76,11 +76,12 @@ impl Houses {
     /// From now on, this one.
     pub(crate) fn swap(&self, next: House) {
         self.now.store(Arc::new(next));
-        self.changed.notify_waiters();
+        self.swaps.send_replace(());
     }
 
-    /// Fires when there is another.
-    pub(crate) async fn changed(&self) {
-        self.changed.notified().await;
+    /// Tells of each swap after what was seen of it last; whoever has marked it as seen and then takes the house misses
+    /// none.
+    pub(crate) fn swaps(&self) -> watch::Receiver<()> {
+        self.swaps.subscribe()
     }
 }

@@ -1,9 +1,12 @@
 //! Versions of plugins and how one takes another's place while messages come in. What serves at a moment is a *house*
 //! ([`House`]): it is never changed, but replaced as a whole, and whoever works in it ends in it.
 
+mod carry;
+mod change;
 mod compare;
 mod edition;
 mod fleet;
+mod follow;
 mod health;
 mod house;
 mod lineup;
@@ -17,14 +20,17 @@ mod reload;
 mod replay;
 mod report;
 mod rerun;
+mod settings;
 mod shadow;
 mod shadowing;
+mod state;
 mod status;
+mod succession;
 mod work;
 
 pub(crate) use edition::{Edition, ROUTING, Settled, serves_agent, serves_channel};
 pub use fleet::Update;
-pub(crate) use fleet::{Below, Fleet, check_strangers};
+pub(crate) use fleet::{Below, Fleet};
 pub(crate) use house::House;
 pub(crate) use lineup::{Chosen, Lineup, Post, Share};
 pub use refused::SwapRefused;
@@ -32,6 +38,7 @@ pub(crate) use release::Seen;
 pub use replay::{Difference, ReplayProgress, ReplayReport, ReplayRequest, ReplayRooms, Under, replay};
 pub(crate) use shadow::Shown;
 pub(crate) use shadowing::Shadowing;
+pub(crate) use state::check_strangers;
 pub use status::{
     Candidate, Order, Pending, PluginStatus, Reloaded, ShadowExample, ShadowStatus, VersionStatus, Who,
 };

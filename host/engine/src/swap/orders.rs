@@ -1,46 +1,22 @@
 //! What operators order, and what the watch sends back.
 
 use chela_sandbox::PluginKind;
-use chela_store::{Deployment, Version, VersionState};
+use chela_store::{Happened, Version, VersionState};
 use chela_types::{Digest, PluginId};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::sync::Arc;
 
+use super::change::Change;
 use super::edition::{Edition, asks, more};
-use super::fleet::{Fleet, Plugged, watching};
 use super::refused::SwapRefused;
 use super::release::Verdict;
-use super::reload::refresh;
-use super::status::{Candidate, Order, Who};
+use super::state::Plugged;
+use super::status::{Candidate, Order};
 use super::work::{ORDERED, Proposal, ROLLED_BACK, VERSIONS_MAX, Work, is_lower};
 use crate::error::Error;
 
 /// Digits of a digest that name a version at least.
 const DIGITS_MIN: usize = 4;
-
-/// Carries an order out.
-pub(super) async fn order(fleet: &Fleet, id: &PluginId, order: Order, who: &Who) -> Result<(), Error> {
-    let (_right, mut state) = fleet.change().await;
-    refresh(fleet, &mut state).await?;
-    let config = Arc::clone(&state.config);
-    let work = Work::of(fleet, &config, who);
-    let standing = state.plugins.get(id).ok_or_else(|| SwapRefused::NoPlugin(id.to_string()))?;
-    let next = match order {
-        Order::Shadow { candidate } => work.shadow(standing, &candidate).await?,
-        Order::Stop => work.stop(standing, ("stopped", "")).await?,
-        Order::Canary { percent: 0, .. } => work.no_canary(standing, Vec::new(), ("stopped", "")).await?,
-        Order::Canary { candidate, percent, approve } => {
-            work.canary(standing, &candidate, (percent, approve)).await?
-        }
-        Order::Promote { candidate, approve, downgrade, unproven } => {
-            let allowed = Allowed { approve, downgrade, unproven };
-            work.promote(standing, &candidate, allowed).await?
-        }
-        Order::Rollback { why } => work.roll_back(standing, &why).await?,
-    };
-    state.plugins.insert(id.clone(), next);
-    fleet.stand(state)
-}
 
 /// What an operator says beforehand that he means.
 struct Allowed {
@@ -50,6 +26,64 @@ struct Allowed {
 }
 
 impl Work<'_> {
+    /// What an order makes of a plugin.
+    pub(super) async fn order(&self, change: &mut Change, order: &Order) -> Result<(), Error> {
+        match order {
+            Order::Shadow { candidate } => self.shadow(change, candidate).await,
+            Order::Canary { percent: 0, .. } => {
+                self.end_canary(change, ("stopped", ""));
+                Ok(())
+            }
+            Order::Canary { candidate, percent, approve } => {
+                self.canary(change, candidate, (*percent, *approve)).await
+            }
+            Order::Promote { candidate, approve, downgrade, unproven } => {
+                let allowed = Allowed { approve: *approve, downgrade: *downgrade, unproven: *unproven };
+                self.promote(change, candidate, allowed).await
+            }
+            Order::Rollback { why } if change.plugged.canary.is_some() => {
+                self.end_canary(change, ("rolled back", why));
+                Ok(())
+            }
+            Order::Rollback { why } => {
+                let before = change.plugged.deployment.before;
+                self.back(change, before, (VersionState::Retired, why)).await
+            }
+            Order::Stop => {
+                self.end_canary(change, ("stopped", ""));
+                self.end_shadow(change, ("stopped", ""));
+                Ok(())
+            }
+        }
+    }
+
+    /// A version that the watch has judged goes: the proven one before it serves again, or the canary ends.
+    pub(super) async fn send_back(&self, change: &mut Change, verdict: &Verdict) -> Result<(), Error> {
+        let canary = change.plugged.canary.as_ref().map(|(edition, _)| edition.digest());
+        if canary == Some(verdict.digest) {
+            self.end_canary(change, ("rolled back", &verdict.why));
+            let reason = format!("{ROLLED_BACK}{}", verdict.why);
+            change.state(verdict.digest, VersionState::Refused, reason);
+            return Ok(());
+        }
+        let active = change.plugged.active.digest();
+        if active == verdict.digest || self.is_same_build(change.id(), active, verdict).await? {
+            let proven = change.plugged.deployment.proven;
+            self.back(change, proven, (VersionState::Refused, &verdict.why)).await?;
+        }
+        // Else somebody was quicker.
+        Ok(())
+    }
+
+    /// Whether a version is the judged one under other settings.
+    async fn is_same_build(&self, id: &PluginId, active: Digest, verdict: &Verdict) -> Result<bool, Error> {
+        let store = &self.below.store;
+        let judged = store.version(&self.config.tenant, id, verdict.digest).await?;
+        let active = store.version(&self.config.tenant, id, active).await?;
+        let build = |version: Version| (version.component, version.manifest);
+        Ok(judged.map(build).zip(active.map(build)).is_some_and(|(judged, active)| judged == active))
+    }
+
     /// The version that an order means, under the settings that hold now.
     async fn candidate(&self, standing: &Plugged, candidate: &Candidate) -> Result<Proposal, Error> {
         let id = &standing.deployment.plugin;
@@ -63,8 +97,7 @@ impl Work<'_> {
             return Ok(Proposal::new(id, build, settled));
         }
         let beside = standing.canary.as_ref().map(|(edition, _)| edition).or(standing.shadow.as_ref());
-        let noticed = beside.map(|edition| edition.digest());
-        if let Some(digest) = noticed
+        if let Some(digest) = beside.map(|edition| edition.digest())
             && let Some(version) = self.below.store.version(&self.config.tenant, id, digest).await?
         {
             return Ok(Proposal::new(id, self.kept_build(id, &version).await?, settled));
@@ -89,119 +122,120 @@ impl Work<'_> {
         }
     }
 
-    /// The version that an order means, loaded and kept; not the active one.
-    async fn prepared(
-        &self,
-        standing: &Plugged,
-        candidate: &Candidate,
-    ) -> Result<(Proposal, Arc<Edition>), Error> {
+    /// The version that an order means; not the active one.
+    async fn meant(&self, standing: &Plugged, candidate: &Candidate) -> Result<Proposal, Error> {
         let proposal = self.candidate(standing, candidate).await?;
         if proposal.digest == standing.active.digest() {
             let (plugin, digest) = (proposal.id, proposal.digest.short());
             return Err(SwapRefused::Active { plugin, digest }.into());
         }
-        let edition = match standing.loaded(proposal.digest) {
-            Some(edition) => Arc::clone(edition),
-            None => self.load(&proposal).await?,
-        };
-        let known = self.below.store.version(&self.config.tenant, &proposal.id, proposal.digest).await?;
-        if known.is_none() {
-            self.keep(&proposal, (VersionState::Ready, ""), Vec::new()).await?;
-        }
-        Ok((proposal, edition))
+        Ok(proposal)
     }
 
-    async fn shadow(&self, standing: &Plugged, candidate: &Candidate) -> Result<Plugged, Error> {
-        if standing.active.kind == PluginKind::Channel {
-            return Err(SwapRefused::NoShadow { plugin: standing.deployment.plugin.clone() }.into());
+    /// The version, loaded: as it runs beside the active one, or anew. What stands behind the active version is not
+    /// taken: it is what that one is held against.
+    async fn loaded(&self, standing: &Plugged, proposal: &Proposal) -> Result<Arc<Edition>, Error> {
+        let beside = standing.canary.as_ref().map(|(edition, _)| edition).into_iter().chain(&standing.shadow);
+        let known = beside.into_iter().find(|edition| edition.digest() == proposal.digest);
+        match known {
+            Some(edition) => Ok(Arc::clone(edition)),
+            None => self.load(proposal).await,
         }
-        let (proposal, edition) = self.prepared(standing, candidate).await?;
-        let next = Deployment { shadow: Some(proposal.digest), ..standing.deployment.clone() };
-        let written = self.noted(next, &proposal, None, ("shadow", json!({}))).await?;
-        let mut plugged = Plugged { deployment: written, ..standing.clone() };
-        plugged.shadow = Some(edition);
-        Ok(plugged)
+    }
+
+    async fn shadow(&self, change: &mut Change, candidate: &Candidate) -> Result<(), Error> {
+        let standing = change.plugged.clone();
+        if standing.active.kind == PluginKind::Channel {
+            return Err(SwapRefused::NoShadow { plugin: change.id().clone() }.into());
+        }
+        let proposal = self.meant(&standing, candidate).await?;
+        let edition = self.loaded(&standing, &proposal).await?;
+        let other = standing.shadow.as_ref().is_some_and(|it| it.digest() != edition.digest());
+        if other {
+            self.end_shadow(change, ("stopped", "another one took its place"));
+        }
+        change.plugged.deployment.shadow = Some(proposal.digest);
+        let happened = self.begun(&proposal, "shadow", json!({}));
+        change.event(happened);
+        self.stands(change, &proposal, None).await?;
+        change.keep(proposal, VersionState::Ready, "");
+        change.plugged.shadow = Some(edition);
+        Ok(())
     }
 
     async fn canary(
         &self,
-        standing: &Plugged,
+        change: &mut Change,
         candidate: &Candidate,
         (percent, approve): (u8, bool),
-    ) -> Result<Plugged, Error> {
+    ) -> Result<(), Error> {
         if percent > 100 {
             return Err(SwapRefused::Percent(percent).into());
         }
-        let (proposal, edition) = self.prepared(standing, candidate).await?;
-        self.approved(standing, &proposal, approve)?;
-        let next = Deployment { canary: Some((proposal.digest, percent)), ..standing.deployment.clone() };
-        let what = ("canary", json!({ "percent": percent }));
-        let written = self.noted(next, &proposal, Some(VersionState::Ready), what).await?;
-        let mut plugged = Plugged { deployment: written, ..standing.clone() };
-        let is_new = plugged.canary.as_ref().is_none_or(|(it, _)| it.digest() != edition.digest());
-        if is_new {
-            edition.release.watch(Some(watching(self.tell, &standing.active, self.config, true)));
+        let standing = change.plugged.clone();
+        let proposal = self.meant(&standing, candidate).await?;
+        approved(&standing, &proposal, approve)?;
+        let edition = self.loaded(&standing, &proposal).await?;
+        let runs = standing.canary.as_ref().map(|(it, _)| it.digest());
+        if runs.is_some_and(|runs| runs != edition.digest()) {
+            self.end_canary(change, ("stopped", "another one took its place"));
         }
-        plugged.canary = Some((edition, percent));
-        Ok(plugged)
+        if runs != Some(edition.digest()) {
+            change.watch(&edition, Some(self.watching(&standing.active, true)));
+        }
+        change.plugged.deployment.canary = Some((proposal.digest, percent));
+        let happened = self.begun(&proposal, "canary", json!({ "percent": percent }));
+        change.event(happened);
+        self.stands(change, &proposal, Some(VersionState::Ready)).await?;
+        change.keep(proposal, VersionState::Ready, "");
+        change.plugged.canary = Some((edition, percent));
+        Ok(())
     }
 
-    /// Writes down what runs beside the active version, and since when and by whom. Why it waited or was sent back
-    /// still holds when it has ended.
-    async fn noted(
+    fn begun(&self, proposal: &Proposal, what: &str, detail: serde_json::Value) -> Happened {
+        let version = (proposal.digest, &*proposal.build.manifest.version);
+        self.happened(&proposal.id, version, (what, ""), detail)
+    }
+
+    /// Whoever begins it and when is told of the version; why it waited or was sent back still holds when it has ended.
+    async fn stands(
         &self,
-        next: Deployment,
+        change: &mut Change,
         proposal: &Proposal,
         state: Option<VersionState>,
-        (what, detail): (&str, Value),
-    ) -> Result<Deployment, Error> {
-        let Proposal { id, digest, build, .. } = proposal;
-        let store = &self.below.store;
-        if let Some(known) = store.version(&self.config.tenant, id, *digest).await? {
-            let state = state.unwrap_or(known.state);
-            let (since, by) = (self.below.clock.now(), self.who.0.clone());
-            store
-                .keep_version(&self.config.tenant, Version { state, since, by, ..known }, Vec::new())
-                .await?;
-        }
-        let happened = self.happened(id, (*digest, &build.manifest.version), (what, ""), detail);
-        Ok(store.deploy(self.beside(next, Vec::new(), vec![happened])).await?)
-    }
-
-    fn approved(&self, standing: &Plugged, proposal: &Proposal, approve: bool) -> Result<(), Error> {
-        let asked = more(&asks(&proposal.build), &standing.active.asks);
-        match asked.is_empty() || approve {
-            true => Ok(()),
-            false => Err(SwapRefused::AsksMore { plugin: proposal.id.clone(), asked }.into()),
-        }
+    ) -> Result<(), Error> {
+        let Proposal { id, digest, .. } = proposal;
+        let known = self.below.store.version(&self.config.tenant, id, *digest).await?;
+        let (stood, reason) = known.map_or((VersionState::Ready, String::new()), |it| (it.state, it.reason));
+        change.state(*digest, state.unwrap_or(stood), reason);
+        Ok(())
     }
 
     async fn promote(
         &self,
-        standing: &Plugged,
+        change: &mut Change,
         candidate: &Candidate,
         allowed: Allowed,
-    ) -> Result<Plugged, Error> {
-        let (proposal, edition) = self.prepared(standing, candidate).await?;
-        self.approved(standing, &proposal, allowed.approve)?;
+    ) -> Result<(), Error> {
+        let standing = change.plugged.clone();
+        let proposal = self.meant(&standing, candidate).await?;
+        approved(&standing, &proposal, allowed.approve)?;
         let (from, to) = (&standing.active.release.version, &proposal.build.manifest.version);
         if is_lower(to, from) && !allowed.downgrade {
             let (from, to) = (from.clone(), to.clone());
             return Err(SwapRefused::Downgrade { plugin: proposal.id.clone(), from, to }.into());
         }
+        let edition = self.loaded(&standing, &proposal).await?;
         if !allowed.unproven {
             self.proven(&proposal, &edition)?;
         }
-        let written = self.activate(&standing.deployment, &proposal, ORDERED).await?;
         // A canary that has served its share has had its trial.
         let is_tried = standing.canary.as_ref().is_some_and(|(it, _)| {
             it.digest() == edition.digest()
                 && !edition.release.is_on_trial()
                 && !edition.release.is_withdrawn()
         });
-        edition.release.watch(None);
-        edition.release.reinstate();
-        Ok(self.replace(standing, edition, written, !is_tried))
+        self.succeed(change, (proposal, edition), ORDERED, is_tried).await
     }
 
     fn proven(&self, proposal: &Proposal, edition: &Edition) -> Result<(), Error> {
@@ -219,113 +253,31 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Ends what runs beside the active version.
-    async fn stop(&self, standing: &Plugged, what: (&str, &str)) -> Result<Plugged, Error> {
-        let next = Deployment { canary: None, shadow: None, ..standing.deployment.clone() };
-        self.end(standing, (next, Vec::new()), what).await
-    }
-
-    /// Ends the canary; a shadow beside it stays.
-    async fn no_canary(
-        &self,
-        standing: &Plugged,
-        states: Vec<(Digest, VersionState, String)>,
-        what: (&str, &str),
-    ) -> Result<Plugged, Error> {
-        let next = Deployment { canary: None, ..standing.deployment.clone() };
-        self.end(standing, (next, states), what).await
-    }
-
-    /// Writes down that what is beside the active version and not named any more has ended.
-    async fn end(
-        &self,
-        standing: &Plugged,
-        (next, states): (Deployment, Vec<(Digest, VersionState, String)>),
-        what: (&str, &str),
-    ) -> Result<Plugged, Error> {
-        let id = &standing.deployment.plugin;
-        let mut plugged = standing.clone();
-        let canary = plugged.canary.take_if(|_| next.canary.is_none()).map(|(edition, _)| edition);
-        let shadow = plugged.shadow.take_if(|_| next.shadow.is_none());
-        let ended: Vec<Arc<Edition>> = canary.into_iter().chain(shadow).collect();
-        let happened = ended
-            .iter()
-            .map(|it| self.happened(id, (it.digest(), &it.release.version), what, json!({})))
-            .collect();
-        plugged.deployment = self.below.store.deploy(self.beside(next, states, happened)).await?;
-        for edition in ended.iter().filter(|it| it.digest() != standing.active.digest()) {
-            edition.release.watch(None);
-            plugged.drain(edition);
+    fn end_canary(&self, change: &mut Change, what: (&str, &str)) {
+        change.plugged.deployment.canary = None;
+        if let Some((edition, _)) = change.plugged.canary.take() {
+            self.ended(change, &edition, what);
         }
-        Ok(plugged)
     }
 
-    /// Goes back: from a canary or a shadow to none, else from the active version to the one before.
-    async fn roll_back(&self, standing: &Plugged, why: &str) -> Result<Plugged, Error> {
-        if standing.canary.is_some() || standing.shadow.is_some() {
-            return self.stop(standing, ("rolled back", why)).await;
+    fn end_shadow(&self, change: &mut Change, what: (&str, &str)) {
+        change.plugged.deployment.shadow = None;
+        if let Some(edition) = change.plugged.shadow.take() {
+            self.ended(change, &edition, what);
         }
-        self.back(standing, (VersionState::Retired, why)).await
     }
 
-    async fn back(&self, standing: &Plugged, (state, why): (VersionState, &str)) -> Result<Plugged, Error> {
-        let id = &standing.deployment.plugin;
-        let no_before = || Error::from(SwapRefused::NoBefore { plugin: id.clone() });
-        let digest = standing.deployment.before.ok_or_else(no_before)?;
-        let version = self.below.store.version(&self.config.tenant, id, digest).await?;
-        let build = self.kept_build(id, &version.ok_or_else(no_before)?).await?;
-        let proposal = Proposal::new(id, build, self.settled(id)?);
-        let edition = match standing.loaded(proposal.digest) {
-            Some(edition) => Arc::clone(edition),
-            None => self.load(&proposal).await?,
-        };
-        self.keep(&proposal, (VersionState::Ready, ""), Vec::new()).await?;
-        let left = standing.active.digest();
-        let reason = format!("{ROLLED_BACK}{why}");
-        let states = vec![(proposal.digest, VersionState::Ready, String::new()), (left, state, reason)];
-        let detail = json!({ "from": left });
-        let version = (proposal.digest, &*edition.release.version);
-        let happened = self.happened(id, version, ("rolled back", why), detail);
-        let next = Deployment {
-            active: Some(proposal.digest),
-            before: None,
-            canary: None,
-            shadow: None,
-            why: why.to_owned(),
-            ..standing.deployment.clone()
-        };
-        let written = self.below.store.deploy(self.now(next, states, vec![happened])).await?;
-        self.observe(id, proposal.digest).await;
-        edition.release.watch(None);
-        edition.release.reinstate();
-        let mut plugged = Plugged::new(written, edition);
-        plugged.draining = standing.draining.clone();
-        let active = plugged.active.digest();
-        for other in standing.editions().filter(|it| it.digest() != active) {
-            other.release.watch(None);
-            plugged.drain(other);
-        }
-        Ok(plugged)
+    fn ended(&self, change: &mut Change, edition: &Arc<Edition>, what: (&str, &str)) {
+        let version = (edition.digest(), &*edition.release.version);
+        change.event(self.happened(change.id(), version, what, json!({})));
+        change.end(edition);
     }
 }
 
-/// A version that the watch has judged goes: the one before serves again, or the canary ends.
-pub(super) async fn withdraw(fleet: &Fleet, verdict: &Verdict) -> Result<(), Error> {
-    let who = Who::watch();
-    let (_right, mut state) = fleet.change().await;
-    refresh(fleet, &mut state).await?;
-    let config = Arc::clone(&state.config);
-    let work = Work::of(fleet, &config, &who);
-    let Some(standing) = state.plugins.get(&verdict.plugin) else { return Ok(()) };
-    let is_canary = standing.canary.as_ref().is_some_and(|(it, _)| it.digest() == verdict.digest);
-    let next = if is_canary {
-        let refused = (verdict.digest, VersionState::Refused, format!("{ROLLED_BACK}{}", verdict.why));
-        work.no_canary(standing, vec![refused], ("rolled back", &verdict.why)).await?
-    } else if standing.active.digest() == verdict.digest {
-        work.back(standing, (VersionState::Refused, &verdict.why)).await?
-    } else {
-        return Ok(()); // somebody was quicker
-    };
-    state.plugins.insert(verdict.plugin.clone(), next);
-    fleet.stand(state)
+fn approved(standing: &Plugged, proposal: &Proposal, approve: bool) -> Result<(), Error> {
+    let asked = more(&asks(&proposal.build), &standing.active.asks);
+    match asked.is_empty() || approve {
+        true => Ok(()),
+        false => Err(SwapRefused::AsksMore { plugin: proposal.id.clone(), asked }.into()),
+    }
 }

@@ -6,70 +6,53 @@ use chela_store::{Deployment, Version, VersionState};
 use chela_types::{Digest, PluginId};
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::mpsc::UnboundedSender;
 
-use super::edition::{Edition, OnProgress, Settled, asks};
-use super::fleet::{Below, Plugged, kept_build, watching};
-use super::release::Verdict;
-use super::status::Who;
-use super::work::{FIRST, FOUND, Finding, Found, Proposal, RECONFIGURED, RESTORED, Work};
-use crate::config::Config;
+use super::change::Change;
+use super::edition::asks;
+use super::state::Plugged;
+use super::status::Reloaded;
+use super::work::{FOUND, Finding, Proposal, RECONFIGURED, RESTORED, ROLLED_BACK, Work, objection};
 use crate::error::Error;
 
-/// Plugs a plugin in: what is deployed serves, and what is new in its folder, if it may.
-///
-/// # Errors
-/// No version of it can serve.
-pub(super) async fn plug(
-    (below, tell): (&Below, &UnboundedSender<Verdict>),
-    (config, id, deployed): (&Config, &PluginId, Option<Deployment>),
-    progress: OnProgress<'_>,
-) -> Result<Plugged, Error> {
-    let who = Who::loader();
-    let work = Work { below, tell, config, who: &who, progress, fleet: None };
-    let settled = work.settled(id)?;
-    let source = work.source(id)?;
-    let folder = below.sandbox.read(id, source).await;
-    let Some((deployment, digest)) = deployed.and_then(|it| it.active.map(|digest| (it, digest))) else {
-        return work.first(id, Proposal::new(id, folder?, settled)).await;
-    };
-    let version = below.store.version(&config.tenant, id, digest).await?;
-    let kept = match &version {
-        Some(version) => kept_build(&below.store, &below.sandbox, id, version).await,
-        None => Err(Error::Configuration(format!("the active version of plugin `{id}` is not kept"))),
-    };
-    match (kept, folder) {
-        (Ok(build), folder) => work.resume(deployment, Proposal::new(id, build, settled), folder).await,
-        (Err(error), Ok(build)) => {
-            let fresh = Proposal::new(id, build, settled);
-            if let Some(version) = &version {
-                work.may_restore(&deployment, version, &fresh).await?;
-            }
-            tracing::error!(plugin = %id, %error, "what was active cannot be read; what is in the folder serves");
-            work.restored(deployment, fresh).await
-        }
-        (Err(error), Err(_)) => Err(error),
-    }
-}
-
 impl Work<'_> {
-    /// The first version of a plugin.
-    pub(super) async fn first(&self, id: &PluginId, proposal: Proposal) -> Result<Plugged, Error> {
-        let edition = self.load(&proposal).await?;
-        let none = Deployment {
-            plugin: id.clone(),
-            revision: 0,
-            active: None,
-            before: None,
-            canary: None,
-            shadow: None,
-            noticed: None,
-            since: self.below.clock.now(),
-            by: self.who.0.clone(),
-            why: String::new(),
+    /// Plugs a plugin in: what is deployed serves, and what is new in its folder, if it may.
+    ///
+    /// # Errors
+    /// No version of it can serve.
+    pub(super) async fn plug(
+        &self,
+        id: &PluginId,
+        deployed: Option<Deployment>,
+        report: &mut Reloaded,
+    ) -> Result<Change, Error> {
+        let settled = self.settled(id)?;
+        let folder = self.below.sandbox.read(id, self.source(id)?).await;
+        let Some((deployment, digest)) = deployed.and_then(|it| it.active.map(|digest| (it, digest))) else {
+            let proposal = Proposal::new(id, folder?, settled);
+            let edition = self.load(&proposal).await?;
+            return Ok(self.first(proposal, edition));
         };
-        let deployment = self.activate(&none, &proposal, FIRST).await?;
-        Ok(Plugged::new(deployment, edition))
+        let version = self.below.store.version(&self.config.tenant, id, digest).await?;
+        let kept = match &version {
+            Some(version) => self.kept_build(id, version).await,
+            None => Err(Error::Configuration(format!("the active version of plugin `{id}` is not kept"))),
+        };
+        match (kept, folder) {
+            (Ok(build), folder) => {
+                let active = Proposal::new(id, build, settled);
+                self.resume(deployment, active, folder, report).await
+            }
+            (Err(error), Ok(build)) => {
+                let fresh = Proposal::new(id, build, settled);
+                if let Some(version) = &version {
+                    self.may_restore(&deployment, version, &fresh).await?;
+                }
+                tracing::error!(plugin = %id, %error, "what was active cannot be read; what is in the folder serves");
+                let edition = self.load(&fresh).await?;
+                Ok(self.restored(deployment, fresh, edition, RESTORED))
+            }
+            (Err(error), Err(_)) => Err(error),
+        }
     }
 
     /// Whether what the folder holds may take the place of an active version whose component is lost: the same build
@@ -83,113 +66,116 @@ impl Work<'_> {
         if lost.component == fresh.build.component_digest && lost.manifest == fresh.build.text {
             return Ok(());
         }
-        match self.consider(deployment, (&lost.version, lost.asks.clone()), fresh).await? {
-            Finding::Serve | Finding::Stay(VersionState::Ready, _) => Ok(()),
-            Finding::Stay(_, why) | Finding::Known(_, why) => Err(Error::Configuration(format!(
-                "the component of the active version of plugin `{}` is lost, and what its folder holds may not take its place: {why}",
-                fresh.id
-            ))),
-        }
+        let Some(why) = self.forbids(deployment, (&lost.version, &lost.asks), fresh).await? else {
+            return Ok(());
+        };
+        Err(Error::Configuration(format!(
+            "the component of the active version of plugin `{}` is lost, and what its folder holds may not take its place: {why}",
+            fresh.id
+        )))
     }
 
-    /// What was active is lost; what the folder holds takes its place.
-    pub(super) async fn restored(&self, from: Deployment, proposal: Proposal) -> Result<Plugged, Error> {
-        let edition = self.load(&proposal).await?;
-        let deployment = self.activate(&from, &proposal, RESTORED).await?;
-        Ok(Plugged::new(deployment, edition))
+    /// Why what the folder holds may not serve in the place of a version that cannot: nobody can promote it by hand in
+    /// a host that does not start.
+    async fn forbids(
+        &self,
+        deployment: &Deployment,
+        approved: (&str, &[String]),
+        fresh: &Proposal,
+    ) -> Result<Option<String>, Error> {
+        Ok(match self.consider(deployment, approved, fresh).await? {
+            Finding::Serve | Finding::Stay(VersionState::Ready, _) => None,
+            Finding::Known(VersionState::Ready, why) if !why.starts_with(ROLLED_BACK) => {
+                objection(approved, fresh).map(|objection| objection.to_string())
+            }
+            Finding::Stay(_, why) | Finding::Known(_, why) => Some(why),
+        })
     }
 
     /// What was active serves again, or what is new in the folder, if it may.
-    pub(super) async fn resume(
+    async fn resume(
         &self,
-        mut deployment: Deployment,
+        deployment: Deployment,
         active: Proposal,
         folder: Result<Build, chela_sandbox::Error>,
-    ) -> Result<Plugged, Error> {
+        report: &mut Reloaded,
+    ) -> Result<Change, Error> {
         let id = active.id.clone();
-        let edition = self.load(&active).await;
-        let fresh = match folder {
-            Ok(build) if build.digest() == active.build.digest() => None,
-            Ok(build) => Some(Proposal::new(&id, build, active.settled.clone())),
-            Err(error) => {
-                tracing::warn!(plugin = %id, %error, "what is in the folder is refused; the kept version serves");
-                None
-            }
+        let edition = match self.load(&active).await {
+            Ok(edition) => edition,
+            Err(error) => return self.instead(deployment, &active, folder, error).await,
         };
-        if let Some(fresh) = fresh {
-            let manifest = (&*active.build.manifest.version, asks(&active.build));
-            let finding = match (self.consider(&deployment, manifest, &fresh).await?, &edition) {
-                // Nobody can promote it by hand in a host that does not start.
-                (Finding::Stay(VersionState::Ready, _), Err(_)) => Finding::Serve,
-                (finding, _) => finding,
-            };
-            match self.found(&deployment, fresh, finding).await? {
-                Found::Serving(new, fresh) => {
-                    let written = self.activate(&deployment, &fresh, FOUND).await?;
-                    let mut next = Plugged::new(written, new);
-                    if let Ok(before) = edition {
-                        self.watch(&mut next, before, true);
-                    }
-                    return Ok(next);
-                }
-                Found::Staying { deployment: noted, .. } => deployment = *noted,
-            }
+        let written = deployment.active;
+        let mut change = Change::of(Plugged::new(deployment, edition));
+        if written == Some(active.digest) {
+            // The last process may have died between the deployment and its own word on it.
+            self.observe(&id, active.digest).await;
+        } else {
+            self.configured_meanwhile(&mut change, active, written);
         }
-        let edition = edition?;
-        let deployment = match deployment.active {
-            Some(digest) if digest == edition.digest() => {
-                // The last process may have died between the deployment and its own word on it.
-                self.observe(&id, digest).await;
-                deployment
-            }
-            _ => self.activate(&deployment, &active, RECONFIGURED).await?,
-        };
-        let mut plugged = Plugged::new(deployment, edition);
-        self.resume_beside(&mut plugged, &active.settled).await;
-        Ok(plugged)
+        self.resume_beside(&mut change).await;
+        if let Err(error) = &folder {
+            tracing::warn!(plugin = %id, %error, "what is in the folder is refused; the kept version serves");
+        }
+        self.take(&mut change, folder, report).await?;
+        Ok(change)
     }
 
-    /// What ran beside the active version when the host stopped.
-    pub(super) async fn resume_beside(&self, plugged: &mut Plugged, settled: &Settled) {
-        let Deployment { before, canary, shadow, since, .. } = plugged.deployment.clone();
+    /// What was active cannot be loaded any more, under the settings of now: what is in the folder, if it may serve.
+    async fn instead(
+        &self,
+        deployment: Deployment,
+        active: &Proposal,
+        folder: Result<Build, chela_sandbox::Error>,
+        error: Error,
+    ) -> Result<Change, Error> {
+        let Some(build) = folder.ok().filter(|build| build.digest() != active.build.digest()) else {
+            return Err(error);
+        };
+        let fresh = Proposal::new(&active.id, build, active.settled.clone());
+        let asked = asks(&active.build);
+        let approved = (&*active.build.manifest.version, &*asked);
+        if self.forbids(&deployment, approved, &fresh).await?.is_some() {
+            return Err(error);
+        }
+        tracing::error!(plugin = %active.id, %error, "what was active cannot be loaded; what is in the folder serves");
+        let edition = self.load(&fresh).await?;
+        Ok(self.restored(deployment, fresh, edition, FOUND))
+    }
+
+    /// The active version under settings that were changed while no host ran.
+    fn configured_meanwhile(&self, change: &mut Change, active: Proposal, written: Option<Digest>) {
+        change.plugged.deployment.active = Some(active.digest);
+        change.plugged.deployment.since = self.below.clock.now();
+        change.plugged.deployment.by.clone_from(&self.who.0);
+        RECONFIGURED.1.clone_into(&mut change.plugged.deployment.why);
+        self.activated(change, active, RECONFIGURED, written);
+    }
+
+    /// What stood behind and ran beside the active version when the host stopped.
+    async fn resume_beside(&self, change: &mut Change) {
+        let Deployment { proven, canary, shadow, since, .. } = change.plugged.deployment.clone();
         let watch = self.config.swap.watch;
         let watched = self.below.clock.now().since(since);
-        if let Some(digest) = before.filter(|_| watched < watch)
-            && let Some(before) = self.kept(plugged, digest, settled).await
+        if let Some(digest) = proven.filter(|_| watched < watch)
+            && let Some(standby) = self.one_of(change, digest).await
         {
-            self.watch(plugged, before, true);
-            plugged.watch_until = Instant::now().checked_add(watch.saturating_sub(watched));
+            change.plugged.deployment.proven = Some(standby.digest());
+            let until = Instant::now().checked_add(watch.saturating_sub(watched));
+            self.stand_behind(change, Some(standby), true, until);
         }
-        if let Some((digest, share)) = canary
-            && let Some(edition) = self.kept(plugged, digest, settled).await
-        {
-            edition.release.watch(Some(watching(self.tell, &plugged.active, self.config, true)));
-            plugged.canary = Some((edition, share));
+        if let Some((digest, share)) = canary {
+            let edition = self.one_of(change, digest).await;
+            if let Some(edition) = &edition {
+                let active = Arc::clone(&change.plugged.active);
+                change.watch(edition, Some(self.watching(&active, true)));
+            }
+            change.plugged.deployment.canary = edition.as_ref().map(|edition| (edition.digest(), share));
+            change.plugged.canary = edition.map(|edition| (edition, share));
         }
         if let Some(digest) = shadow {
-            plugged.shadow = self.kept(plugged, digest, settled).await;
-        }
-    }
-
-    pub(super) async fn kept(
-        &self,
-        plugged: &Plugged,
-        digest: Digest,
-        settled: &Settled,
-    ) -> Option<Arc<Edition>> {
-        let id = &plugged.deployment.plugin;
-        let loaded = async {
-            let version = self.below.store.version(&self.config.tenant, id, digest).await?;
-            let version = version.ok_or_else(|| Error::Configuration("it is not kept".to_owned()))?;
-            let build = self.kept_build(id, &version).await?;
-            self.load(&Proposal::new(id, build, settled.clone())).await
-        };
-        match loaded.await {
-            Ok(edition) => Some(edition),
-            Err(error) => {
-                tracing::warn!(plugin = %id, version = %digest.short(), %error, "a version beside the active one cannot be loaded");
-                None
-            }
+            change.plugged.shadow = self.one_of(change, digest).await;
+            change.plugged.deployment.shadow = change.plugged.shadow.as_ref().map(|it| it.digest());
         }
     }
 }

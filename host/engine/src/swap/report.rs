@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::edition::Edition;
-use super::fleet::{Fleet, Plugged};
+use super::fleet::Fleet;
+use super::state::Plugged;
 use super::status::{PluginStatus, VersionStatus};
 use super::work::OWN;
 use crate::error::Error;
@@ -79,7 +80,7 @@ fn version_status(plugged: &Plugged, version: &Version, with_words: bool) -> Ver
         _ if is(Some(&plugged.active)) => "active",
         _ if canary.is_some() => "canary",
         _ if is(plugged.shadow.as_ref()) => "shadow",
-        _ if is_draining => "draining",
+        _ if is_draining || is(plugged.standby.as_ref()) => "draining",
         VersionState::Ready if plugged.deployment.before == Some(*digest) => "retired",
         other => other.as_str(),
     };

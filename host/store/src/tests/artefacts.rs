@@ -93,8 +93,8 @@ async fn a_component_waits_for_its_version_while_others_are_purged() {
     let kept = b.store.keep_artefact(Bytes::from_static(b"a")).await.unwrap();
     b.store.purge_versions(&tenant(), Millis(99)).await.unwrap();
     assert!(b.store.artefact(kept).await.unwrap().is_some(), "its version is not kept yet");
-    b.store.keep_version(&tenant(), version("a", 1), Vec::new()).await.unwrap();
-    b.store.purge_versions(&tenant(), Millis(99)).await.unwrap();
+    b.store.keep_version(&tenant(), version("a", 1)).await.unwrap();
+    b.store.purge_versions(&tenant(), Millis(1)).await.unwrap();
     assert!(b.store.artefact(kept).await.unwrap().is_some(), "and now it is");
 }
 

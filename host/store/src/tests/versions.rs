@@ -52,6 +52,7 @@ fn deployment(revision: u64, active: &str) -> Deployment {
         revision,
         active: Some(digest(active)),
         before: None,
+        proven: None,
         canary: None,
         shadow: None,
         noticed: None,
@@ -63,12 +64,12 @@ fn deployment(revision: u64, active: &str) -> Deployment {
 
 fn deploy(deployment: Deployment) -> Deploy {
     let happened = vec![happened("promoted")];
-    Deploy { tenant: tenant(), deployment, states: Vec::new(), happened }
+    Deploy { tenant: tenant(), deployment, by: "ada".into(), states: Vec::new(), happened }
 }
 
 pub(super) async fn keep(b: &Bench, versions: &[&str]) {
     for (n, of) in versions.iter().enumerate() {
-        b.store.keep_version(&tenant(), version(of, n as i64), Vec::new()).await.unwrap();
+        b.store.keep_version(&tenant(), version(of, n as i64)).await.unwrap();
     }
 }
 
@@ -86,10 +87,10 @@ fn other() -> TenantId {
 }
 
 #[tokio::test]
-async fn a_version_is_kept_with_what_happened_and_replaced_under_its_digest() {
+async fn a_version_is_kept_once_under_its_digest() {
     let b = bench().await;
     let (first, hr) = (version("a", 5), plugin("hr"));
-    b.store.keep_version(&tenant(), first.clone(), vec![happened("loaded")]).await.unwrap();
+    b.store.keep_version(&tenant(), first.clone()).await.unwrap();
     let b = b.crashed().await;
     assert_eq!(b.store.version(&tenant(), &hr, digest("a")).await.unwrap(), Some(first.clone()));
     for (whose, plugin, digest) in
@@ -110,23 +111,26 @@ async fn a_version_is_kept_with_what_happened_and_replaced_under_its_digest() {
         since: Millis(8),
         by: "ada".into(),
         noticed: Millis(7),
-        ..first
+        ..first.clone()
     };
-    b.store.keep_version(&tenant(), again.clone(), Vec::new()).await.unwrap();
-    assert_eq!(b.store.versions(&tenant(), None, 10).await.unwrap(), [again]);
-    let events = b.store.events(&tenant(), 0, None, 10).await.unwrap();
-    assert_eq!(events, [Event { seq: 1, at: Millis(1_000_000), happened: happened("loaded") }]);
+    b.store.keep_version(&tenant(), again.clone()).await.unwrap();
+    let kept = Version { asks: Vec::new(), noticed: Millis(7), ..first };
+    assert_eq!(
+        b.store.versions(&tenant(), None, 10).await.unwrap(),
+        [kept],
+        "how it stands is a deployment's"
+    );
 }
 
 #[tokio::test]
 async fn versions_come_newest_first() {
     let b = bench().await;
     for (of, since) in [("a", 5), ("b", 9), ("c", 5), ("d", 1)] {
-        b.store.keep_version(&tenant(), version(of, since), Vec::new()).await.unwrap();
+        b.store.keep_version(&tenant(), version(of, since)).await.unwrap();
     }
     let it = Version { plugin: plugin("it"), ..version("e", 7) };
-    b.store.keep_version(&tenant(), it, Vec::new()).await.unwrap();
-    b.store.keep_version(&other(), version("f", 8), Vec::new()).await.unwrap();
+    b.store.keep_version(&tenant(), it).await.unwrap();
+    b.store.keep_version(&other(), version("f", 8)).await.unwrap();
     let newest = async |plugin: Option<&PluginId>, limit| {
         let found = b.store.versions(&tenant(), plugin, limit).await.unwrap();
         found.into_iter().map(|version| version.digest).collect::<Vec<_>>()
@@ -156,6 +160,7 @@ async fn a_deployment_is_changed_from_the_revision_that_was_seen() {
     let full = Deployment {
         active: Some(digest("b")),
         before: Some(digest("a")),
+        proven: Some(digest("e")),
         canary: Some((digest("c"), 5)),
         shadow: Some(digest("d")),
         noticed: Some(digest("e")),
@@ -218,18 +223,51 @@ async fn states_change_with_the_deployment_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn who_begins_a_canary_or_a_shadow_and_when_is_told_of_its_version() {
+    let b = bench().await;
+    keep(&b, &["a", "b", "c"]).await;
+    let beside =
+        Deployment { canary: Some((digest("b"), 5)), shadow: Some(digest("c")), ..deployment(0, "a") };
+    let ready = |of: &str| (digest(of), VersionState::Ready, String::new());
+    let begun = Deploy { by: "bea".into(), states: ["a", "b", "c"].map(ready).to_vec(), ..deploy(beside) };
+    b.store.deploy(begun).await.unwrap();
+    let who = async |of: &str| state(&b, of).await.map(|(_, _, since, by)| (since, by)).unwrap();
+    assert_eq!(who("a").await, (Millis(0), "folder".to_owned()));
+    assert_eq!(who("b").await, (b.clock.now(), "bea".to_owned()));
+    assert_eq!(who("c").await, (b.clock.now(), "bea".to_owned()));
+}
+
+#[tokio::test]
+async fn of_several_plugins_all_change_or_none() {
+    let b = bench().await;
+    keep(&b, &["a"]).await;
+    let it = Version { plugin: plugin("it"), ..version("a", 1) };
+    b.store.keep_version(&tenant(), it).await.unwrap();
+    let second = |revision| Deployment { plugin: plugin("it"), ..deployment(revision, "a") };
+    let stale = vec![deploy(deployment(0, "a")), deploy(second(1))];
+    assert!(matches!(b.store.deploy_all(stale).await, Err(Error::Changed(name)) if name == plugin("it")));
+    assert_eq!(b.store.deployments(&tenant()).await.unwrap(), []);
+    assert!(b.store.events(&tenant(), 0, None, 9).await.unwrap().is_empty());
+    let both = vec![deploy(deployment(0, "a")), deploy(second(0))];
+    let made = b.store.deploy_all(both).await.unwrap();
+    assert_eq!(made.iter().map(|made| made.revision).collect::<Vec<_>>(), [1, 1]);
+    assert_eq!(b.store.deployments(&tenant()).await.unwrap(), made);
+}
+
+#[tokio::test]
 async fn a_version_that_is_not_kept_cannot_be_deployed() {
     let b = bench().await;
     keep(&b, &["a"]).await;
-    b.store.keep_version(&other(), version("theirs", 1), Vec::new()).await.unwrap();
+    b.store.keep_version(&other(), version("theirs", 1)).await.unwrap();
     let its = Version { plugin: plugin("it"), ..version("its", 1) };
-    b.store.keep_version(&tenant(), its, Vec::new()).await.unwrap();
+    b.store.keep_version(&tenant(), its).await.unwrap();
     for of in ["nothing", "theirs", "its"] {
         let named = Some(digest(of));
         let with_a = deployment(0, "a");
         for wrong in [
             Deployment { active: named, ..with_a.clone() },
             Deployment { before: named, ..with_a.clone() },
+            Deployment { proven: named, ..with_a.clone() },
             Deployment { canary: named.map(|digest| (digest, 1)), ..with_a.clone() },
             Deployment { shadow: named, ..with_a.clone() },
             Deployment { noticed: named, ..with_a },
@@ -336,10 +374,11 @@ async fn long_words_are_cut_and_a_large_detail_is_refused() {
     let cut = format!("a{}", "ä".repeat(249));
     let kept = Version { reason: long.clone(), ..version("a", 1) };
     let told = Happened { why: long.clone(), ..happened("loaded") };
-    b.store.keep_version(&tenant(), kept, vec![told]).await.unwrap();
+    b.store.keep_version(&tenant(), kept).await.unwrap();
     assert_eq!(state(&b, "a").await.unwrap().1, cut);
     let wanted = Deploy {
         states: vec![(digest("a"), VersionState::Retired, "b".repeat(501))],
+        happened: vec![told],
         ..deploy(Deployment { why: long, ..deployment(0, "a") })
     };
     assert_eq!(b.store.deploy(wanted.clone()).await.unwrap().why, cut);
@@ -351,11 +390,7 @@ async fn long_words_are_cut_and_a_large_detail_is_refused() {
     b.store.happened(&tenant(), sized(64 << 10)).await.unwrap();
     let large = || sized((64 << 10) + 1);
     let second = Deploy { deployment: deployment(1, "a"), happened: vec![large()], ..wanted };
-    for refused in [
-        b.store.happened(&tenant(), large()).await,
-        b.store.keep_version(&tenant(), version("b", 1), vec![large()]).await,
-        b.store.deploy(second).await.map(|_| ()),
-    ] {
+    for refused in [b.store.happened(&tenant(), large()).await, b.store.deploy(second).await.map(|_| ())] {
         assert!(matches!(refused, Err(Error::TooLarge { max: 65_536, .. })));
     }
     assert_eq!(state(&b, "b").await, None);
@@ -368,7 +403,7 @@ async fn left_behind(b: &Bench, versions: &[&str]) {
         let kept = Version { state: VersionState::Retired, ..version(of, 10) };
         let component = b.store.keep_artefact(Bytes::copy_from_slice(of.as_bytes())).await.unwrap();
         assert_eq!(component, kept.component);
-        b.store.keep_version(&tenant(), kept, Vec::new()).await.unwrap();
+        b.store.keep_version(&tenant(), kept).await.unwrap();
     }
 }
 
@@ -388,19 +423,21 @@ const GONE: (bool, bool) = (false, false);
 #[tokio::test]
 async fn a_purge_takes_old_ones_that_nobody_deploys() {
     let b = bench().await;
-    let named = ["active", "before", "canary", "shadow", "noticed"];
+    let named = ["active", "before", "proven", "canary", "shadow", "noticed"];
     left_behind(&b, &named).await;
-    left_behind(&b, &["retired", "refused", "ready", "waiting", "young"]).await;
     for (of, state, since) in [
         ("refused", VersionState::Refused, 10),
         ("ready", VersionState::Ready, 10),
         ("waiting", VersionState::Waiting, 10),
         ("young", VersionState::Retired, 11),
     ] {
-        b.store.keep_version(&tenant(), Version { state, ..version(of, since) }, Vec::new()).await.unwrap();
+        b.store.keep_artefact(Bytes::copy_from_slice(of.as_bytes())).await.unwrap();
+        b.store.keep_version(&tenant(), Version { state, ..version(of, since) }).await.unwrap();
     }
+    left_behind(&b, &["retired"]).await;
     let deployed = Deployment {
         before: Some(digest("before")),
+        proven: Some(digest("proven")),
         canary: Some((digest("canary"), 1)),
         shadow: Some(digest("shadow")),
         noticed: Some(digest("noticed")),
@@ -409,10 +446,10 @@ async fn a_purge_takes_old_ones_that_nobody_deploys() {
     b.store.deploy(deploy(deployed)).await.unwrap();
     assert_eq!(b.store.purge_versions(&other(), Millis(11)).await.unwrap(), 0);
     assert_eq!(b.store.purge_versions(&tenant(), Millis(10)).await.unwrap(), 0);
-    assert_eq!(b.store.purge_versions(&tenant(), Millis(11)).await.unwrap(), 2);
-    assert_eq!(there(&b, &named).await, [HERE; 5]);
-    assert_eq!(there(&b, &["retired", "refused"]).await, [GONE; 2]);
-    assert_eq!(there(&b, &["ready", "waiting", "young"]).await, [HERE; 3]);
+    assert_eq!(b.store.purge_versions(&tenant(), Millis(11)).await.unwrap(), 4);
+    assert_eq!(there(&b, &named).await, [HERE; 6]);
+    assert_eq!(there(&b, &["retired", "refused", "ready", "waiting"]).await, [GONE; 4]);
+    assert_eq!(there(&b, &["young"]).await, [HERE]);
 }
 
 #[tokio::test]
@@ -436,7 +473,7 @@ async fn a_component_goes_with_the_last_version_that_names_it() {
     let b = bench().await;
     left_behind(&b, &["a"]).await;
     let shared = Version { component: version("a", 0).component, ..version("b", 1) };
-    b.store.keep_version(&other(), shared, Vec::new()).await.unwrap();
+    b.store.keep_version(&other(), shared).await.unwrap();
     assert_eq!(b.store.purge_versions(&tenant(), Millis(99)).await.unwrap(), 1);
     assert_eq!(there(&b, &["a"]).await, [(false, true)], "another tenant has it");
 }
