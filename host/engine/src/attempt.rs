@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::agent::{self, Agent, Outcome};
-use crate::channel::ChannelStation;
+use crate::channel::{ChannelStation, Received, whereabouts};
 use crate::contract::{self, answering};
 use crate::error::Error;
 use crate::journey::{Journey, Run};
-use crate::router::{self, NOT_ITS_FAULT, Router, Routing, Taken};
+use crate::router::{self, Router, Routing, Taken};
 use crate::swap::recording::{Began, Ended, Said, frame, heard};
-use crate::swap::{Chosen, House, Lineup, Post, Seen, Shadowing, Share};
+use crate::swap::{Chosen, House, Lineup, Place, Post, Seen, Shadowing, Share, Went, shadow_place};
 
 /// Earlier utterances that a router with the `history` grant is shown.
 const HISTORY_FOR_ROUTERS: usize = 8;
@@ -38,25 +38,40 @@ impl Frames {
     }
 }
 
-/// What an adapter's outcome says of its version.
-pub(crate) enum Judged {
-    /// It failed by its own fault; the version that takes over, if there is one.
-    Over(Option<Chosen<Arc<ChannelStation>>>),
-    /// It stands, whatever it is.
-    Stands,
-}
-
 impl Chosen<Arc<ChannelStation>> {
-    /// Counts an outcome for the version, or against it.
-    pub(crate) fn judged<T>(self, outcome: &Result<T, Error>) -> Judged {
+    /// Counts an outcome for the version, or against it; the version that takes over, if it failed by its own fault and
+    /// there is one.
+    pub(crate) fn judged<T>(
+        self,
+        outcome: &Result<T, Error>,
+        went: impl FnOnce(&T) -> Went<'static>,
+    ) -> Option<Self> {
         match outcome {
-            Ok(_) => self.end(Seen::Good("taken")),
-            Err(error) if error.blame() == Blame::Plugin => return Judged::Over(self.failed(kind(error))),
+            Ok(value) => self.end(Seen::Good(went(value))),
+            Err(error) if error.blame() == Blame::Plugin => return self.failed(kind(error)),
             Err(_) => self.end(Seen::Nothing),
         }
-        Judged::Stands
+        None
     }
 }
+
+/// What an adapter has made of a request.
+pub(crate) fn received(received: &Received) -> Went<'static> {
+    let Received { arrivals, changes, receipts, .. } = received;
+    let to = match (arrivals.is_empty(), changes.is_empty(), receipts.is_empty()) {
+        (false, _, _) => "message",
+        (true, false, _) => "change",
+        (true, true, false) => "receipt",
+        (true, true, true) => return IGNORED,
+    };
+    Went { to, ..IGNORED }
+}
+
+/// An adapter has made nothing of a request.
+pub(crate) const IGNORED: Went<'static> = Went { asked: "receive", to: "ignored" };
+
+/// It waited too long for what the host lends: its fault, if the version before does not.
+const WAITED: &str = "waiting";
 
 /// One word for how a version failed.
 fn kind(error: &Error) -> &'static str {
@@ -87,20 +102,16 @@ impl Journey {
             match routing.taken(version, said)? {
                 Taken::Sound(mut decision) => {
                     decision.micros = u64::try_from(began_at.elapsed().as_micros()).unwrap_or(u64::MAX);
-                    chosen.end(Seen::Good(decision.agent.as_str()));
-                    if let Some(shadow) = &lineup.shadow {
-                        self.shadowing(run, began).await.router(shadow, routing);
+                    let place = place_of(run, lineup, &chosen);
+                    chosen.end(Seen::Good(Went { asked: "route", to: decision.agent.as_str() }));
+                    if let Some(place) = place {
+                        self.shadowing(run, began).await.router(place, routing);
                     }
                     return Ok(decision);
                 }
                 Taken::Failed(mut decision, kind) => {
-                    let next = match kind {
-                        NOT_ITS_FAULT => None,
-                        kind => chosen.failed(kind),
-                    };
-                    if let Some(before) = next {
+                    if let Some(before) = self.over(run, chosen, kind).await {
                         chosen = before;
-                        run.journal.lock().await.again();
                         continue;
                     }
                     let counter =
@@ -112,6 +123,24 @@ impl Journey {
                 }
             }
         }
+    }
+
+    /// The version that takes a part over which another one failed, and begins it anew; none, if that one has the last
+    /// word.
+    async fn over<T: Clone>(
+        &self,
+        run: &Run<'_>,
+        chosen: Chosen<T>,
+        kind: &'static str,
+    ) -> Option<Chosen<T>> {
+        let before = match kind {
+            WAITED => chosen.doubted(Seen::Bad(WAITED), Seen::Nothing),
+            kind => chosen.failed(kind),
+        }?;
+        run.journal.lock().await.again();
+        let release = before.release();
+        tracing::warn!(plugin = %release.plugin, turn = %run.turn.message.id, kind, "a new version failed; the one before takes the turn over");
+        Some(before)
     }
 
     async fn ask_router(
@@ -171,12 +200,13 @@ impl Journey {
             };
             let error = match outcome {
                 Ok(outcome) => {
-                    chosen.end(Seen::Good(agent::destination(&outcome)));
+                    let place = place_of(run, lineup, &chosen);
+                    chosen.end(Seen::Good(Went { asked: "answer", to: agent::destination(&outcome) }));
                     if let Outcome::Say { word, .. } = &outcome {
                         tell_escalation(agent, run, word);
                     }
-                    if let Some(shadow) = &lineup.shadow {
-                        self.shadowing(run, began).await.agent(shadow, agent);
+                    if let Some(place) = place {
+                        self.shadowing(run, began).await.agent(place, agent);
                     }
                     return Ok(outcome);
                 }
@@ -184,15 +214,12 @@ impl Journey {
             };
             let outage = run.journal.lock().await.has_failed();
             let error = error.if_outage(outage);
-            if error.blame() != Blame::Plugin {
+            let kind = kind(&error);
+            if error.blame() != Blame::Plugin && kind != WAITED {
                 return Err(error);
             }
-            match chosen.failed(kind(&error)) {
-                Some(before) => {
-                    tracing::warn!(%agent, turn = %turn.message.id, error = error.outline(), "a new version failed; the one before takes the turn over");
-                    chosen = before;
-                    run.journal.lock().await.again();
-                }
+            match self.over(run, chosen, kind).await {
+                Some(before) => chosen = before,
                 None => return Err(error),
             }
         }
@@ -260,8 +287,8 @@ impl Journey {
         }
         let digest = run.journal.lock().await.pinned()?;
         match lineup.pinned(digest) {
-            Some(chosen) => Some(chosen).filter(|chosen| !chosen.release().is_withdrawn()),
-            None => Some(lineup.of(&place(&*self.fleet.recall(name, digest).await?)?)),
+            Some(chosen) => Some(chosen),
+            None => Some(lineup.recalled(&place(&*self.fleet.recall(name, digest).await?)?)),
         }
     }
 
@@ -291,20 +318,32 @@ impl Journey {
         let lineup = house.channel(channel.as_str())?;
         // Only the version that wrote its state can read it.
         if let Some(digest) = outgoing.adapter.filter(|_| outgoing.state.is_some()) {
-            if let Some(chosen) = lineup.pinned(digest) {
+            if let Some(chosen) = lineup.bound(digest) {
                 return Ok(chosen);
             }
-            if let Some(station) = self.fleet.recall_station(house, channel, digest).await {
-                let release = Arc::clone(&lineup.active.release);
-                return Ok(lineup.of(&Post { release, plugin: station }));
+            if let Some(post) = self.fleet.recall_station(house, channel, digest).await {
+                return Ok(Chosen::bound(&post));
             }
         }
-        Ok(lineup.choose(Share(&claimed.turn.conversation.0.to_le_bytes())))
+        Ok(lineup.choose(Share(&whereabouts(&claimed.turn.target.bound))))
     }
 }
 
 fn share<'a>(run: &'a Run<'_>) -> Share<'a> {
     Share(&run.share)
+}
+
+/// The place of a shadow's call, if there is a shadow and a place for it.
+fn place_of<'a, T: Clone>(
+    run: &Run<'_>,
+    lineup: &'a Lineup<T>,
+    chosen: &Chosen<T>,
+) -> Option<(&'a Post<T>, Place)> {
+    let shadow = lineup.shadow.as_ref()?;
+    let is_active = chosen.release().digest == lineup.active.release.digest;
+    let place =
+        shadow_place(&shadow.release, &run.house.config.swap.shadow, (run.turn.message.id, is_active))?;
+    Some((shadow, place))
 }
 
 fn tell_escalation(agent: &AgentId, run: &Run<'_>, word: &str) {

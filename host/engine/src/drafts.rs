@@ -19,7 +19,7 @@ pub enum Draft {
     Text {
         /// Whose answer.
         turn: TurnId,
-        /// Which run of the turn; a new number replaces what came before.
+        /// Which agent's call of which run of the turn; a greater number replaces what came before.
         attempt: u32,
         /// The piece.
         text: String,

@@ -4,11 +4,11 @@
 use chela_store::{Accepted, Answer, Claimed, Lease, Outgoing, Stage, Store, Turn};
 use chela_types::{AgentId, Clock, Decision, Digest, RoutedBy};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::agent::Outcome;
-use crate::attempt::{Frames, Judged};
+use crate::attempt::{self, Frames, IGNORED};
 use crate::capability::{Lent, Whom};
 use crate::channel::{
     Acknowledgement, ChannelStation, Delivered, Delivery, Received, Response, Showing, Shown, Waiting,
@@ -21,6 +21,9 @@ use crate::journal::Journal;
 use crate::policy::Policy;
 use crate::router::Routing;
 use crate::swap::{Fleet, House, Seen, Share};
+
+/// Calls of agents in one run of a turn whose drafts are told apart.
+const CALLS_MAX: u32 = 1_000;
 
 /// Everything a message meets on its way.
 #[derive(Debug)]
@@ -48,36 +51,61 @@ pub(crate) struct Run<'a> {
     pub(crate) share: [u8; 8],
     /// Shows the answer while it is made, on channels that edit.
     shown: Option<&'a Shown>,
+    /// Agents' calls that have shown drafts.
+    calls: AtomicU32,
 }
 
 impl Journey {
     /// Takes a request in: steps 1 to 3.
     pub(crate) async fn accept(&self, channel: &str, webhook: Webhook) -> Result<Acknowledgement, Error> {
         let house = self.fleet.house();
-        let mut adapter = house.channel(channel)?.choose(Share(&webhook.body));
-        loop {
-            let station = Arc::clone(&adapter.plugin);
-            // 1: method, size, signature, rate. Nothing of the request is run before it has passed.
-            let verified = station.verify(webhook.clone())?;
-            // 2: the component reads it; every identity it returns must be one that the host has read itself.
-            let mut received = station.receive(verified, &house.config.tenant).await;
-            if let (Err(error), Some(before)) = (&received, adapter.before())
-                && error.is_malformed()
-            {
-                // What a new version cannot read, the one before may.
-                let again = before.verify(webhook.clone())?;
-                let read = before.receive(again, &house.config.tenant).await;
-                if read.is_ok() {
-                    adapter.end(Seen::Bad("malformed"));
-                    return self.keep(&before, read?).await;
-                }
-                received = read;
+        let (lineup, tenant) = (house.channel(channel)?, &house.config.tenant);
+        // A canary has its share of those who write; where nobody can be read, of the requests.
+        let whereabouts = match &lineup.canary {
+            Some(_) => lineup.active.plugin.whereabouts(webhook.clone(), tenant),
+            None => None,
+        };
+        let adapter = lineup.choose(Share(whereabouts.as_deref().unwrap_or(&webhook.body)));
+        let station = Arc::clone(&adapter.plugin);
+        let again = adapter.before().map(|_| webhook.clone());
+        // 1: method, size, signature, rate. Nothing of the request is run before it has passed.
+        let verified = station.verify(webhook)?;
+        station.admit(&verified)?;
+        // 2: the component reads it; every identity it returns must be one that the host has read itself.
+        let received = station.receive(verified, tenant).await;
+        let over = match (&received, &again) {
+            // What a new version cannot read or makes nothing of, the one before may read.
+            (Err(error), Some(_)) if error.is_malformed() => {
+                adapter.doubted(Seen::Bad("malformed"), Seen::Nothing)
             }
-            match adapter.judged(&received) {
-                // A version that fails is not the last word where there is one before it.
-                Judged::Over(Some(before)) => adapter = before,
-                // 3: kept on the disk, and only then acknowledged.
-                _ => return self.keep(&station, received?).await,
+            (Ok(made), Some(_)) if attempt::received(made) == IGNORED => {
+                adapter.doubted(Seen::Good(IGNORED), Seen::Good(IGNORED))
+            }
+            // One that fails is not the last word where there is one before it.
+            _ => adapter.judged(&received, attempt::received),
+        };
+        let (Some(before), Some(again)) = (over, again) else {
+            // 3: kept on the disk, and only then acknowledged.
+            return self.keep(&station, received?).await;
+        };
+        let earlier = Arc::clone(&before.plugin);
+        let read = match earlier.verify(again) {
+            Ok(verified) => earlier.receive(verified, tenant).await,
+            Err(error) => Err(error),
+        };
+        let is_better = match (&received, &read) {
+            (Err(error), Err(_)) => !error.is_malformed(),
+            (Err(_), Ok(_)) => true,
+            (Ok(_), read) => read.as_ref().is_ok_and(|made| attempt::received(made) != IGNORED),
+        };
+        match is_better {
+            true => {
+                before.judged(&read, attempt::received);
+                self.keep(&earlier, read?).await
+            }
+            false => {
+                before.likewise().judged(&read, attempt::received);
+                self.keep(&station, received?).await
             }
         }
     }
@@ -150,7 +178,15 @@ impl Journey {
             None => None,
         };
         let share = turn.conversation.0.to_le_bytes();
-        let run = Run { house, lease, turn, journal: Arc::new(Mutex::new(journal)), share, shown };
+        let run = Run {
+            house,
+            lease,
+            turn,
+            journal: Arc::new(Mutex::new(journal)),
+            share,
+            shown,
+            calls: AtomicU32::new(0),
+        };
         // 5: which agent.
         let (decision, hand_overs) = match decided {
             Some(decided) => decided,
@@ -233,12 +269,21 @@ impl Journey {
                 progress: turn.progress.clone(),
                 adapter: adapter.release().digest,
                 has_left: &has_left,
+                may_decline: adapter.before().is_some(),
             };
             let delivered = station.deliver(delivery).await;
             // What has left cannot be taken over by a version that knows nothing of it.
-            match adapter.judged(&delivered) {
-                Judged::Over(Some(before)) if !has_left.into_inner() => adapter = before,
-                _ => break delivered?,
+            let called = if has_left.into_inner() { adapter.alone() } else { adapter };
+            let over = match &delivered {
+                Ok(made @ Delivered::Declined) => {
+                    called.doubted(Seen::Bad("given up"), Seen::Good(made.went()))
+                }
+                Ok(Delivered::GivenUp) => called.likewise().judged(&delivered, Delivered::went),
+                _ => called.judged(&delivered, Delivered::went),
+            };
+            match over {
+                Some(before) => adapter = before,
+                None => break delivered?,
             }
         };
         if delivered == Delivered::Done {
@@ -272,12 +317,13 @@ impl Journey {
     pub(crate) fn sink(&self, run: &Run<'_>, agent: &AgentId) -> Option<Sink> {
         let Turn { target, message, tries, crashes, waits, .. } = run.turn;
         if let Some(session) = target.bound.get("session") {
+            let call = run.calls.fetch_add(1, Ordering::Relaxed);
             return Some(Sink::Session(Windows {
                 drafts: self.drafts.clone(),
                 channel: message.channel.clone(),
                 session: session.clone(),
                 turn: message.id,
-                attempt: tries + crashes + waits,
+                attempt: (tries + crashes + waits).saturating_mul(CALLS_MAX) + call.min(CALLS_MAX - 1),
             }));
         }
         run.shown.map(|shown| Sink::Post(shown.drawer(agent.clone())))

@@ -3,7 +3,7 @@
 
 use chela_sandbox::wasmtime::Store as Sandboxed;
 use chela_sandbox::{Call, CallOptions, Kind, Limit, Plugin, PluginKind, Reason};
-use chela_types::{AgentId, Alternative, Decision, Fault, Message, PluginId, RoutedBy, Utterance};
+use chela_types::{AgentId, Alternative, Decision, Message, PluginId, RoutedBy, Utterance};
 use futures::future::BoxFuture;
 use wasmtime::component::{HasSelf, InstancePre, Linker};
 
@@ -180,19 +180,10 @@ impl<'a> Routing<'a> {
                 Taken::Failed(overruled(format!("router reported: {}", words::reason(&reason))), "reported")
             }
             Err(error) if is_hosts_own(&error) => return Err(error.into()),
-            Err(error) => {
-                let kind = match error.blame() {
-                    chela_types::Blame::Plugin => error.outcome(),
-                    _ => NOT_ITS_FAULT,
-                };
-                Taken::Failed(overruled(error.to_string()), kind)
-            }
+            Err(error) => Taken::Failed(overruled(error.to_string()), error.outcome()),
         })
     }
 }
-
-/// A router that waited too long for its model has failed, and no other version would do better.
-pub(crate) const NOT_ITS_FAULT: &str = "waiting";
 
 /// What a router is told.
 pub(crate) fn told(

@@ -20,6 +20,7 @@ use crate::config::Ambiguous;
 use crate::contract::{self, translating};
 use crate::drafts::{Draft, Drafts};
 use crate::error::Error;
+use crate::swap::Went;
 use crate::words;
 
 /// Longest id of a platform's.
@@ -39,6 +40,8 @@ pub(crate) struct Delivery<'a> {
     pub(crate) adapter: Digest,
     /// Set as soon as a request may have left.
     pub(crate) has_left: &'a AtomicBool,
+    /// Another version would take over.
+    pub(crate) may_decline: bool,
 }
 
 impl Delivery<'_> {
@@ -59,10 +62,23 @@ pub(crate) enum Delivered {
     Done,
     /// It will never be delivered; the turn is closed.
     GivenUp,
+    /// This version will not deliver it, and nothing of it has left: another may.
+    Declined,
+}
+
+impl Delivered {
+    /// What is counted of it where versions are compared.
+    pub(crate) fn went(&self) -> Went<'static> {
+        let to = match self {
+            Self::Done => "delivered",
+            Self::GivenUp | Self::Declined => "given up",
+        };
+        Went { asked: "deliver", to }
+    }
 }
 
 impl ChannelStation {
-    /// Renders and sends until the component says it is done. Closes the turn.
+    /// Renders and sends until the component says it is done. Closes the turn, unless it is declined.
     ///
     /// # Errors
     /// [`Error::Undelivered`] if it is to be tried again; the plugin's or the host's fault otherwise.
@@ -81,6 +97,11 @@ impl ChannelStation {
                         .or_else(|| delivery.post().map(ToOwned::to_owned));
                     delivery.store.delivered(delivery.lease, delivery.outgoing.id, platform_id).await?;
                     return Ok(Delivered::Done);
+                }
+                translating::Step::Permanent(_)
+                    if delivery.may_decline && !delivery.has_left.load(Ordering::Relaxed) =>
+                {
+                    return Ok(Delivered::Declined);
                 }
                 translating::Step::Permanent(reason) => return self.give_up(&delivery, &reason).await,
                 translating::Step::Retry(millis) => {

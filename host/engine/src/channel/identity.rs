@@ -37,7 +37,7 @@ pub(crate) struct Reading {
     sender: String,
     place: Option<String>,
     outsider: bool,
-    target: BTreeMap<String, String>,
+    pub(super) target: BTreeMap<String, String>,
 }
 
 /// What an adapter claims.

@@ -3,7 +3,7 @@
 
 use chela_store::{Arrival, Change, Changed, Receipt, ReceiptState, StreamEvent};
 use chela_types::{Attachment, Identity, Message, Millis, Person, TenantId, TurnId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::changes::{self, ChangeClaim, Mark};
@@ -11,7 +11,7 @@ use super::delivery::session_key;
 use super::identity::{self, Claim, Document, Reading};
 use super::json;
 use super::station::{Acknowledgement, ChannelStation};
-use super::verify::Verified;
+use super::verify::{Verified, Webhook};
 use crate::contract::{translating, types};
 use crate::error::{Error, Refusal};
 use crate::words;
@@ -81,6 +81,12 @@ struct Said {
     notes: Option<String>,
 }
 
+/// What a target is known by where calls of a channel are shared among its versions: the same for a message and its
+/// answer.
+pub(crate) fn whereabouts(bound: &BTreeMap<String, String>) -> Vec<u8> {
+    serde_json::to_vec(bound).unwrap_or_default()
+}
+
 impl ChannelStation {
     /// Lets the component read a verified request, and checks everything that it says of who and which.
     pub(crate) async fn receive(&self, verified: Verified, tenant: &TenantId) -> Result<Received, Error> {
@@ -111,6 +117,13 @@ impl ChannelStation {
         }
         received.response = self.response(inbound.acknowledgement)?;
         Ok(received)
+    }
+
+    /// Where an answer to this request would go, as far as the host itself reads it before any component does.
+    pub(crate) fn whereabouts(&self, webhook: Webhook, tenant: &TenantId) -> Option<Vec<u8>> {
+        let verified = self.verify(webhook).ok()?;
+        let readings = self.readings(&verified, tenant, self.clock.now()).ok()?;
+        readings.messages.first().map(|reading| whereabouts(&reading.target))
     }
 
     fn readings<'a>(

@@ -16,7 +16,7 @@ mod verify;
 mod waiting;
 
 pub(crate) use delivery::{Delivered, Delivery, session_key};
-pub(crate) use inward::{Received, Response};
+pub(crate) use inward::{Received, Response, whereabouts};
 pub(crate) use manifest::Tables;
 pub(crate) use progress::{Drawer, Showing, Shown};
 pub(crate) use session::Sessions;

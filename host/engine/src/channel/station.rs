@@ -214,7 +214,7 @@ impl ChannelStation {
         self.account.own_ids.get().map_or(&[], Vec::as_slice)
     }
 
-    /// Size, rate, origin: nothing of the request is run before it has passed.
+    /// Method, size, origin: nothing of the request is run before it has passed.
     pub(crate) fn verify(&self, webhook: Webhook) -> Result<Verified, Error> {
         let gate = Gate {
             channel: &self.name,
@@ -222,9 +222,12 @@ impl ChannelStation {
             secrets: &self.config.secrets,
             sessions: &self.sessions,
         };
-        let verified = gate.verify(webhook, self.clock.now())?;
-        // After the origin: a stranger's flood must not eat the platform's allowance.
-        self.account.rate.check().map_err(|_| Error::Flooded(self.name.clone()))?;
-        Ok(verified)
+        gate.verify(webhook, self.clock.now())
+    }
+
+    /// The account's rate, once for each request, whatever versions read it. After its origin: a stranger's flood must not
+    /// eat the platform's allowance.
+    pub(crate) fn admit(&self, _: &Verified) -> Result<(), Error> {
+        self.account.rate.check().map_err(|_| Error::Flooded(self.name.clone()))
     }
 }

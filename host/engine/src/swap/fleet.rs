@@ -223,11 +223,12 @@ impl Fleet {
         house: &House,
         channel: &ChannelId,
         digest: Digest,
-    ) -> Option<Arc<ChannelStation>> {
+    ) -> Option<Post<Arc<ChannelStation>>> {
         let config = house.config.channels.get(channel)?;
         let edition = self.recall(&config.plugin, digest).await?;
         let account = house.station(channel.as_str()).ok()?.account();
-        station(&self.below, &house.config, channel, (&edition, Some(account))).ok()
+        let plugin = station(&self.below, &house.config, channel, (&edition, Some(account))).ok()?;
+        Some(Post { release: Arc::clone(&edition.release), plugin })
     }
 
     pub(super) fn tell(&self) -> &UnboundedSender<Verdict> {

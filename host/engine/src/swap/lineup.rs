@@ -3,7 +3,7 @@
 use chela_types::Digest;
 use std::sync::Arc;
 
-use super::release::{Release, Running, Seen};
+use super::release::{Doubt, Release, Running, Seen};
 
 /// One version in one place.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub(crate) struct Chosen<T> {
     fallback: Option<Post<T>>,
     /// It took over where a newer version failed.
     rescues: bool,
+    /// What a newer version made of the same call, if it counts against it only where this one does better.
+    doubt: Option<Doubt>,
 }
 
 impl<T: Clone> Lineup<T> {
@@ -48,7 +50,7 @@ impl<T: Clone> Lineup<T> {
             && sound(&canary)
             && let Some(running) = canary.release.enter()
         {
-            return Chosen::new(canary, running, Some(self.steady()));
+            return Chosen::new(canary, running, self.behind(canary));
         }
         let Some(before) = self.before.as_ref().filter(sound) else {
             return Chosen::new(&self.active, self.active.release.enter_anyway(), None);
@@ -61,35 +63,62 @@ impl<T: Clone> Lineup<T> {
         Chosen::new(before, before.release.enter_anyway(), None)
     }
 
-    /// What serves everybody whom no canary gets.
-    fn steady(&self) -> &Post<T> {
-        match &self.before {
-            Some(before) if self.active.release.is_withdrawn() => before,
-            _ => &self.active,
-        }
+    /// What takes over where a version fails: the one before, while the active one is watched, else the active one. There
+    /// is none behind itself, and none behind the version before.
+    fn behind(&self, post: &Post<T>) -> Option<&Post<T>> {
+        let known = self.before.as_ref().filter(|before| !before.release.is_withdrawn());
+        let known = known.unwrap_or(&self.active);
+        (known.release.digest != post.release.digest).then_some(known)
     }
 
-    /// A version by its digest, if it serves here.
-    pub(crate) fn pinned(&self, digest: Digest) -> Option<Chosen<T>> {
-        let posts = std::iter::once(&self.active)
+    fn post(&self, digest: Digest) -> Option<&Post<T>> {
+        std::iter::once(&self.active)
             .chain(&self.before)
             .chain(self.canary.as_ref().map(|(post, _)| post))
-            .chain(&self.shadow);
-        let post = posts.into_iter().find(|post| post.release.digest == digest)?;
-        Some(self.of(post))
+            .chain(&self.shadow)
+            .find(|post| post.release.digest == digest)
     }
 
-    /// A call for a version that is given; should it fail, the active one takes over.
-    pub(crate) fn of(&self, post: &Post<T>) -> Chosen<T> {
-        let steady = self.steady();
-        let fallback = (steady.release.digest != post.release.digest).then_some(steady);
-        Chosen::new(post, post.release.enter_anyway(), fallback)
+    /// A call for the version that an earlier run began with, if it serves here. On trial it needs a slot like any other;
+    /// without one, or if it was withdrawn, the version that would take over serves.
+    pub(crate) fn pinned(&self, digest: Digest) -> Option<Chosen<T>> {
+        let post = self.post(digest)?;
+        let Some(behind) = self.behind(post) else {
+            return Some(Chosen::new(post, post.release.enter_anyway(), None));
+        };
+        if !post.release.is_withdrawn()
+            && let Some(running) = post.release.enter()
+        {
+            return Some(Chosen::new(post, running, Some(behind)));
+        }
+        Some(Chosen::new(behind, behind.release.enter_anyway(), None))
+    }
+
+    /// A call for a version that was loaded again for it; should it fail, one that serves takes over.
+    pub(crate) fn recalled(&self, post: &Post<T>) -> Chosen<T> {
+        Chosen::new(post, post.release.enter_anyway(), self.behind(post))
+    }
+
+    /// A call that only this version can go on with, if it serves here.
+    pub(crate) fn bound(&self, digest: Digest) -> Option<Chosen<T>> {
+        self.post(digest).map(Chosen::bound)
     }
 }
 
 impl<T: Clone> Chosen<T> {
     fn new(post: &Post<T>, running: Running, fallback: Option<&Post<T>>) -> Self {
-        Self { plugin: post.plugin.clone(), running, fallback: fallback.cloned(), rescues: false }
+        let (plugin, fallback) = (post.plugin.clone(), fallback.cloned());
+        Self { plugin, running, fallback, rescues: false, doubt: None }
+    }
+
+    /// A call that no other version can take over.
+    pub(crate) fn bound(post: &Post<T>) -> Self {
+        Self::new(post, post.release.enter_anyway(), None)
+    }
+
+    /// From now on no other version can take it over.
+    pub(crate) fn alone(self) -> Self {
+        Self { fallback: None, ..self }
     }
 
     pub(crate) fn release(&self) -> &Arc<Release> {
@@ -97,23 +126,31 @@ impl<T: Clone> Chosen<T> {
     }
 
     /// What would take over.
-    pub(crate) fn before(&self) -> Option<T>
-    where
-        T: Clone,
-    {
-        self.fallback.as_ref().map(|post| post.plugin.clone())
+    pub(crate) fn before(&self) -> Option<&T> {
+        self.fallback.as_ref().map(|post| &post.plugin)
     }
 
     /// The call has ended, and what it did counts.
     pub(crate) fn end(self, seen: Seen<'_>) {
+        if let Some(doubt) = self.doubt {
+            doubt.end(matches!(seen, Seen::Good(_)));
+        }
         self.running.end(seen);
+    }
+
+    /// It does no better than the version whose call it does once more.
+    pub(crate) fn likewise(mut self) -> Self {
+        if let Some(doubt) = self.doubt.take() {
+            doubt.end(false);
+        }
+        self
     }
 
     /// The call failed by the version's fault; the version that takes over, if there is one.
     pub(crate) fn failed(self, kind: &'static str) -> Option<Self> {
-        let Self { running, fallback, rescues, .. } = self;
+        let Self { running, fallback, rescues, .. } = self.likewise();
         if fallback.is_some() {
-            running.is_rescued();
+            running.count_rescue();
         }
         if rescues {
             // A newer version failed, and this one, too: nobody is left to answer.
@@ -121,13 +158,15 @@ impl<T: Clone> Chosen<T> {
                 .increment(1);
         }
         running.end(Seen::Bad(kind));
+        fallback.map(|post| Self { rescues: true, ..Self::bound(&post) })
+    }
+
+    /// The version before does the call once more, if there is one; what it says of this version turns on whether that
+    /// one does better.
+    pub(crate) fn doubted(self, if_better: Seen<'static>, otherwise: Seen<'static>) -> Option<Self> {
+        let Self { running, fallback, .. } = self.likewise();
         let post = fallback?;
-        Some(Self {
-            running: post.release.enter_anyway(),
-            plugin: post.plugin,
-            fallback: None,
-            rescues: true,
-        })
+        Some(Self { doubt: Some(running.doubt(if_better, otherwise)), ..Self::bound(&post) })
     }
 }
 
@@ -149,7 +188,8 @@ impl Share<'_> {
 mod tests {
     use super::*;
     use crate::config::SwapConfig;
-    use crate::swap::release::Watch;
+    use crate::swap::health::Went;
+    use crate::swap::release::{Verdict, Watch};
     use chela_types::PluginId;
 
     fn post(byte: u8) -> Post<u8> {
@@ -177,13 +217,83 @@ mod tests {
         assert_eq!(within(&canary(100)).len(), 1_000);
     }
 
-    #[test]
-    fn what_fails_is_taken_over_by_the_version_before() {
-        let (tell, _told) = tokio::sync::mpsc::unbounded_channel();
-        let mut lineup = Lineup { active: post(2), before: Some(post(1)), ..lineup() };
+    fn digest(byte: u8) -> Digest {
+        Digest::from_bytes([byte; 32])
+    }
+
+    /// Version 2 on trial, and version 1 before it.
+    fn on_trial() -> (Lineup<u8>, tokio::sync::mpsc::UnboundedReceiver<Verdict>) {
+        let (tell, told) = tokio::sync::mpsc::unbounded_channel();
+        let lineup = Lineup { active: post(2), before: Some(post(1)), ..lineup() };
         let against = Arc::clone(&lineup.before.as_ref().unwrap().release);
         let watch = Watch { against, bounds: SwapConfig::STANDARD, on_trial: true, tell };
         lineup.active.release.watch(Some(watch));
+        (lineup, told)
+    }
+
+    const WELL: Seen<'static> = Seen::Good(Went { asked: "answer", to: "reply" });
+
+    fn waited(chosen: Chosen<u8>) -> Option<Chosen<u8>> {
+        chosen.doubted(Seen::Bad("waiting"), Seen::Nothing)
+    }
+
+    #[test]
+    fn what_a_version_did_not_get_done_is_its_fault_only_if_the_one_before_does_it() {
+        let (lineup, mut told) = on_trial();
+        for _ in 0..40 {
+            // Nobody gets an answer of the model: that is nobody's fault here.
+            let before = waited(lineup.pinned(digest(2)).unwrap()).unwrap();
+            assert_eq!(before.plugin, 1);
+            assert!(waited(before).is_none(), "there is no third");
+        }
+        assert!(told.try_recv().is_err() && !lineup.active.release.is_withdrawn());
+        for _ in 0..3 {
+            waited(lineup.choose(Share(b"c"))).unwrap().likewise().end(WELL);
+        }
+        assert!(told.try_recv().is_err(), "the one before did no better");
+        for _ in 0..3 {
+            waited(lineup.choose(Share(b"c"))).unwrap().end(WELL);
+        }
+        assert!(told.try_recv().unwrap().why.contains("waiting 3"));
+    }
+
+    #[test]
+    fn a_pinned_call_needs_a_slot_of_the_trial_and_has_a_version_before() {
+        let (lineup, _told) = on_trial();
+        let calls: Vec<_> = (0..100).map(|_| lineup.pinned(digest(2)).unwrap()).collect();
+        assert_eq!(
+            calls.iter().filter(|call| call.plugin == 2).count(),
+            16,
+            "the rest goes to the one before"
+        );
+        let first = calls.into_iter().next().unwrap();
+        assert_eq!(first.failed("trap").unwrap().plugin, 1);
+    }
+
+    #[test]
+    fn what_only_one_version_can_go_on_with_is_taken_over_by_none() {
+        let (lineup, _told) = on_trial();
+        assert!(lineup.bound(digest(2)).unwrap().failed("trap").is_none());
+        assert!(Chosen::bound(&post(3)).failed("trap").is_none());
+        assert!(lineup.bound(digest(3)).is_none());
+    }
+
+    #[test]
+    fn a_canary_is_taken_over_by_the_version_that_is_known_best() {
+        let (mut lineup, _told) = on_trial();
+        lineup.canary = Some((post(3), 100));
+        assert_eq!(
+            lineup.choose(Share(b"c")).failed("trap").unwrap().plugin,
+            1,
+            "the active one is new itself"
+        );
+        lineup.before = None;
+        assert_eq!(lineup.choose(Share(b"c")).failed("trap").unwrap().plugin, 2);
+    }
+
+    #[test]
+    fn what_fails_is_taken_over_by_the_version_before() {
+        let (mut lineup, _told) = on_trial();
         let share = Share(b"c");
         for _ in 0..3 {
             let chosen = lineup.choose(share);
@@ -192,7 +302,8 @@ mod tests {
         }
         assert_eq!(lineup.choose(share).plugin, 1, "withdrawn");
         assert!(lineup.choose(share).failed("trap").is_none(), "the last one's failure is a failure");
-        assert_eq!(lineup.pinned(Digest::from_bytes([2; 32])).unwrap().plugin, 2, "a pin holds");
+        assert_eq!(lineup.pinned(digest(2)).unwrap().plugin, 1, "whoever began with it goes on with another");
+        assert_eq!(lineup.bound(digest(2)).unwrap().plugin, 2, "what only it can go on with stays with it");
         lineup.before = None;
         assert_eq!(lineup.choose(share).plugin, 2, "nothing else is there");
     }

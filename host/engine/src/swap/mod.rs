@@ -31,13 +31,14 @@ mod work;
 pub(crate) use edition::{Edition, ROUTING, Settled, serves_agent, serves_channel};
 pub use fleet::Update;
 pub(crate) use fleet::{Below, Fleet};
+pub(crate) use health::Went;
 pub(crate) use house::House;
 pub(crate) use lineup::{Chosen, Lineup, Post, Share};
 pub use refused::SwapRefused;
 pub(crate) use release::Seen;
 pub use replay::{Difference, ReplayProgress, ReplayReport, ReplayRequest, ReplayRooms, Under, replay};
 pub(crate) use shadow::Shown;
-pub(crate) use shadowing::Shadowing;
+pub(crate) use shadowing::{Place, Shadowing, shadow_place};
 pub(crate) use state::check_strangers;
 pub use status::{
     Candidate, Order, Pending, PluginStatus, Reloaded, ShadowExample, ShadowStatus, VersionStatus, Who,

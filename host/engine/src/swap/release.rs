@@ -12,9 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::health::Health;
+use super::health::{Health, Lately, Went};
 use super::shadow::Tally;
 use crate::config::SwapConfig;
+
+/// A watched version is judged with each call that fails or is slow, and with each of so many others.
+const JUDGED_EVERY: u64 = 4;
 
 /// A version that must go. At most one is sent for each watch.
 #[derive(Debug, Clone)]
@@ -48,6 +51,8 @@ struct State {
     /// Calls that ended well on trial.
     proven: u32,
     watch: Option<Watch>,
+    /// What the version before did of late, as it was last looked at.
+    before: Lately,
 }
 
 /// What a version is held against while it is new.
@@ -77,7 +82,7 @@ impl std::fmt::Debug for Release {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Seen<'a> {
     /// It ended well, and sent the message there.
-    Good(&'a str),
+    Good(Went<'a>),
     /// It failed by the version's fault.
     Bad(&'static str),
     /// It says nothing of the version.
@@ -92,10 +97,27 @@ pub(crate) struct Running {
     has_slot: bool,
 }
 
+/// A call that another version does once more: what it says of the first one turns on whether that one does better.
+/// Dropped, it says nothing.
+#[derive(Debug)]
+pub(crate) struct Doubt {
+    running: Running,
+    took: Duration,
+    if_better: Seen<'static>,
+    otherwise: Seen<'static>,
+}
+
 impl Release {
     pub(crate) fn new(plugin: PluginId, digest: Digest, version: String) -> Self {
         let meters = Meters::of(plugin.as_str(), &digest.short());
-        let state = State { health: Health::new(), taken: 0, spent: 0, proven: 0, watch: None };
+        let state = State {
+            health: Health::default(),
+            taken: 0,
+            spent: 0,
+            proven: 0,
+            watch: None,
+            before: Lately::default(),
+        };
         Self {
             plugin,
             digest,
@@ -123,12 +145,13 @@ impl Release {
 
     /// From now on it is held against another; what it did before does not count.
     pub(crate) fn watch(&self, watch: Option<Watch>) {
+        let before = watch.as_ref().map(|watch| watch.against.lately(&watch.bounds)).unwrap_or_default();
         let mut state = self.state.lock();
         if watch.is_some() {
-            (state.health, state.taken, state.spent, state.proven) = (Health::new(), 0, 0, 0);
+            (state.health, state.taken, state.spent, state.proven) = (Health::default(), 0, 0, 0);
             self.withdrawn.store(false, Ordering::Release);
         }
-        state.watch = watch;
+        (state.watch, state.before) = (watch, before);
     }
 
     pub(crate) fn is_on_trial(&self) -> bool {
@@ -137,6 +160,21 @@ impl Release {
 
     pub(crate) fn health(&self) -> Health {
         self.state.lock().health.clone()
+    }
+
+    fn lately(&self, bounds: &SwapConfig) -> Lately {
+        self.state.lock().health.lately(bounds)
+    }
+
+    /// Looks whether it must go. Two versions may be held against each other: neither is locked while the other is.
+    fn judge(&self) {
+        let Some(watch) = self.state.lock().watch.clone() else { return };
+        let before = watch.against.lately(&watch.bounds);
+        let Some(why) = self.state.lock().verdict(&watch, before) else { return };
+        self.withdraw();
+        let verdict = Verdict { plugin: self.plugin.clone(), digest: self.digest, why };
+        // Nobody listens in a host that stops.
+        let _ = watch.tell.send(verdict);
     }
 
     /// Begins a call, if the trial has a slot for it.
@@ -164,17 +202,13 @@ impl State {
         self.watch.as_ref().is_some_and(|watch| watch.on_trial && self.proven < watch.bounds.trial_calls)
     }
 
-    /// Takes a call in; why the version must go, if it must.
-    fn take(&mut self, seen: Seen<'_>, took: Duration, has_slot: bool) -> Option<(Watch, String)> {
-        let watch = self.watch.clone();
-        let before = watch.as_ref().map(|watch| watch.against.health());
-        let is_slow = watch
-            .as_ref()
-            .zip(before.as_ref())
-            .is_some_and(|(watch, before)| before.would_call_slow(took, &watch.bounds));
+    /// Takes a call in; whether the version is to be judged now.
+    fn take(&mut self, seen: Seen<'_>, took: Duration, has_slot: bool) -> bool {
+        let is_slow =
+            self.watch.as_ref().is_some_and(|watch| self.before.would_call_slow(took, &watch.bounds));
         let is_well = match seen {
-            Seen::Good(to) => {
-                self.health.good(took, to);
+            Seen::Good(went) => {
+                self.health.good(took, went, is_slow);
                 !is_slow
             }
             Seen::Bad(kind) => {
@@ -183,7 +217,7 @@ impl State {
             }
             Seen::Nothing => {
                 self.taken = self.taken.saturating_sub(u32::from(has_slot));
-                return None;
+                return false;
             }
         };
         if is_well {
@@ -191,17 +225,34 @@ impl State {
             self.proven = self.proven.saturating_add(1);
         } else {
             self.spent = self.spent.saturating_add(u32::from(has_slot));
-            if matches!(seen, Seen::Good(_)) {
-                self.health.is_slow();
-            }
         }
-        let (watch, before) = (watch?, before?);
-        let used_up = self.is_on_trial() && self.spent >= watch.bounds.trial_calls;
-        let why = self.health.verdict(&before, &watch.bounds).or_else(|| {
-            used_up.then(|| "on trial, it failed or was slow in as many calls as it was given".to_owned())
-        })?;
-        self.watch = None;
-        Some((watch, why))
+        self.watch.is_some() && (!is_well || self.health.calls.is_multiple_of(JUDGED_EVERY))
+    }
+
+    /// Why the version must go, if it must, and the watch is still the same. That ends it.
+    fn verdict(&mut self, watch: &Watch, before: Lately) -> Option<String> {
+        self.watch.as_ref().filter(|now| Arc::ptr_eq(&now.against, &watch.against))?;
+        let bounds = &watch.bounds;
+        let why =
+            self.health.lately(bounds).verdict(&before, bounds).or_else(|| self.used_up(&before, bounds));
+        self.before = before;
+        if why.is_some() {
+            self.watch = None;
+        }
+        why
+    }
+
+    /// All slots are spent. Where the version before does no better, that says nothing, and the trial is over.
+    fn used_up(&mut self, before: &Lately, bounds: &SwapConfig) -> Option<String> {
+        if !self.is_on_trial() || self.spent < bounds.trial_calls {
+            return None;
+        }
+        let share = f64::from(self.spent) * 100.0 / f64::from(self.spent.saturating_add(self.proven));
+        if before.excuses(share, bounds) {
+            self.proven = bounds.trial_calls;
+            return None;
+        }
+        Some("on trial, it failed or was slow in as many calls as it was given".to_owned())
     }
 }
 
@@ -211,8 +262,17 @@ impl Running {
     }
 
     /// The call has ended.
-    pub(crate) fn end(mut self, seen: Seen<'_>) {
+    pub(crate) fn end(self, seen: Seen<'_>) {
         let took = self.began.elapsed();
+        self.end_after(took, seen);
+    }
+
+    /// The call has ended, and what that says is not known yet.
+    pub(crate) fn doubt(self, if_better: Seen<'static>, otherwise: Seen<'static>) -> Doubt {
+        Doubt { took: self.began.elapsed(), running: self, if_better, otherwise }
+    }
+
+    fn end_after(mut self, took: Duration, seen: Seen<'_>) {
         let release = Arc::clone(&self.release);
         match seen {
             Seen::Good(_) => release.meters.good.increment(1),
@@ -223,16 +283,26 @@ impl Running {
             release.meters.seconds.record(took);
         }
         let has_slot = std::mem::take(&mut self.has_slot);
-        let Some((watch, why)) = release.state.lock().take(seen, took, has_slot) else { return };
-        release.withdraw();
-        let verdict = Verdict { plugin: release.plugin.clone(), digest: release.digest, why };
-        // Nobody listens in a host that stops.
-        let _ = watch.tell.send(verdict);
+        let is_due = release.state.lock().take(seen, took, has_slot);
+        if is_due {
+            release.judge();
+        }
     }
 
-    /// Another version took the call over, and nobody saw a failure.
-    pub(crate) fn is_rescued(&self) {
+    /// Counts that another version took the call over, and nobody saw a failure.
+    pub(crate) fn count_rescue(&self) {
         self.release.meters.rescued.increment(1);
+    }
+}
+
+impl Doubt {
+    /// The other version has done better in the same call, or not.
+    pub(crate) fn end(self, is_better: bool) {
+        let Self { running, took, if_better, otherwise } = self;
+        if is_better {
+            running.count_rescue();
+        }
+        running.end_after(took, if is_better { if_better } else { otherwise });
     }
 }
 
@@ -268,11 +338,13 @@ mod tests {
         Arc::new(Release::new(PluginId::new("router").unwrap(), digest, "1.0.0".to_owned()))
     }
 
+    const WELL: Seen<'static> = Seen::Good(Went { asked: "route", to: "a" });
+
     fn on_trial() -> (Arc<Release>, UnboundedReceiver<Verdict>) {
         let (tell, told) = unbounded_channel();
         let (old, new) = (release(1), release(2));
         for _ in 0..100 {
-            old.enter().unwrap().end(Seen::Good("a"));
+            old.enter().unwrap().end(WELL);
         }
         new.watch(Some(Watch { against: old, bounds: SwapConfig::STANDARD, on_trial: true, tell }));
         (new, told)
@@ -283,12 +355,12 @@ mod tests {
         let (new, _told) = on_trial();
         let mut running: Vec<_> = std::iter::from_fn(|| new.enter()).collect();
         assert_eq!(running.len(), 16);
-        running.pop().unwrap().end(Seen::Good("a"));
+        running.pop().unwrap().end(WELL);
         let next = new.enter().unwrap();
         assert!(new.enter().is_none());
         drop(next);
         assert!(new.enter().is_some(), "a call that was given up takes no slot");
-        running.into_iter().for_each(|run| run.end(Seen::Good("a")));
+        running.into_iter().for_each(|run| run.end(WELL));
         assert!(!new.is_on_trial(), "16 ended well");
         assert_eq!(std::iter::from_fn(|| new.enter()).take(100).count(), 100);
     }
@@ -305,12 +377,49 @@ mod tests {
     }
 
     #[test]
+    fn two_versions_that_are_held_against_each_other_end_their_calls_at_once() {
+        let (tell, _told) = unbounded_channel();
+        let both = [release(1), release(2)];
+        for (own, other) in [(0, 1), (1, 0)] {
+            let against = Arc::clone(&both[other]);
+            let watch = Watch { against, bounds: SwapConfig::STANDARD, on_trial: false, tell: tell.clone() };
+            both[own].watch(Some(watch));
+        }
+        let (done, ended) = std::sync::mpsc::channel();
+        for release in both {
+            let done = done.clone();
+            std::thread::spawn(move || {
+                for _ in 0..20_000 {
+                    release.enter_anyway().end(WELL);
+                }
+                done.send(()).unwrap();
+            });
+        }
+        for _ in 0..2 {
+            ended.recv_timeout(Duration::from_secs(60)).expect("neither waits for the other for ever");
+        }
+    }
+
+    #[test]
+    fn a_trial_ends_where_the_version_before_fails_as_often() {
+        let (new, mut told) = on_trial();
+        let old = Arc::clone(&new.state.lock().watch.as_ref().unwrap().against);
+        (0..400).for_each(|_| old.enter_anyway().end(Seen::Bad("trap")));
+        for call in 0..64 {
+            let Some(run) = new.enter() else { break };
+            run.end(if call % 2 == 0 { Seen::Bad("trap") } else { WELL });
+        }
+        assert!(told.try_recv().is_err() && !new.is_withdrawn(), "half fails where four of five did");
+        assert!(!new.is_on_trial() && new.enter().is_some(), "its failures do not lock it out");
+    }
+
+    #[test]
     fn failures_that_are_few_use_the_trial_up() {
         let (new, mut told) = on_trial();
         // One failure in three is below half and the calls are few: the slots end it.
         for call in 0..40 {
             let Some(run) = new.enter() else { break };
-            run.end(if call % 3 == 0 { Seen::Bad("trap") } else { Seen::Good("a") });
+            run.end(if call % 3 == 0 { Seen::Bad("trap") } else { WELL });
         }
         assert!(new.is_withdrawn() && told.try_recv().is_ok());
     }

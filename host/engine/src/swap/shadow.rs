@@ -9,6 +9,9 @@ use super::status::{ShadowExample, ShadowStatus};
 /// Longest word of an example in bytes.
 const WORDS_BYTES_MAX: usize = 300;
 
+/// Calls in a row that ran into a limit, after which no more are run: they take what the active version needs.
+const EXHAUSTED_MAX: u32 = 8;
+
 /// What a shadow run has shown so far.
 #[derive(Debug, Default)]
 pub(crate) struct Tally(Mutex<Counts>);
@@ -16,6 +19,8 @@ pub(crate) struct Tally(Mutex<Counts>);
 #[derive(Debug, Default)]
 struct Counts {
     running: usize,
+    /// Of the last calls, how many in a row ran into a limit.
+    exhausted: u32,
     status: ShadowStatus,
     examples: VecDeque<Example>,
 }
@@ -58,12 +63,26 @@ impl Tally {
     /// A place for a call, if not too many run; else it is counted as skipped.
     pub(crate) fn place(self: &std::sync::Arc<Self>, in_flight_max: usize) -> Option<Place> {
         let mut counts = self.0.lock();
-        if counts.running >= in_flight_max {
+        if counts.running >= in_flight_max || counts.status.stopped {
             counts.status.skipped += 1;
             return None;
         }
         counts.running += 1;
         Some(Place(std::sync::Arc::clone(self)))
+    }
+
+    /// A call that is not run.
+    pub(crate) fn skip(&self) {
+        self.0.lock().status.skipped += 1;
+    }
+
+    /// Whether a call ran into a limit; true if this was one too many, and no more are run.
+    pub(crate) fn note_limit(&self, is_exhausted: bool) -> bool {
+        let mut counts = self.0.lock();
+        counts.exhausted = if is_exhausted { counts.exhausted + 1 } else { 0 };
+        let stops = counts.exhausted >= EXHAUSTED_MAX && !counts.status.stopped;
+        counts.status.stopped |= stops;
+        stops
     }
 
     pub(crate) fn count(
@@ -116,5 +135,26 @@ impl Tally {
             status.compared,
             if status.compared == 0 { 0.0 } else { differ as f64 * 100.0 / status.compared as f64 },
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_shadow_that_runs_into_its_limits_again_and_again_is_not_run_any_more() {
+        let tally = Arc::new(Tally::default());
+        for limit in 1..EXHAUSTED_MAX {
+            assert!(!tally.note_limit(true), "{limit}");
+        }
+        assert!(!tally.note_limit(false), "one that ends within them begins the count anew");
+        let stops: Vec<bool> = (0..=EXHAUSTED_MAX).map(|_| tally.note_limit(true)).collect();
+        assert_eq!(stops.iter().position(|stops| *stops), Some(EXHAUSTED_MAX as usize - 1));
+        assert_eq!(stops.iter().filter(|stops| **stops).count(), 1, "it is told once");
+        assert!(tally.place(8).is_none());
+        let status = tally.status(false);
+        assert!(status.stopped && status.skipped == 1, "{status:?}");
     }
 }

@@ -4,23 +4,41 @@
 use chela_gateway::Gateway;
 use chela_sandbox::Plugin;
 use chela_store::{Lease, Store};
-use chela_types::{AgentId, Clock, Digest, Message};
+use chela_types::{AgentId, Clock, Digest, Message, TurnId};
 use std::sync::Arc;
 
 use super::compare::{compared, shown};
 use super::lineup::Post;
-use super::recording::{Began, Recording};
+use super::recording::{Began, Failed, Recording, Said};
 use super::release::Release;
 use super::rerun::{Rerun, Rerunned};
-use super::shadow::Place;
+pub(crate) use super::shadow::Place;
 use crate::agent::{self, Agent};
-use crate::config::Config;
+use crate::config::{Config, ShadowConfig};
 use crate::contract::{self, answering};
 use crate::error::Error;
 use crate::router::{self, Router, Routing};
 
 /// Who pays for what a shadow asks by itself.
 const PURSE: &str = "shadow";
+
+/// A place among the shadow calls that run, for the share of turns that is wanted. `active` is whether the active version
+/// ran the part: a candidate is compared with no other.
+pub(crate) fn shadow_place(
+    shadow: &Release,
+    wanted: &ShadowConfig,
+    (turn, active): (TurnId, bool),
+) -> Option<Place> {
+    let [first, second, ..] = *Digest::of("chela shadow share", &[turn.to_string().as_bytes()]).as_bytes();
+    if u16::from_le_bytes([first, second]) % 100 >= u16::from(wanted.percent) {
+        return None;
+    }
+    if !active {
+        shadow.tally.skip();
+        return None;
+    }
+    shadow.tally.place(wanted.in_flight_max)
+}
 
 /// What a shadow needs of a part that has ended.
 pub(crate) struct Shadowing {
@@ -35,9 +53,8 @@ pub(crate) struct Shadowing {
 }
 
 impl Shadowing {
-    /// Runs a router's candidate, if there is a place for it.
-    pub(crate) fn router(self, shadow: &Post<Plugin<Router>>, routing: &Routing<'_>) {
-        let Some(place) = self.place(&shadow.release) else { return };
+    /// Runs a router's candidate in its place.
+    pub(crate) fn router(self, (shadow, place): (&Post<Plugin<Router>>, Place), routing: &Routing<'_>) {
         let (shadow, frame) = (shadow.clone(), routing.frame());
         tokio::spawn(async move {
             let past = self.store.utterances(&self.lease, self.began.past).await;
@@ -53,9 +70,8 @@ impl Shadowing {
         });
     }
 
-    /// Runs an agent's candidate, if there is a place for it.
-    pub(crate) fn agent(self, shadow: &Post<Plugin<Agent>>, agent: &AgentId) {
-        let Some(place) = self.place(&shadow.release) else { return };
+    /// Runs an agent's candidate in its place.
+    pub(crate) fn agent(self, (shadow, place): (&Post<Plugin<Agent>>, Place), agent: &AgentId) {
         let (shadow, agent) = (shadow.clone(), agent.clone());
         tokio::spawn(async move {
             let rerun = match (self.told(&agent).await, self.rerun()) {
@@ -78,15 +94,6 @@ impl Shadowing {
         })
     }
 
-    /// A place among the shadow calls that run, for the share of turns that is wanted.
-    fn place(&self, release: &Release) -> Option<Place> {
-        let wanted = &self.config.swap.shadow;
-        let [first, second, ..] =
-            *Digest::of("chela shadow share", &[self.message.id.to_string().as_bytes()]).as_bytes();
-        let is_in = u16::from_le_bytes([first, second]) % 100 < u16::from(wanted.percent);
-        if is_in { release.tally.place(wanted.in_flight_max) } else { None }
-    }
-
     fn rerun(&self) -> Option<Rerun<'_>> {
         Some(Rerun {
             store: &self.store,
@@ -107,6 +114,11 @@ impl Shadowing {
         if let Rerunned::Host(error) = &rerun {
             tracing::warn!(plugin = %release.plugin, %error, "a shadow could not be run");
             return;
+        }
+        let is_exhausted = matches!(rerun, Rerunned::Said(Said::Failed(Failed::Time | Failed::Limit(_)), _));
+        if release.tally.note_limit(is_exhausted) {
+            let version = release.digest.short();
+            tracing::warn!(plugin = %release.plugin, version, "a shadow runs into its limits, and is not run any more");
         }
         let compared = compared(&part.began, &part.ended.said, &rerun);
         let examples = (shown(&part.began, &part.ended.said), super::compare::heard(&part.began, &rerun));

@@ -185,8 +185,11 @@ pub struct ShadowStatus {
     pub diverged: u64,
     /// It failed.
     pub failed: u64,
-    /// Not run, because too many ran already.
+    /// Not run: too many ran already, another version than the active one served, or no more are run.
     pub skipped: u64,
+    /// True if no more are run: too many in a row ran into a limit.
+    #[serde(default)]
+    pub stopped: bool,
     /// Some of the differences.
     pub examples: Vec<ShadowExample>,
 }

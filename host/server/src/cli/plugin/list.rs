@@ -101,8 +101,9 @@ pub(in crate::cli) fn note(pending: &Pending) -> String {
 
 fn shadow(plugin: &PluginStatus, version: &VersionStatus) -> Option<String> {
     let seen = version.shadow.as_ref()?;
+    let stopped = if seen.stopped { "; it runs into its limits, and is not run any more" } else { "" };
     Some(in_one_line(&format!(
-        "{} {} ({}) in the shadow: {} compared, {} the same, {} different, {} asked for something else, {} failed, {} skipped",
+        "{} {} ({}) in the shadow: {} compared, {} the same, {} different, {} asked for something else, {} failed, {} skipped{stopped}",
         plugin.plugin,
         version.version,
         digits(&version.digest),
