@@ -3,10 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
-use chela_engine::{Acknowledgement, Candidate, Draft, Error, Order, Refusal, Reload, Webhook};
+use chela_engine::{Acknowledgement, Candidate, Error, Order, Refusal, Reload};
 use chela_sandbox::{Grant, Grants};
 use chela_server::standin::Fault;
 use chela_store::TurnState;
@@ -14,7 +13,7 @@ use chela_tests::outside::PARTNER_SECRET;
 use chela_tests::signing::{Scheme, Signed};
 use chela_tests::versions::{canary, promote};
 use chela_tests::{Host, Outside, Setup, eventually, host};
-use chela_types::{ChannelId, Clock, Millis, SystemClock, TenantId};
+use chela_types::{Clock, Millis, SystemClock, TenantId};
 use serde_json::json;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -127,8 +126,7 @@ async fn an_adapter_that_refuses_what_the_one_before_traps_on_is_right() {
 async fn a_request_counts_once_against_the_rate_whatever_versions_read_it() {
     const RATE: u32 = 20;
     let outside = Outside::new().await;
-    let setup =
-        adapted(&outside, "honest").with_channel("guest", |channel| channel.rate_per_minute = RATE);
+    let setup = adapted(&outside, "honest").with_channel("guest", |channel| channel.rate_per_minute = RATE);
     let host = setup.clone().run().await;
     host.update(&setup.build("channel", ("channel", "1.1.0", "receive-malformed"))).await.unwrap();
     assert!(all_heard(&host, 0..RATE as usize).await);
@@ -301,38 +299,4 @@ async fn a_shadow_that_loops_is_not_run_for_ever() {
     host.drained().await;
     let shown = shown().await;
     assert_eq!((shown.compared, shown.failed, shown.skipped), (said, said, 1), "{shown:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn drafts_of_a_version_that_fails_are_replaced_by_those_of_the_one_that_takes_over() {
-    let outside = Outside::new().await;
-    let setup = patient(host(&outside))
-        .agent("support", "agent")
-        .build("agent", ("agent", "1.0.0", "relay-tag-old"))
-        .web_chat("web", "support");
-    let host = setup.clone().run().await;
-    host.update(&setup.build("agent", ("agent", "2.0.0", "relay-trap"))).await.unwrap();
-    let web = ChannelId::new("web").unwrap();
-    let (id, token) = host.engine.new_session(&web);
-    let mut drafts = host.engine.listen(&web, &id);
-    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    let webhook = Webhook {
-        method: "POST".to_owned(),
-        path: "/messages".to_owned(),
-        query: String::new(),
-        headers: vec![header("content-type", "application/json"), header("chela-session", &id)],
-        body: json!({ "id": "1", "text": "hello" }).to_string().into(),
-        session: Some(token),
-    };
-    host.receive("web", webhook).await.unwrap();
-    host.closed("hello").await;
-    let mut by_attempt: BTreeMap<u32, String> = BTreeMap::new();
-    while let Ok(draft) = drafts.try_recv() {
-        if let Draft::Text { attempt, text, .. } = draft {
-            by_attempt.entry(attempt).or_default().push_str(&text);
-        }
-    }
-    let texts: Vec<_> = by_attempt.into_values().collect();
-    assert_eq!(texts.len(), 2, "{texts:?}");
-    assert_eq!(texts[0], texts[1], "each from its beginning");
 }

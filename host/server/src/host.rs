@@ -12,7 +12,6 @@ use std::time::Duration;
 use chela_engine::Engine;
 use chela_store::Store;
 use chela_types::ChannelId;
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +20,7 @@ use crate::compose::{self, Composed, Ground, OnProgress, Surroundings, compose, 
 use crate::config::Config;
 use crate::doors::{Admin, Bounds, Connections, Files, Operators, Proof, Public, Replays, defaults, serve};
 use crate::reload::{Begun, Reloader, Watching};
+use crate::telemetry::Metrics;
 use crate::webchat::Setup;
 
 /// Name of the socket in the data folder.
@@ -65,7 +65,7 @@ pub struct Options<'a> {
     /// What the pages of web chats say.
     pub chats: BTreeMap<ChannelId, Setup>,
     /// Metrics, if this process has started them.
-    pub metrics: Option<PrometheusHandle>,
+    pub metrics: Option<Metrics>,
     /// Told while plugins load.
     pub progress: Progress<'a>,
 }
@@ -89,7 +89,7 @@ pub struct Host {
     watching: Watching,
     config: Config,
     chats: BTreeMap<ChannelId, Setup>,
-    metrics: Option<PrometheusHandle>,
+    metrics: Option<Metrics>,
     listeners: Listeners,
     files: Files,
 }
@@ -294,7 +294,7 @@ fn bounds(config: &Config, files: Files) -> Bounds {
 }
 
 /// Without it, histograms of a host whose metrics nobody reads would grow for ever.
-async fn upkeep(metrics: Option<PrometheusHandle>, closing: CancellationToken) {
+async fn upkeep(metrics: Option<Metrics>, closing: CancellationToken) {
     let Some(metrics) = metrics else { return };
     loop {
         tokio::select! {

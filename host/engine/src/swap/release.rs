@@ -5,7 +5,7 @@
 //! before it has shown that it works; the others go to the version before.
 
 use chela_types::{Digest, PluginId};
-use metrics::{Counter, Histogram};
+use metrics::{Counter, SharedString};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,11 +65,10 @@ pub(crate) struct Watch {
     pub(crate) tell: UnboundedSender<Verdict>,
 }
 
+/// Names of a version's series. They are looked up for each call: one that has not moved for long may be gone.
 struct Meters {
-    good: Counter,
-    bad: Counter,
-    rescued: Counter,
-    seconds: Histogram,
+    plugin: SharedString,
+    digest: SharedString,
 }
 
 impl std::fmt::Debug for Release {
@@ -275,12 +274,9 @@ impl Running {
     fn end_after(mut self, took: Duration, seen: Seen<'_>) {
         let release = Arc::clone(&self.release);
         match seen {
-            Seen::Good(_) => release.meters.good.increment(1),
-            Seen::Bad(_) => release.meters.bad.increment(1),
+            Seen::Good(_) => release.meters.count("good", took),
+            Seen::Bad(_) => release.meters.count("failed", took),
             Seen::Nothing => {}
-        }
-        if !matches!(seen, Seen::Nothing) {
-            release.meters.seconds.record(took);
         }
         let has_slot = std::mem::take(&mut self.has_slot);
         let is_due = release.state.lock().take(seen, took, has_slot);
@@ -291,7 +287,7 @@ impl Running {
 
     /// Counts that another version took the call over, and nobody saw a failure.
     pub(crate) fn count_rescue(&self) {
-        self.release.meters.rescued.increment(1);
+        self.release.meters.rescued().increment(1);
     }
 }
 
@@ -318,13 +314,24 @@ impl Drop for Running {
 
 impl Meters {
     fn of(plugin: &str, digest: &str) -> Self {
-        let calls = |outcome: &'static str| metrics::counter!("version_calls_total", "plugin" => plugin.to_owned(), "version" => digest.to_owned(), "outcome" => outcome);
-        Self {
-            good: calls("good"),
-            bad: calls("failed"),
-            rescued: metrics::counter!("version_rescued_total", "plugin" => plugin.to_owned(), "version" => digest.to_owned()),
-            seconds: metrics::histogram!("version_call_seconds", "plugin" => plugin.to_owned(), "version" => digest.to_owned()),
-        }
+        let shared = |name: &str| SharedString::from_shared(name.into());
+        let meters = Self { plugin: shared(plugin), digest: shared(digest) };
+        // Zero is to be seen, too.
+        meters.rescued().increment(0);
+        meters
+    }
+
+    fn count(&self, outcome: &'static str, took: Duration) {
+        let (plugin, version) = (self.plugin.clone(), self.digest.clone());
+        metrics::counter!("version_calls_total", "plugin" => plugin, "version" => version, "outcome" => outcome)
+            .increment(1);
+        let (plugin, version) = (self.plugin.clone(), self.digest.clone());
+        metrics::histogram!("version_call_seconds", "plugin" => plugin, "version" => version).record(took);
+    }
+
+    fn rescued(&self) -> Counter {
+        let (plugin, version) = (self.plugin.clone(), self.digest.clone());
+        metrics::counter!("version_rescued_total", "plugin" => plugin, "version" => version)
     }
 }
 

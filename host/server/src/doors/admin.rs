@@ -13,7 +13,6 @@ use axum::{Json, Router};
 use chela_engine::{ChannelHealth, Engine, Pending, PluginStatus};
 use chela_store::Store;
 use chela_types::{AgentId, Clock, Millis, TenantId, TurnId};
-use metrics_exporter_prometheus::PrometheusHandle;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +21,7 @@ use super::replay::{self, Replays};
 use super::rights::{Allowed, Content, Gate, Proof, Read, identify};
 use super::{swap, terminal};
 use crate::reload::{Invalid, Reloader};
+use crate::telemetry::Metrics;
 use crate::turn::{LIST_USUAL, Turn};
 
 /// Longest wait for the next event; a command line waits a minute in all.
@@ -41,7 +41,7 @@ pub struct Admin {
     /// The organisation.
     pub tenant: TenantId,
     /// Metrics; absent where another program has its own.
-    pub metrics: Option<PrometheusHandle>,
+    pub metrics: Option<Metrics>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Who reads the configuration again.

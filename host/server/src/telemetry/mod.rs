@@ -4,23 +4,19 @@
 //! its author's, and has the target `plugin`. Metrics are read by whoever asks the admin listener; nothing is pushed.
 
 mod lines;
+mod series;
 
 use std::io::IsTerminal;
 
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
 use lines::Lines;
+pub use series::Metrics;
+use series::{IDLE, Series};
 
 /// What is logged unless said otherwise: our own rooms from `info`, libraries from `warn`.
 pub const FILTER: &str = "warn,chela=info,chela_server=info,chela_engine=info,chela_store=info,\
                           chela_gateway=info,chela_sandbox=info,chela_egress=info,plugin=info";
-
-/// Seconds: from a sandbox call to a slow model.
-const SECONDS_BUCKETS: [f64; 15] = [
-    0.000_02, 0.000_05, 0.000_1, 0.000_25, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0,
-    60.0,
-];
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +43,7 @@ pub enum Error {
     Log(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Another part of this process has metrics already.
     #[error("could not start the metrics")]
-    Metrics(#[source] Box<BuildError>),
+    Metrics(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// The log, to be held until the process ends: dropping it gives the last lines a moment.
@@ -88,14 +84,13 @@ pub fn log(format: Format, filter: &str) -> Result<Log, Error> {
     Ok(log)
 }
 
-/// Starts the metrics; the handle renders them.
+/// Starts the metrics, to be read by what is returned.
 ///
 /// # Errors
 /// [`Error::Metrics`] if they run already.
-pub fn metrics() -> Result<PrometheusHandle, Error> {
-    let failed = |error| Error::Metrics(Box::new(error));
-    PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
-        .and_then(PrometheusBuilder::install_recorder)
-        .map_err(failed)
+pub fn metrics() -> Result<Metrics, Error> {
+    let series = Series::new(IDLE).map_err(|error| Error::Metrics(error.into()))?;
+    let metrics = series.metrics();
+    metrics::set_global_recorder(series).map_err(|error| Error::Metrics(error.to_string().into()))?;
+    Ok(metrics)
 }
