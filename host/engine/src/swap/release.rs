@@ -53,6 +53,8 @@ struct State {
     watch: Option<Watch>,
     /// What the version before did of late, as it was last looked at.
     before: Lately,
+    /// When the version before did no better in the same call, for the last time.
+    nobody_did: Option<Instant>,
 }
 
 /// What a version is held against while it is new.
@@ -116,6 +118,7 @@ impl Release {
             proven: 0,
             watch: None,
             before: Lately::default(),
+            nobody_did: None,
         };
         Self {
             plugin,
@@ -292,13 +295,21 @@ impl Running {
 }
 
 impl Doubt {
-    /// The other version has done better in the same call, or not.
+    /// The other version has done better in the same call, or not. What nobody could do a moment ago, an outage that
+    /// ends here, says nothing of either.
     pub(crate) fn end(self, is_better: bool) {
         let Self { running, took, if_better, otherwise } = self;
         if is_better {
             running.count_rescue();
         }
-        running.end_after(took, if is_better { if_better } else { otherwise });
+        let is_outage = {
+            let mut state = running.release.state.lock();
+            if !is_better && matches!(otherwise, Seen::Nothing) {
+                state.nobody_did = Some(Instant::now());
+            }
+            matches!(otherwise, Seen::Nothing) && state.nobody_did.is_some_and(|at| at >= running.began)
+        };
+        running.end_after(took, if is_better && !is_outage { if_better } else { otherwise });
     }
 }
 
@@ -405,6 +416,21 @@ mod tests {
         for _ in 0..2 {
             ended.recv_timeout(Duration::from_secs(60)).expect("neither waits for the other for ever");
         }
+    }
+
+    #[test]
+    fn an_outage_that_ends_while_calls_run_says_nothing_of_the_version_that_waited() {
+        let (new, mut told) = on_trial();
+        let waited = || new.enter().unwrap().doubt(Seen::Bad("waiting"), Seen::Nothing);
+        let running: Vec<_> = (0..8).map(|_| waited()).collect();
+        waited().end(false);
+        running.into_iter().for_each(|doubt| doubt.end(true));
+        assert!(
+            told.try_recv().is_err() && !new.is_withdrawn(),
+            "the version before waited as well, just now"
+        );
+        (0..3).for_each(|_| waited().end(true));
+        assert!(told.try_recv().unwrap().why.contains("3 of 3"));
     }
 
     #[test]
