@@ -1,6 +1,8 @@
 //! The journal: what the host answered a plugin, call by call, so that a turn that is run again gets the same
 //! answers without asking or paying again. And what the turn may know of the past: decisions, utterances.
 
+use std::ops::Range;
+
 use chela_types::{ConversationId, Decision, Digest, Millis, Reply, Speaker, Utterance};
 use sqlx::sqlite::SqliteRow;
 
@@ -13,9 +15,10 @@ use crate::{Error, Result, Store};
 /// One host call of a turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its place, from 0.
+    /// Its place, from 0; from [`Entry::ASIDE`] on, what is set aside.
     pub seq: u32,
-    /// The function (`models.complete`, `clock.now` …).
+    /// The function (`models.complete`, `clock.now` …), with [`Entry::FAILED`] behind it where the value is a failure
+    /// that time may heal.
     pub function: String,
     /// Of its arguments: a replay that asks something else has diverged.
     pub arguments: Digest,
@@ -25,6 +28,41 @@ pub struct Entry {
     pub at: Millis,
     /// The plugin's version whose part of the journal this is.
     pub version: Option<Digest>,
+}
+
+impl Entry {
+    /// From here on lies what is set aside: beyond any place that a turn can come by.
+    pub const ASIDE: u32 = 1 << 28;
+    /// Stands behind the function's name where an entry holds a failure that time may heal.
+    pub const FAILED: char = '!';
+
+    /// Whether it holds a failure that time may heal.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.function.ends_with(Self::FAILED)
+    }
+
+    /// The function alone.
+    #[must_use]
+    pub fn called(&self) -> &str {
+        called(&self.function)
+    }
+}
+
+/// The function's name without its mark.
+pub(crate) fn called(function: &str) -> &str {
+    function.strip_suffix(Entry::FAILED).unwrap_or(function)
+}
+
+/// A change to a journal that is made as a whole or not at all.
+#[derive(Debug, Clone, Default)]
+pub struct Revision {
+    /// Places that are emptied, whatever they hold.
+    pub void: Range<u32>,
+    /// Single places that are emptied.
+    pub gone: Vec<u32>,
+    /// What is written then, at places that are free.
+    pub entries: Vec<Entry>,
 }
 
 impl Store {
@@ -78,12 +116,14 @@ impl Store {
         self.behind(Record { lease: lease.clone(), entry, statements: REWRITE }).await
     }
 
-    /// Forgets the journal from `seq` on: the turn is run under another version.
+    /// Empties places and fills others, in one transaction: what is moved is at one place or the other, whenever the
+    /// process dies. Not awaited.
     ///
     /// # Errors
-    /// [`Error::Fenced`], or those of the disk.
-    pub async fn discard_journal_from(&self, lease: &Lease, seq: u32) -> Result<()> {
-        self.commit(Discard { lease: lease.clone(), seq }).await
+    /// [`Error::Busy`] or [`Error::Closed`].
+    pub async fn revise_journal_behind(&self, lease: &Lease, revision: Revision) -> Result<()> {
+        lease.touch_journal();
+        self.behind(Revise { lease: lease.clone(), revision }).await
     }
 
     /// Keeps which agent was chosen and why. Not awaited.
@@ -225,27 +265,54 @@ async fn put(tx: &mut Transaction<'_>, lease: &Lease, entry: &Entry, statements:
     if written.rows_affected() == 0 { Err(tx.refusal(lease, TAKEN).await) } else { Ok(()) }
 }
 
-struct Discard {
+struct Revise {
     lease: Lease,
-    seq: u32,
+    revision: Revision,
 }
 
-impl Operation for Discard {
+impl Operation for Revise {
     type Output = ();
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
         tx.fence(&self.lease).await?;
-        sqlx::query(
-            "DELETE FROM journal WHERE turn = $1 AND seq >= $2;
-             DELETE FROM contents WHERE turn = $1 AND part = 2 AND n >= $2",
-        )
-        .bind(self.lease.seq)
-        .bind(self.seq)
-        .execute(&mut *tx.connection)
-        .await?;
+        let Revision { void, gone, entries } = &self.revision;
+        for entry in entries {
+            if !void.contains(&entry.seq) && !gone.contains(&entry.seq) {
+                check_free(tx, &self.lease, entry.seq).await?;
+            }
+        }
+        empty(tx, &self.lease, void.clone()).await?;
+        empty_each(tx, &self.lease, gone).await?;
+        for entry in entries {
+            write(tx, &self.lease, entry).await?;
+        }
         Ok(())
     }
 }
+
+/// Empties single places; under a lease that was looked at.
+pub(crate) async fn empty_each(tx: &mut Transaction<'_>, lease: &Lease, places: &[u32]) -> Result<()> {
+    for seq in places {
+        empty(tx, lease, *seq..seq.saturating_add(1)).await?;
+    }
+    Ok(())
+}
+
+async fn empty(tx: &mut Transaction<'_>, lease: &Lease, places: Range<u32>) -> Result<()> {
+    if places.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(EMPTY)
+        .bind(lease.seq)
+        .bind(places.start)
+        .bind(places.end)
+        .execute(&mut *tx.connection)
+        .await?;
+    Ok(())
+}
+
+pub(crate) const EMPTY: &str = "DELETE FROM journal WHERE turn = $1 AND seq >= $2 AND seq < $3;
+     DELETE FROM contents WHERE turn = $1 AND part = 2 AND n >= $2 AND n < $3";
 
 struct Decided {
     lease: Lease,

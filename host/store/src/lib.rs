@@ -39,7 +39,7 @@ pub use deployment::{Deploy, Deployment};
 pub use error::{Error, Result};
 pub use event::{Event, Happened};
 pub use inbox::{Accepted, Arrival};
-pub use journal::Entry;
+pub use journal::{Entry, Revision};
 pub use knowledge::Passage;
 pub use ledger::{Budget, Ledger, LedgerRow, Reserve, ScopeLimit, SettledAs, Settlement};
 pub use mailbox::{Claimed, Lease, Stage, Turn};

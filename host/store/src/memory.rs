@@ -4,6 +4,7 @@
 
 use chela_types::{AgentId, ConversationId, TenantId};
 use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
 
 use crate::journal::{self, Entry};
 use crate::mailbox::Lease;
@@ -57,6 +58,8 @@ pub struct MemoryWrite {
     pub value: String,
     /// Write only if the version is this one; 0: if there is none.
     pub expected: Option<u64>,
+    /// Places of the journal that are emptied with it: what an earlier run did with this value is void.
+    pub void: Vec<u32>,
 }
 
 /// What became of a write.
@@ -114,16 +117,60 @@ impl Store {
         write: MemoryWrite,
         entry: impl Fn(MemoryOutcome) -> Entry + Send + Sync + 'static,
     ) -> Result<MemoryOutcome> {
-        let config = &self.inner.config;
-        within("memory key", write.key.len(), KEY_BYTES_MAX)?;
-        within("memory value", write.value.len(), config.memory_value_bytes_max)?;
-        if write.key.is_empty() {
-            return Err(Error::Invalid("a memory key has 1 to 128 bytes"));
-        }
-        let keys_max = config.memory_keys_max;
+        self.memory_fits(&write.key, &write.value)?;
+        let keys_max = self.inner.config.memory_keys_max;
         lease.touch_journal();
         self.commit(Set { lease: lease.clone(), write, keys_max, entry: Box::new(entry) }).await
     }
+}
+
+impl Store {
+    /// Refuses a key or a value that no memory takes.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], [`Error::Invalid`].
+    pub fn memory_fits(&self, key: &str, value: &str) -> Result<()> {
+        within("memory key", key.len(), KEY_BYTES_MAX)?;
+        within("memory value", value.len(), self.inner.config.memory_value_bytes_max)?;
+        match key.is_empty() {
+            true => Err(Error::Invalid("a memory key has 1 to 128 bytes")),
+            false => Ok(()),
+        }
+    }
+
+    /// Refuses if a memory has no room for so many new keys.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], those of the disk.
+    pub async fn memory_has_room(
+        &self,
+        tenant: &TenantId,
+        agent: &AgentId,
+        scope: &MemoryScope,
+        more: usize,
+    ) -> Result<()> {
+        let keys = self.read(async |connection| keys(connection, (tenant, agent), scope).await).await?;
+        within("memory", keys.saturating_add(more), self.inner.config.memory_keys_max)
+    }
+}
+
+/// How many keys a memory has.
+async fn keys(
+    connection: &mut SqliteConnection,
+    (tenant, agent): (&TenantId, &AgentId),
+    scope: &MemoryScope,
+) -> Result<usize> {
+    let (scope, owner) = scope.columns();
+    let keys: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM memory WHERE tenant = $1 AND agent = $2 AND scope = $3 AND owner = $4",
+    )
+    .bind(tenant.as_str())
+    .bind(agent.as_str())
+    .bind(scope)
+    .bind(owner)
+    .fetch_one(connection)
+    .await?;
+    Ok(usize::try_from(keys).unwrap_or(usize::MAX))
 }
 
 fn within(what: &'static str, size: usize, max: usize) -> Result<()> {
@@ -155,6 +202,7 @@ impl Operation for Set {
             }
             self.put(tx, version).await?;
         }
+        journal::empty_each(tx, &self.lease, &self.write.void).await?;
         journal::write(tx, &self.lease, &entry).await?;
         Ok(outcome)
     }
@@ -178,17 +226,9 @@ impl Set {
     }
 
     async fn check_room(&self, tx: &mut Transaction<'_>) -> Result<()> {
-        let (scope, owner) = self.write.scope.columns();
-        let keys: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM memory WHERE tenant = $1 AND agent = $2 AND scope = $3 AND owner = $4",
-        )
-        .bind(self.lease.tenant.as_str())
-        .bind(self.write.agent.as_str())
-        .bind(scope)
-        .bind(owner)
-        .fetch_one(&mut *tx.connection)
-        .await?;
-        within("memory", usize::try_from(keys).unwrap_or(usize::MAX).saturating_add(1), self.keys_max)
+        let whose = (&self.lease.tenant, &self.write.agent);
+        let keys = keys(&mut *tx.connection, whose, &self.write.scope).await?;
+        within("memory", keys.saturating_add(1), self.keys_max)
     }
 
     async fn put(&self, tx: &mut Transaction<'_>, version: u64) -> Result<()> {

@@ -5,7 +5,7 @@ use chela_types::Fault;
 
 use super::{Lent, host_failed, lend};
 use crate::contract::{knowledge, types::HostError};
-use crate::journal::Found;
+use crate::journal::{Found, Function};
 
 /// Passages in one answer.
 const PASSAGES_MAX: u32 = 20;
@@ -36,7 +36,7 @@ impl Lent {
         limit: u32,
     ) -> Result<(Passages, chela_types::Millis), crate::error::Error> {
         let mut journal = self.journal.lock().await;
-        let place = match journal.place("knowledge.search", &(query, limit)).await? {
+        let place = match journal.place(Function::Search, &(query, limit)).await? {
             Found::Kept(passages, at) => return Ok((passages, at)),
             Found::Fresh(place) => place,
         };

@@ -11,7 +11,7 @@ use wasmtime::component::Resource;
 use super::{Lent, host_failed, lend};
 use crate::contract::models::{self, Completion, ModelError, Request};
 use crate::error::Error;
-use crate::journal::{Found, Journal, Place, Spoken, Streamed};
+use crate::journal::{Found, Function, Journal, Place, Spoken, Streamed};
 
 /// Prompts in one request.
 const PROMPTS_MAX: usize = 256;
@@ -21,9 +21,6 @@ const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 /// What a person may read when a budget is used up; the operator's log and the record name the scope.
 const OVER_BUDGET: &str =
     "I cannot answer this now, because today's budget for it is used up. Please try again later.";
-
-/// The function under which streams are kept.
-const STREAM: &str = "models.stream";
 
 type Said = Result<Completion, ModelError>;
 
@@ -53,14 +50,14 @@ impl std::fmt::Debug for Reading {
 impl models::Host for Call<Lent> {
     async fn complete(&mut self, request: Request) -> wasmtime::Result<Said> {
         let lent = lend!(self, Grant::Models, ModelError::NotGranted);
-        let (said, at) = lent.say("models.complete", request, false).await.map_err(host_failed)?;
+        let (said, at) = lent.say(Function::Complete, request, false).await.map_err(host_failed)?;
         self.clock_to(at);
         self.hand(said)
     }
 
     async fn relay(&mut self, request: Request) -> wasmtime::Result<Said> {
         let lent = lend!(self, Grant::Models, ModelError::NotGranted);
-        let (said, at) = lent.say("models.relay", request, true).await.map_err(host_failed)?;
+        let (said, at) = lent.say(Function::Relay, request, true).await.map_err(host_failed)?;
         self.clock_to(at);
         self.hand(said)
     }
@@ -132,7 +129,7 @@ impl Lent {
     /// One whole answer, from the journal or from the gateway; `relay` shows it as drafts while it comes.
     async fn say(
         &mut self,
-        function: &'static str,
+        function: Function,
         request: Request,
         relay: bool,
     ) -> Result<(Said, Millis), Error> {
@@ -177,17 +174,17 @@ impl Lent {
 
     async fn open(&mut self, request: Request) -> Result<Result<StreamReader, ModelError>, Error> {
         let mut journal = self.journal.lock().await;
-        let place = match journal.place::<Streamed<Said>>(STREAM, &request).await? {
+        let place = match journal.place::<Streamed<Said>>(Function::Stream, &request).await? {
             Found::Kept(Streamed { refused: true, end: Some(Err(refused)), .. }, _) => {
                 return Ok(Err(refused));
             }
             Found::Kept(kept, _) if journal.suffices(&kept) => {
-                let place = journal.last(STREAM, &request)?;
+                let place = journal.last(Function::Stream, &request)?;
                 let kind = Reading::Kept { rest: kept.spoken.into(), end: kept.end, place: Some(place) };
                 return Ok(Ok(StreamReader { kind, result: None }));
             }
             Found::Kept(..) => {
-                let place = journal.last(STREAM, &request)?;
+                let place = journal.last(Function::Stream, &request)?;
                 journal.renew(&place).await?;
                 place
             }

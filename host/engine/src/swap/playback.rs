@@ -18,7 +18,15 @@ pub(crate) struct Playback {
     live: Option<&'static str>,
     /// Where it diverged.
     diverged: Option<Asked>,
-    memory: BTreeMap<(String, String), Entry>,
+    memory: BTreeMap<(String, String), Own>,
+}
+
+/// A value that this run has written.
+#[derive(Debug)]
+struct Own {
+    entry: Entry,
+    /// Nothing is kept under its key.
+    is_new: bool,
 }
 
 /// Why a run that is played ended before its component did.
@@ -75,7 +83,18 @@ impl Playback {
 
     /// What this run itself has written.
     pub(crate) fn remembered(&self, scope: Scope, key: &str) -> Option<Entry> {
-        self.memory.get(&slot(scope, key)).cloned()
+        self.memory.get(&slot(scope, key)).map(|own| own.entry.clone())
+    }
+
+    /// How many keys it has added to a scope.
+    pub(crate) fn new_keys(&self, scope: Scope) -> usize {
+        let scope = format!("{scope:?}");
+        self.memory.iter().filter(|((of, _), own)| *of == scope && own.is_new).count()
+    }
+
+    /// What the recorded run has written, as this one would read it.
+    pub(crate) fn enter(&mut self, (scope, key): (Scope, &str), value: String, version: u64) {
+        self.memory.insert(slot(scope, key), Own { entry: Entry { value, version }, is_new: false });
     }
 
     /// Writes as the store would, for this run alone: whether it was written, and the version that stands then.
@@ -89,7 +108,9 @@ impl Playback {
             return (false, stands);
         }
         let version = stands + 1;
-        self.memory.insert(slot(scope, key), Entry { value, version });
+        let slot = slot(scope, key);
+        let is_new = self.memory.get(&slot).map_or(stands == 0, |own| own.is_new);
+        self.memory.insert(slot, Own { entry: Entry { value, version }, is_new });
         (true, version)
     }
 }
@@ -105,7 +126,7 @@ mod tests {
     use chela_types::{AgentId, Digest, SystemClock};
 
     use super::*;
-    use crate::journal::{Found, Journal, Streamed};
+    use crate::journal::{Found, Function, Journal, Streamed};
     use crate::swap::recording::{Began, Failed, Recording};
     use crate::testing::Bench;
 
@@ -144,31 +165,31 @@ mod tests {
     async fn a_part_that_ended_in_its_first_call_ends_there_again() {
         let bench = Bench::new().await;
         let mut journal = begun(&bench).await;
-        let asked = journal.place::<String>("models.complete", &"slow").await.unwrap();
+        let asked = journal.place::<String>(Function::Complete, &"slow").await.unwrap();
         assert!(matches!(asked, Found::Fresh(_)));
         let mut played = late(&bench, journal).await;
-        assert!(is_cut(played.place::<String>("models.complete", &"slow").await));
+        assert!(is_cut(played.place::<String>(Function::Complete, &"slow").await));
     }
 
     #[tokio::test]
     async fn what_the_disk_got_too_late_for_the_component_is_not_heard_when_it_is_played() {
         let bench = Bench::new().await;
         let mut journal = begun(&bench).await;
-        let Found::Fresh(place) = journal.place::<String>("models.complete", &"slow").await.unwrap() else {
+        let Found::Fresh(place) = journal.place::<String>(Function::Complete, &"slow").await.unwrap() else {
             panic!("nobody has asked before");
         };
         // The write has gone off, and the call that awaits it is over.
         let entry = journal.entry(&place, &"late").unwrap();
         bench.store.record(&bench.claimed.lease, entry).await.unwrap();
         let mut played = late(&bench, journal).await;
-        assert!(is_cut(played.place::<String>("models.complete", &"slow").await));
+        assert!(is_cut(played.place::<String>(Function::Complete, &"slow").await));
     }
 
     #[tokio::test]
     async fn the_end_of_a_stream_that_came_too_late_is_not_heard_when_it_is_played() {
         let bench = Bench::new().await;
         let mut journal = begun(&bench).await;
-        let Found::Fresh(place) = journal.place::<Streamed<String>>("models.stream", &"slow").await.unwrap()
+        let Found::Fresh(place) = journal.place::<Streamed<String>>(Function::Stream, &"slow").await.unwrap()
         else {
             panic!("nobody has asked before");
         };
@@ -178,7 +199,7 @@ mod tests {
         let entry = journal.entry(&place, &whole).unwrap();
         bench.store.record(&bench.claimed.lease, entry).await.unwrap();
         let mut played = late(&bench, journal).await;
-        let found = played.place::<Streamed<String>>("models.stream", &"slow").await.unwrap();
+        let found = played.place::<Streamed<String>>(Function::Stream, &"slow").await.unwrap();
         let Found::Kept(kept, _) = found else { panic!("it has heard the first piece") };
         assert_eq!((kept.spoken, kept.end), (vec!["one".to_owned()], None));
         assert!(is_cut(played.playback().unwrap().beyond(place.asked())));

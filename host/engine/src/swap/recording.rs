@@ -6,7 +6,7 @@ use chela_types::{AgentId, Digest, Utterance};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::journal::{AGENT, Asked, END, ROUTER, START, Start, agent_part};
+use crate::journal::{Asked, Function, Start, agent_part};
 
 /// The asker of a router's part.
 const ROUTING: &str = "router";
@@ -123,7 +123,7 @@ pub(crate) struct Recording {
 impl Recording {
     /// Reads a whole journal; `None` without a start.
     pub(crate) fn read(entries: &[Entry]) -> Option<Self> {
-        let start = entries.iter().find(|entry| entry.function == START)?;
+        let start = entries.iter().find(|entry| Function::of(entry) == Some(Function::Start))?;
         let start = serde_json::from_slice(&start.value).ok()?;
         Some(Self::of(entries.iter().cloned(), start))
     }
@@ -132,16 +132,16 @@ impl Recording {
     pub(crate) fn of(entries: impl IntoIterator<Item = Entry>, start: Start) -> Self {
         let mut recording = Self { start, parts: Vec::new(), incomplete: 0 };
         let (mut began, mut first, mut calls) = (None, None, Vec::new());
-        for entry in entries {
-            match &*entry.function {
-                START => {}
-                AGENT | ROUTER => {
+        for entry in entries.into_iter().take_while(|entry| entry.seq < Entry::ASIDE) {
+            match Function::of(&entry) {
+                Some(Function::Start) => {}
+                Some(Function::Agent | Function::Router) => {
                     recording.incomplete += usize::from(began.is_some());
                     began = Some(serde_json::from_slice::<Option<Began>>(&entry.value).ok().flatten());
                     first = Some(entry.seq + 1);
                     calls.clear();
                 }
-                END => {
+                Some(Function::End) => {
                     let ended = serde_json::from_slice::<Ended>(&entry.value).ok();
                     let begun = began.take().flatten().or_else(|| ended.as_ref()?.began.clone());
                     match (begun, ended) {

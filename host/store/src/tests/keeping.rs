@@ -1,7 +1,7 @@
 //! Inbox, journal, memory, knowledge, streams.
 
 use super::*;
-use crate::{MemoryOutcome, MemoryScope, MemoryWrite, Passage, StreamEvent};
+use crate::{MemoryOutcome, MemoryScope, MemoryWrite, Passage, Revision, StreamEvent};
 use chela_types::Speaker;
 
 #[tokio::test]
@@ -88,8 +88,46 @@ async fn the_journal_survives_a_crash_in_order() {
     let lease = again.claim_one().await.lease;
     let values: Vec<_> = again.store.journal(&lease).await.unwrap();
     assert_eq!(values, [0, 1, 2, 3].map(|seq| entry(seq, &format!("v{seq}"))));
-    again.store.discard_journal_from(&lease, 2).await.unwrap();
-    assert_eq!(again.store.journal(&lease).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_journal_is_revised_as_a_whole_or_not_at_all() {
+    let b = bench().await;
+    b.accept("c", "a").await;
+    let lease = b.claim_one().await.lease;
+    for seq in [0, 1, 2, Entry::ASIDE] {
+        b.store.record(&lease, entry(seq, "old")).await.unwrap();
+    }
+    let refused =
+        Revision { void: 1..2, gone: vec![Entry::ASIDE], entries: vec![entry(1, "new"), entry(2, "taken")] };
+    b.store.revise_journal_behind(&lease, refused).await.unwrap();
+    let moved =
+        Revision { void: 2..Entry::ASIDE, gone: vec![Entry::ASIDE], entries: vec![entry(3, "moved")] };
+    b.store.revise_journal_behind(&lease, moved).await.unwrap();
+    b.store.record(&lease, entry(4, "flush")).await.unwrap();
+    let wanted = [entry(0, "old"), entry(1, "old"), entry(3, "moved"), entry(4, "flush")];
+    assert_eq!(b.store.journal(&lease).await.unwrap(), wanted);
+}
+
+#[tokio::test]
+async fn a_write_to_memory_empties_what_it_makes_void() {
+    let b = bench().await;
+    b.accept("c", "a").await;
+    let lease = b.claim_one().await.lease;
+    for seq in [0, 7, 8] {
+        b.store.record(&lease, entry(seq, "old")).await.unwrap();
+    }
+    let write = MemoryWrite {
+        agent: agent("hr"),
+        scope: MemoryScope::Agent,
+        key: "k".into(),
+        value: "one".into(),
+        expected: None,
+        void: vec![7],
+    };
+    b.store.memory_set(&lease, write, |_| entry(1, "written")).await.unwrap();
+    let kept = [entry(0, "old"), entry(1, "written"), entry(8, "old")];
+    assert_eq!(b.store.journal(&lease).await.unwrap(), kept);
 }
 
 #[tokio::test]
@@ -103,6 +141,7 @@ async fn memory_is_written_with_its_journal_entry_or_not_at_all() {
         key: "k".into(),
         value: value.into(),
         expected,
+        void: vec![],
     };
     let log = |seq| move |outcome: MemoryOutcome| entry(seq, &format!("{outcome:?}"));
     let set = |w, seq| b.store.memory_set(&lease, w, log(seq));
@@ -134,6 +173,7 @@ async fn memory_limits_obeyed_and_violated() {
         key: key.into(),
         value: value.into(),
         expected: None,
+        void: vec![],
     };
     let set = |w, seq| b.store.memory_set(&lease, w, move |_| entry(seq, ""));
     set(write("a", "1234"), 0).await.unwrap();

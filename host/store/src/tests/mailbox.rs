@@ -1,7 +1,7 @@
 //! Claims, leases, fences.
 
 use super::*;
-use crate::{DeadLetter, MemoryScope, MemoryWrite, Reserve, Stage};
+use crate::{DeadLetter, MemoryScope, MemoryWrite, Reserve, Revision, Stage};
 use chela_types::{Blame, Money, OutboxId};
 
 #[tokio::test]
@@ -64,6 +64,7 @@ async fn writes_not_refused(b: &Bench, lease: &crate::Lease, out: OutboxId) -> V
         key: "k".into(),
         value: "v".into(),
         expected: None,
+        void: vec![],
     };
     let reserve = Reserve {
         lease: Some(lease.clone()),
@@ -78,7 +79,6 @@ async fn writes_not_refused(b: &Bench, lease: &crate::Lease, out: OutboxId) -> V
     let results = [
         ("renew", s.renew(std::slice::from_ref(lease)).await.remove(0).map(drop)),
         ("record", s.record(lease, entry(9, "")).await),
-        ("discard_journal_from", s.discard_journal_from(lease, 0).await),
         ("memory_set", s.memory_set(lease, write, |_| entry(9, "")).await.map(drop)),
         ("reserve", s.reserve(reserve).await.map(drop)),
         ("answered", s.answered(lease, answer("zombie")).await.map(drop)),
@@ -107,6 +107,8 @@ async fn a_stale_lease_is_refused_by_every_write() {
     let new = b.claim_one().await;
     b.store.decided_behind(&old.lease, &decision()).await.unwrap();
     b.store.record_behind(&old.lease, entry(1, "zombie")).await.unwrap();
+    let revision = Revision { void: 0..9, gone: vec![], entries: vec![entry(2, "zombie")] };
+    b.store.revise_journal_behind(&old.lease, revision).await.unwrap();
     b.store.step_sent_behind(&old.lease, out.id, Some("zombie".into())).await.unwrap();
     assert_eq!(writes_not_refused(&b, &old.lease, out.id).await, [""; 0], "somebody else has it");
     let record = b.store.turn_record(new.lease.turn()).await.unwrap().unwrap();

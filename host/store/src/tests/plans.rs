@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row};
 
 /// The statements on a message's way.
-const EVERY_MESSAGE: [&str; 18] = [
+const EVERY_MESSAGE: [&str; 19] = [
     inbox::KEEP,
     change::FIND,
     progress::SET,
@@ -19,6 +19,7 @@ const EVERY_MESSAGE: [&str; 18] = [
     journal::UTTERANCES,
     journal::WRITE,
     journal::REWRITE,
+    journal::EMPTY,
     frame::KEEP,
     journal::DECIDE,
     ledger::RESERVE,
