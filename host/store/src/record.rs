@@ -8,6 +8,7 @@ use chela_types::{
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use crate::inbox::Kept;
+use crate::journal::{Entry, called};
 use crate::ledger::{LedgerRow, ledger_row};
 use crate::progress::{self, Progress};
 use crate::receipt::{ReceiptRecord, receipts};
@@ -53,7 +54,7 @@ pub struct TurnRecord {
     pub decisions: Vec<(Millis, Decision)>,
     /// Model calls and their money, oldest first.
     pub calls: Vec<LedgerRow>,
-    /// Host calls: number, function, time.
+    /// Host calls of the run that counts: number, function, time.
     pub journal: Vec<(u32, String, Millis)>,
     /// Versions of plugins that its parts were run by, in their order.
     pub versions: Vec<Digest>,
@@ -386,14 +387,16 @@ async fn decisions(connection: &mut SqliteConnection, turn: i64) -> Result<Vec<(
 /// Host calls, and the versions that made them.
 type Journaled = (Vec<(u32, String, Millis)>, Vec<Digest>);
 
+/// What is set aside is no call of those that count.
+const CALLS: &str =
+    "SELECT seq, function, at, version FROM journal WHERE turn = $1 AND seq < $2 ORDER BY seq";
+
 async fn journal(connection: &mut SqliteConnection, turn: i64) -> Result<Journaled> {
-    let rows = sqlx::query("SELECT seq, function, at, version FROM journal WHERE turn = $1 ORDER BY seq")
-        .bind(turn)
-        .fetch_all(connection)
-        .await?;
+    let rows = sqlx::query(CALLS).bind(turn).bind(Entry::ASIDE).fetch_all(connection).await?;
     let (mut calls, mut versions) = (Vec::new(), Vec::new());
     for row in &rows {
-        calls.push((row::count(row, "seq")?, row::get(row, "function")?, Millis(row::get(row, "at")?)));
+        let function: String = row::get(row, "function")?;
+        calls.push((row::count(row, "seq")?, called(&function).to_owned(), Millis(row::get(row, "at")?)));
         versions.extend(row::maybe_digest(row, "version")?);
     }
     // A part names its version at its beginning and at its end.

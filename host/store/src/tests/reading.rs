@@ -54,6 +54,20 @@ async fn a_record_tells_the_whole_turn() {
 }
 
 #[tokio::test]
+async fn calls_are_told_by_their_name_and_without_what_is_set_aside() {
+    let b = bench().await;
+    b.accept("c", "a").await;
+    let lease = b.claim_one().await.lease;
+    let failed = crate::Entry { function: "models.complete!".into(), ..entry(1, "v") };
+    for kept in [entry(0, "v"), failed, entry(crate::Entry::ASIDE, "paid by a run that is void")] {
+        b.store.record(&lease, kept).await.unwrap();
+    }
+    let record = b.store.turn_record(lease.turn()).await.unwrap().unwrap();
+    let calls: Vec<_> = record.journal.iter().map(|(seq, function, _)| (*seq, &**function)).collect();
+    assert_eq!(calls, [(0, "models.complete"), (1, "models.complete")]);
+}
+
+#[tokio::test]
 async fn counts_say_how_things_stand() {
     let b = bench().await;
     b.accept("c", "a").await;
