@@ -2,9 +2,10 @@
 //! its own fault, to the one before. What is said is written into the journal, and shown to a shadow.
 
 use chela_sandbox::{CallOptions, Grant, Grants, Plugin};
-use chela_store::{Claimed, Outgoing};
-use chela_types::{AgentId, Blame, Decision, Digest, Fault, PluginId};
+use chela_store::{Claimed, Outgoing, Store};
+use chela_types::{AgentId, Blame, Decision, Digest, Fault, PluginId, TenantId};
 use parking_lot::Mutex;
+use serde::Serialize;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,13 +29,19 @@ const FRAMES_MAX: usize = 4_096;
 pub(crate) struct Frames(Mutex<HashSet<Digest>>);
 
 impl Frames {
-    /// True if it is not known yet; it is from now on.
-    fn is_new(&self, digest: Digest) -> bool {
+    /// Keeps a frame, if it is not known to be kept. It is known once the store has taken it.
+    async fn keep(&self, store: &Store, tenant: &TenantId, told: &impl Serialize) -> Result<Digest, Error> {
+        let (digest, body) = frame(told)?;
+        if self.0.lock().contains(&digest) {
+            return Ok(digest);
+        }
+        store.keep_frame_behind(tenant, digest, body).await?;
         let mut known = self.0.lock();
         if known.len() >= FRAMES_MAX {
             known.clear();
         }
-        known.insert(digest)
+        known.insert(digest);
+        Ok(digest)
     }
 }
 
@@ -260,12 +267,8 @@ impl Journey {
     }
 
     /// What a component is told is kept before it is told, once.
-    async fn kept_frame(&self, run: &Run<'_>, told: &impl serde::Serialize) -> Result<Digest, Error> {
-        let (digest, body) = frame(told)?;
-        if self.frames.is_new(digest) {
-            self.store.keep_frame_behind(&run.turn.tenant, digest, body).await?;
-        }
-        Ok(digest)
+    async fn kept_frame(&self, run: &Run<'_>, told: &impl Serialize) -> Result<Digest, Error> {
+        self.frames.keep(&self.store, &run.turn.tenant, told).await
     }
 
     /// Writes down what a component said. A host that failed leaves nothing.
@@ -357,4 +360,21 @@ fn tell_escalation(agent: &AgentId, run: &Run<'_>, word: &str) {
 pub(crate) fn options(start: crate::journal::Start, purpose: &str) -> CallOptions {
     let seed = Digest::of("chela call seed", &[&start.seed, purpose.as_bytes()]);
     CallOptions { started: start.now, seed: *seed.as_bytes(), deadline: None, patience: 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Bench;
+
+    #[tokio::test]
+    async fn a_frame_that_the_store_did_not_take_is_written_by_the_next_turn() {
+        let (closed, bench) = (Bench::new().await, Bench::new().await);
+        let (frames, tenant, lease) = (Frames::default(), TenantId::default_tenant(), &bench.claimed.lease);
+        closed.store.close().await.unwrap();
+        assert!(frames.keep(&closed.store, &tenant, &"persona").await.is_err());
+        let digest = frames.keep(&bench.store, &tenant, &"persona").await.unwrap();
+        bench.store.renew(std::slice::from_ref(lease)).await;
+        assert_eq!(bench.store.frame(&tenant, digest).await.unwrap().as_deref(), Some("\"persona\""));
+    }
 }
