@@ -21,6 +21,8 @@ CREATE TABLE versions (
     UNIQUE (tenant, plugin, digest)
 ) STRICT;
 CREATE INDEX versions_component ON versions (component);
+-- A journal names a version by its digest alone.
+CREATE INDEX versions_digest ON versions (tenant, digest);
 
 -- What is to be: one row, so one active version, for each plugin. What it names cannot be deleted.
 CREATE TABLE deployments (

@@ -52,7 +52,7 @@ pub use replay::Recorded;
 pub use store::{Config, Store};
 pub use stream::StreamEvent;
 pub use trouble::{CountsAs, DeadLetter, Trouble};
-pub use version::{Version, VersionState};
+pub use version::{Named, Version, VersionState};
 
 #[cfg(test)]
 mod tests;

@@ -85,6 +85,38 @@ pub struct Version {
     pub noticed: Millis,
 }
 
+/// What the first hex digits of a digest name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// This version.
+    One(Box<Version>),
+    /// None of the plugin's.
+    None,
+    /// More than one.
+    Several,
+    /// Nothing: they are fewer than [`Named::DIGITS_MIN`].
+    TooShort,
+}
+
+impl Named {
+    /// Digits that name a version at least.
+    pub const DIGITS_MIN: usize = 4;
+}
+
+/// The first and the last digest that begin so; `None` if no digest does.
+fn range(digits: &str) -> Option<(Digest, Digest)> {
+    let padded = |with: &str| format!("{digits}{}", with.repeat(DIGEST_DIGITS.saturating_sub(digits.len())));
+    Some((Digest::try_from(padded("0")).ok()?, Digest::try_from(padded("f")).ok()?))
+}
+
+/// Hex digits of a whole digest.
+const DIGEST_DIGITS: usize = 64;
+
+pub(crate) const NAMED: &str =
+    "SELECT * FROM versions WHERE tenant = $1 AND plugin = $2 AND digest BETWEEN $3 AND $4 LIMIT 2";
+
+pub(crate) const OF_ANY: &str = "SELECT * FROM versions WHERE tenant = $1 AND digest = $2 LIMIT 1";
+
 impl Store {
     /// Keeps a version; how one stands that is kept already is left to [`Store::deploy`]. Returns after it is on the
     /// disk.
@@ -113,6 +145,49 @@ impl Store {
             let row = sqlx::query("SELECT * FROM versions WHERE tenant = $1 AND plugin = $2 AND digest = $3")
                 .bind(tenant.as_str())
                 .bind(plugin.as_str())
+                .bind(digest.as_bytes().as_slice())
+                .fetch_optional(connection)
+                .await?;
+            row.map(|row| version(&row)).transpose()
+        })
+        .await
+    }
+
+    /// The version of a plugin whose digest begins with these hex digits, in upper or lower case.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub async fn named_version(&self, tenant: &TenantId, plugin: &PluginId, digits: &str) -> Result<Named> {
+        if digits.len() < Named::DIGITS_MIN {
+            return Ok(Named::TooShort);
+        }
+        let Some((first, last)) = range(digits) else { return Ok(Named::None) };
+        self.read(async |connection| {
+            let rows = sqlx::query(NAMED)
+                .bind(tenant.as_str())
+                .bind(plugin.as_str())
+                .bind(first.as_bytes().as_slice())
+                .bind(last.as_bytes().as_slice())
+                .fetch_all(connection)
+                .await?;
+            Ok(match rows.as_slice() {
+                [] => Named::None,
+                [row] => Named::One(Box::new(version(row)?)),
+                _ => Named::Several,
+            })
+        })
+        .await
+    }
+
+    /// The version with this digest, whichever plugin's it is. Two plugins that have the same one have it of the same
+    /// build under the same settings.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub async fn version_of_any(&self, tenant: &TenantId, digest: Digest) -> Result<Option<Version>> {
+        self.read(async |connection| {
+            let row = sqlx::query(OF_ANY)
+                .bind(tenant.as_str())
                 .bind(digest.as_bytes().as_slice())
                 .fetch_optional(connection)
                 .await?;

@@ -1,5 +1,6 @@
 //! Why an order about versions is not carried out: typed, and said before anything has changed.
 
+use chela_store::Named;
 use chela_types::{Blame, Fault, PluginId, Retry};
 
 /// Why an order is not carried out. Nothing has changed.
@@ -31,6 +32,17 @@ pub enum SwapRefused {
         "several versions of plugin `{plugin}` have a digest that begins with `{digest}`; give more of it"
     )]
     Ambiguous {
+        /// The plugin.
+        plugin: PluginId,
+        /// What was given.
+        digest: String,
+    },
+    /// Too few digits name nothing.
+    #[error(
+        "`{digest}` is too little of a digest to name a version of plugin `{plugin}`: at least {} digits",
+        Named::DIGITS_MIN
+    )]
+    TooShort {
         /// The plugin.
         plugin: PluginId,
         /// What was given.

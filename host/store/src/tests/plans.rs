@@ -154,6 +154,8 @@ async fn what_is_kept_of_plugins_is_found_by_an_index() {
         (event::AFTER_OF, &["events_plugin (tenant=? AND plugin=? AND seq>?)"]),
         (event::NEWEST_OF, &["events_plugin (tenant=? AND plugin=? AND seq>?)"]),
         (event::APPEND, &["PRIMARY KEY (tenant=? AND seq<?)"]),
+        (version::NAMED, &["(tenant=? AND plugin=? AND digest>? AND digest<?)"]),
+        (version::OF_ANY, &["versions_digest (tenant=? AND digest=?)"]),
         (version::PURGE, &["journal_version (version=?)", "turns_open", "INTEGER PRIMARY KEY (rowid=?)"]),
     ] {
         let (much, _) = check(&mut connection, statement).await;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::event::{Append, prepare};
 use crate::version::Purge;
-use crate::{Deploy, Deployment, Event, Happened, Version, VersionState};
+use crate::{Deploy, Deployment, Event, Happened, Named, Version, VersionState};
 use bytes::Bytes;
 use chela_types::{Clock, PluginId};
 use sqlx::Row;
@@ -138,6 +138,51 @@ async fn versions_come_newest_first() {
     assert_eq!(newest(Some(&plugin("hr")), 10).await, ["b", "c", "a", "d"].map(digest));
     assert_eq!(newest(None, 3).await, ["b", "e", "c"].map(digest));
     assert_eq!(newest(Some(&plugin("none")), 3).await, []);
+}
+
+#[tokio::test]
+async fn the_first_digits_of_a_digest_name_a_version_or_say_why_not() {
+    let b = bench().await;
+    let like = |first: [u8; 3], last: u8| {
+        let mut bytes = [last; 32];
+        bytes[..3].copy_from_slice(&first);
+        Version { digest: Digest::from_bytes(bytes), ..version("x", i64::from(last)) }
+    };
+    let (one, two, edge) =
+        (like([0xab, 0xcd, 0x11], 0), like([0xab, 0xcd, 0x12], 0xff), like([0xff; 3], 0xff));
+    let elsewhere = Version { plugin: plugin("it"), ..like([0xab, 0xcd, 0x13], 1) };
+    for kept in [&one, &two, &edge, &elsewhere] {
+        b.store.keep_version(&tenant(), kept.clone(), Vec::new()).await.unwrap();
+    }
+    let named = async |digits: &str| b.store.named_version(&tenant(), &plugin("hr"), digits).await.unwrap();
+    let found = |version: &Version| Named::One(Box::new(version.clone()));
+    for (digits, expected) in [
+        ("", Named::TooShort),
+        ("abc", Named::TooShort),
+        ("abcd", Named::Several),
+        ("abcd1", Named::Several),
+        ("abcd11", found(&one)),
+        ("ABCD12", found(&two)),
+        (&two.digest.to_string(), found(&two)),
+        (&format!("{}0", two.digest), Named::None),
+        ("ffff", found(&edge)),
+        ("abcd13", Named::None),
+        ("abcd1x", Named::None),
+        ("äbcd11", Named::None),
+    ] {
+        assert_eq!(named(digits).await, expected, "`{digits}`");
+    }
+    assert_eq!(b.store.named_version(&other(), &plugin("hr"), "ffff").await.unwrap(), Named::None);
+}
+
+#[tokio::test]
+async fn a_version_is_found_by_its_digest_whoever_came_after_it_and_whose_it_is() {
+    let b = bench().await;
+    keep(&b, &["a", "b", "c"]).await;
+    let of_any = async |tenant, of| b.store.version_of_any(&tenant, digest(of)).await.unwrap();
+    assert_eq!(of_any(tenant(), "a").await, Some(version("a", 0)));
+    assert_eq!(of_any(tenant(), "d").await, None);
+    assert_eq!(of_any(other(), "a").await, None);
 }
 
 #[tokio::test]

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use chela_engine::{PluginStatus, VersionStatus};
-use chela_store::{Deployment, Store, Version, VersionState};
+use chela_store::{Deployment, Named, Store, Version, VersionState};
 use chela_types::{Digest, PluginId, TenantId};
 
-/// Versions that are read.
+/// Versions that are listed.
 const VERSIONS_MAX: usize = 1_000;
 
 /// Every plugin with its versions, as they stood when the host stopped.
@@ -80,6 +80,9 @@ pub(super) enum NotFound {
     /// Several do.
     #[error("several versions of the plugin `{0}` have a digest that begins with `{1}`")]
     Several(PluginId, String),
+    /// Too few digits name nothing.
+    #[error("`{1}` is too little of a digest to name a version of the plugin `{0}`: at least {min} digits", min = Named::DIGITS_MIN)]
+    TooShort(PluginId, String),
     /// The store.
     #[error(transparent)]
     Store(#[from] chela_store::Error),
@@ -107,14 +110,14 @@ pub(super) async fn version(
         let version = store.version(&tenant, plugin, digest).await?;
         return version.ok_or_else(|| NotFound::Plugin(plugin.clone()));
     };
-    let versions = store.versions(&tenant, Some(plugin), VERSIONS_MAX).await?;
-    if versions.is_empty() {
-        return Err(NotFound::Plugin(plugin.clone()));
-    }
-    let mut found = versions.into_iter().filter(|version| version.digest.to_string().starts_with(digits));
-    match (found.next(), found.next()) {
-        (Some(version), None) => Ok(version),
-        (None, _) => Err(NotFound::Digest(plugin.clone(), digits.to_owned())),
-        (Some(_), Some(_)) => Err(NotFound::Several(plugin.clone(), digits.to_owned())),
+    let (of, given) = (plugin.clone(), digits.to_owned());
+    match store.named_version(&tenant, plugin, digits).await? {
+        Named::One(version) => Ok(*version),
+        Named::Several => Err(NotFound::Several(of, given)),
+        Named::TooShort => Err(NotFound::TooShort(of, given)),
+        Named::None if store.versions(&tenant, Some(plugin), 1).await?.is_empty() => {
+            Err(NotFound::Plugin(of))
+        }
+        Named::None => Err(NotFound::Digest(of, given)),
     }
 }
