@@ -6,6 +6,7 @@
 //! down; [`process`] runs the released program, for what only a real process can show.
 
 pub mod browser;
+pub mod compared;
 pub mod guests;
 mod host;
 pub mod kill;

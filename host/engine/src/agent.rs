@@ -177,7 +177,7 @@ pub(crate) fn taken(
 }
 
 /// What is shown of what an agent said, where two versions are compared.
-pub(crate) fn shown(said: &Said) -> Shown {
+pub(crate) fn shown(said: &Said, config: &Config) -> Shown {
     let plain = |text: String| Shown { text, is_private: false };
     let words = |what: &str, reply: &crate::contract::types::Reply| Shown {
         text: format!("{what}: {}", reply.text),
@@ -187,12 +187,18 @@ pub(crate) fn shown(said: &Said) -> Shown {
         Ok(answering::Outcome::Reply(reply)) => words(REPLY, reply),
         Ok(answering::Outcome::Resolved(reply)) => words(RESOLVED, reply),
         Ok(answering::Outcome::Escalate(escalation)) => words(ESCALATED, &escalation.reply),
-        Ok(answering::Outcome::HandOver(to)) => {
-            plain(format!("hand-over to {}", words::short(&to.agent, 64)))
-        }
+        Ok(answering::Outcome::HandOver(to)) => Shown {
+            text: format!("hand-over to {}", words::short(&to.agent, 64)),
+            is_private: !is_one(&to.agent, config),
+        },
         Ok(answering::Outcome::AskAgain(_)) => plain("asks to be run again".to_owned()),
         Err(_) => plain("reported that it cannot".to_owned()),
     }
+}
+
+/// Whether an agent of the configuration is called so.
+pub(crate) fn is_one(name: &str, config: &Config) -> bool {
+    config.agents.keys().any(|agent| agent.as_str() == name)
 }
 
 /// The kind of an outcome: where a message went from here.

@@ -17,6 +17,7 @@ use crate::{Answer, Call, Config, Error, Model, provider};
 pub struct Gateway {
     model: Arc<dyn Model>,
     pub(crate) plans: Arc<Plans>,
+    has_budget_apart: bool,
 }
 
 impl std::fmt::Debug for Gateway {
@@ -43,8 +44,9 @@ impl Gateway {
         let tier: Arc<dyn Model> = Arc::new(Tiers { chains });
         let cache: Arc<dyn Model> = Arc::new(Cached::new(config.cache, tier));
         let budgets = config.budgets;
+        let has_budget_apart = budgets.apart.is_some();
         let model = Arc::new(Budget { budgets, store, plans: plans.clone(), clock, below: cache });
-        Ok(Self { model, plans })
+        Ok(Self { model, plans, has_budget_apart })
     }
 
     /// Answers a call; ready when the first text is there. Dropping the answer ends the call, which is then
@@ -54,6 +56,11 @@ impl Gateway {
     /// [`Error`], with the record of what was tried.
     pub async fn complete(&self, call: Call) -> Result<Answer, Error> {
         self.model.complete(Arc::new(call)).await
+    }
+
+    /// Whether what is run beside the turns has a budget of its own.
+    pub fn has_budget_apart(&self) -> bool {
+        self.has_budget_apart
     }
 
     /// The tiers that can be asked.

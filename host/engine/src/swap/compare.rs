@@ -4,6 +4,7 @@ use super::recording::{Began, Failed, Said};
 use super::rerun::Rerunned;
 use super::shadow::{Compared, Shown};
 use crate::agent;
+use crate::config::Config;
 use crate::router;
 
 impl Compared {
@@ -41,34 +42,34 @@ fn destination(said: &Said) -> Option<String> {
     }
 }
 
-/// What is shown of what a component said.
-pub(crate) fn shown(began: &Began, said: &Said) -> Shown {
+/// What is shown of what a component said. An agent's name is no secret; what a router puts in the place of one may be
+/// what somebody has written.
+pub(crate) fn shown(config: &Config, began: &Began, said: &Said) -> Shown {
     let plain = |text: String| Shown { text, is_private: false };
     match said {
         Said::Failed(failed) => plain(failure(failed)),
-        Said::Answered(value) if began.agent.is_none() => {
-            plain(match serde_json::from_str::<router::Said>(value) {
-                Ok(Ok(decision)) => decision.agent,
-                Ok(Err(_)) => "no agent".to_owned(),
-                Err(_) => "something that is not understood".to_owned(),
-            })
-        }
+        Said::Answered(value) if began.agent.is_none() => match serde_json::from_str::<router::Said>(value) {
+            Ok(Ok(decision)) => {
+                let is_private = !agent::is_one(&decision.agent, config);
+                Shown { text: decision.agent, is_private }
+            }
+            Ok(Err(_)) => plain("no agent".to_owned()),
+            Err(_) => plain("something that is not understood".to_owned()),
+        },
         Said::Answered(value) => match serde_json::from_str::<agent::Said>(value) {
-            Ok(said) => agent::shown(&said),
+            Ok(said) => agent::shown(&said, config),
             Err(_) => plain("something that is not understood".to_owned()),
         },
     }
 }
 
 /// What is shown of a run.
-pub(crate) fn heard(began: &Began, rerun: &Rerunned) -> Shown {
+pub(crate) fn heard(config: &Config, began: &Began, rerun: &Rerunned) -> Shown {
+    let plain = |text: String| Shown { text, is_private: false };
     match rerun {
-        Rerunned::Said(said, _) => shown(began, said),
-        Rerunned::Diverged(asked) => {
-            let text = format!("asked for `{}` as call {}", asked.function, asked.seq);
-            Shown { text, is_private: false }
-        }
-        Rerunned::Host(error) => Shown { text: error.to_string(), is_private: false },
+        Rerunned::Said(said, _) => shown(config, began, said),
+        Rerunned::Diverged(_) => plain(rerun.diverged().unwrap_or_default()),
+        Rerunned::Host(error) => plain(error.to_string()),
     }
 }
 

@@ -116,8 +116,9 @@ pub(crate) struct Recording {
     /// Its time and randomness.
     pub(crate) start: Start,
     pub(crate) parts: Vec<Part>,
-    /// Parts that have no end, or were written by a host that kept less.
-    pub(crate) incomplete: usize,
+    /// Parts that have no end, or were written by a host that kept less; and what they were begun with, where that is
+    /// known.
+    pub(crate) cut_off: Vec<Option<Began>>,
 }
 
 impl Recording {
@@ -130,13 +131,13 @@ impl Recording {
 
     /// The parts of a stretch of a journal.
     pub(crate) fn of(entries: impl IntoIterator<Item = Entry>, start: Start) -> Self {
-        let mut recording = Self { start, parts: Vec::new(), incomplete: 0 };
-        let (mut began, mut first, mut calls) = (None, None, Vec::new());
+        let mut recording = Self { start, parts: Vec::new(), cut_off: Vec::new() };
+        let (mut began, mut first, mut calls) = (None::<Option<Began>>, None, Vec::new());
         for entry in entries.into_iter().take_while(|entry| entry.seq < Entry::ASIDE) {
             match Function::of(&entry) {
                 Some(Function::Start) => {}
                 Some(Function::Agent | Function::Router) => {
-                    recording.incomplete += usize::from(began.is_some());
+                    recording.cut_off.extend(began.take());
                     began = Some(serde_json::from_slice::<Option<Began>>(&entry.value).ok().flatten());
                     first = Some(entry.seq + 1);
                     calls.clear();
@@ -151,13 +152,13 @@ impl Recording {
                             let entries = std::mem::take(&mut calls);
                             recording.parts.push(Part { began, first, entries, ended });
                         }
-                        _ => recording.incomplete += 1,
+                        (began, _) => recording.cut_off.push(began),
                     }
                 }
                 _ => calls.push(entry),
             }
         }
-        recording.incomplete += usize::from(began.is_some());
+        recording.cut_off.extend(began);
         recording
     }
 }

@@ -6,36 +6,40 @@
 
 use chela_gateway::Gateway;
 use chela_sandbox::{Build, PluginKind, Sandbox, Source};
-use chela_store::{Recorded, Store};
-use chela_types::{AgentId, Clock, Digest, Message, Millis, PluginId, TurnId, Utterance};
+use chela_store::{Named, Recorded, Store};
+use chela_types::{AgentId, Clock, ConversationId, Digest, Message, Millis, PluginId, TurnId, Utterance};
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::sync::OnceCell;
+use tokio::task::JoinError;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::compare::{compared, heard, shown};
 use super::edition::{Edition, Settled};
 use super::fleet::kept_build;
-use super::recording::{self, Part, Recording};
+use super::recent::Recent;
+use super::recording::{self, Began, Part, Recording};
+use super::refused::SwapRefused;
+use super::replayed::{Outcome, ReplayProgress, ReplayReport};
 use super::rerun::{Rerun, Rerunned};
-use super::shadow::Compared;
 use crate::config::Config;
 use crate::contract::{self, answering, routing};
 use crate::error::Error;
+use crate::journal::Start;
 use crate::router;
 
-/// Turns that are read at once.
-const PAGE: usize = 64;
+/// Turns that are read at once, each with all of its journal.
+const PAGE: usize = 16;
 /// Parts that run at once.
 const AT_ONCE: usize = 4;
-/// Differences of one kind that are reported; all are counted.
-const DIFFERENCES_MAX: usize = 200;
-/// Longest words of a difference in bytes.
-const WORDS_BYTES_MAX: usize = 2_000;
+/// Versions that are held loaded.
+const EDITIONS_MAX: usize = 16;
+/// Frames that are held.
+const FRAMES_MAX: usize = 64;
 /// A machine that is busy now must not make a timeout of what was none.
 const PATIENCE: u32 = 4;
 /// Who pays for what a replay asks by itself.
@@ -68,69 +72,12 @@ pub struct ReplayRequest {
     /// This agent's parts alone.
     #[serde(default)]
     pub agent: Option<AgentId>,
-    /// Turns at most; the oldest first.
+    /// Turns that hold such parts, at most; the oldest first.
     #[serde(default)]
     pub limit: Option<u64>,
     /// Runs that diverge go on, and ask models at the expense of the scope `replay`.
     #[serde(default)]
     pub live: bool,
-}
-
-/// How far a replay is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReplayProgress {
-    /// Turns that were looked at.
-    pub turns: u64,
-    /// Of so many.
-    pub of: u64,
-}
-
-/// What a replay has shown. Counts are of parts: one call of a router or an agent.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct ReplayReport {
-    /// Turns that were looked at.
-    pub turns: u64,
-    /// Parts that were run.
-    pub parts: u64,
-    /// The same, byte for byte.
-    pub same: u64,
-    /// Something else was said.
-    pub changed: u64,
-    /// It asked for what the recording does not hold.
-    pub diverged: u64,
-    /// It failed where the recorded version did not.
-    pub failed: u64,
-    /// Not run: their words are purged.
-    pub purged: u64,
-    /// Not run: they were cut off, or kept by a host that wrote less.
-    pub incomplete: u64,
-    /// Not run: the host could not, and why the first time.
-    pub broken: (u64, Option<String>),
-    /// Changed and failed parts, the worst first.
-    pub differences: Vec<Difference>,
-    /// Where diverged parts left the recording.
-    pub divergences: Vec<Difference>,
-    /// How long it took.
-    pub millis: u64,
-}
-
-/// One part that is not the same.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Difference {
-    /// The turn.
-    pub turn: String,
-    /// The agent, or `router`.
-    pub part: String,
-    /// `failed`, `changed` or `diverged`.
-    pub what: String,
-    /// What was said.
-    pub before: String,
-    /// What is said now, or asked.
-    pub after: String,
-    /// Holds words of a conversation.
-    pub private: bool,
-    /// How bad it is, from 0 to 1.
-    pub weight: f64,
 }
 
 /// What a replay stands on. The store may be one that is only read.
@@ -146,7 +93,7 @@ pub struct ReplayRooms {
     pub clock: Arc<dyn Clock>,
 }
 
-/// Runs recorded turns again, and tells how far it is.
+/// Runs recorded turns again, and tells how far it is. Dropped, it ends what it runs.
 ///
 /// # Errors
 /// A version that is refused or not kept; the store.
@@ -157,52 +104,63 @@ pub async fn replay(
     mut tell: impl FnMut(ReplayProgress),
 ) -> Result<ReplayReport, Error> {
     let began = Instant::now();
-    let replaying = Replaying {
-        config,
-        rooms,
-        request,
+    if request.live && !rooms.gateway.has_budget_apart() {
+        return Err(Error::Configuration(NO_BUDGET.to_owned()));
+    }
+    let replaying = Arc::new(Replaying {
+        config: config.clone(),
+        rooms: rooms.clone(),
+        request: request.clone(),
         candidate: candidate(config, rooms, request).await?,
-        editions: Mutex::default(),
-        frames: Mutex::default(),
-    };
+        editions: Mutex::new(Recent::new(EDITIONS_MAX)),
+        frames: Mutex::new(Recent::new(FRAMES_MAX)),
+    });
     let since = Millis(request.since_ms);
     let all = rooms.store.count_recorded(&config.tenant, since).await?;
-    let of = request.limit.map_or(all, |limit| all.min(limit));
     let mut report = ReplayReport::default();
-    let mut after = 0;
-    while report.turns < of {
-        let page = usize::try_from(of - report.turns).unwrap_or(PAGE).min(PAGE);
-        let turns = rooms.store.recorded(&config.tenant, since, after, page).await?;
-        let Some(last) = turns.last() else { break };
-        after = last.seq;
-        let tasks: Vec<Task> =
-            turns.into_iter().flat_map(|turn| replaying.tasks(turn, &mut report)).collect();
-        // In order, and not by a stream of closures, whose lifetimes keep a future from being sent to another thread.
-        let (mut running, mut ended) = (FuturesOrdered::new(), tasks.iter());
-        for task in &tasks {
-            running.push_back(replaying.run(task));
-            if running.len() >= AT_ONCE
-                && let (Some(task), Some(outcome)) = (ended.next(), running.next().await)
-            {
-                report.take(task, outcome);
+    let (mut left, mut after) = (request.limit.unwrap_or(u64::MAX), 0);
+    let mut running = FuturesOrdered::new();
+    while left > 0 {
+        let turns = rooms.store.recorded(&config.tenant, since, after, PAGE).await?;
+        if turns.is_empty() {
+            break;
+        }
+        for turn in turns {
+            after = turn.seq;
+            let wanted = replaying.wanted(turn, &mut report);
+            left -= u64::from(!wanted.is_empty());
+            for part in wanted {
+                if running.len() >= AT_ONCE
+                    && let Some(ended) = running.next().await
+                {
+                    replaying.ended(&mut report, ended);
+                }
+                running.push_back(AbortOnDropHandle::new(tokio::spawn(Arc::clone(&replaying).run(part))));
+            }
+            if left == 0 {
+                break;
             }
         }
-        while let (Some(task), Some(outcome)) = (ended.next(), running.next().await) {
-            report.take(task, outcome);
-        }
-        tell(ReplayProgress { turns: report.turns, of });
+        tell(ReplayProgress { turns: report.turns, of: all.min(report.turns.saturating_add(left)) });
+    }
+    while let Some(ended) = running.next().await {
+        replaying.ended(&mut report, ended);
     }
     report.order();
     report.millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(report)
 }
 
+/// Nobody's messages are to stay unanswered because a replay has spent what all may.
+const NO_BUDGET: &str = "a replay that goes on alone is paid by the scope `replay`, and nothing bounds what that may spend: \
+    write into chela.toml what it may, as `shadow = \"5.00\"` under [budget]";
+
 /// The version that takes a plugin's place.
 async fn candidate(
     config: &Config,
     rooms: &ReplayRooms,
     request: &ReplayRequest,
-) -> Result<Option<(PluginId, Arc<Edition>)>, Error> {
+) -> Result<Option<Arc<Edition>>, Error> {
     let (id, build) = match &request.under {
         Under::Recorded => return Ok(None),
         Under::Folder(folder) => {
@@ -213,13 +171,14 @@ async fn candidate(
             (whose_place(config, request, (folder, &build))?, build)
         }
         Under::Version(id, digits) => {
-            let versions = rooms.store.versions(&config.tenant, Some(id), VERSIONS_MAX).await?;
-            let named = |version: &&chela_store::Version| version.digest.to_string().starts_with(digits);
-            let version = versions.iter().find(named).ok_or_else(|| {
-                let (plugin, digest) = (id.clone(), digits.clone());
-                Error::from(super::refused::SwapRefused::NoVersion { plugin, digest })
-            })?;
-            (id.clone(), kept_build(&rooms.store, &rooms.sandbox, id, version).await?)
+            let (plugin, digest) = (id.clone(), digits.clone());
+            let version = match rooms.store.named_version(&config.tenant, id, digits).await? {
+                Named::One(version) => version,
+                Named::None => return Err(SwapRefused::NoVersion { plugin, digest }.into()),
+                Named::Several => return Err(SwapRefused::Ambiguous { plugin, digest }.into()),
+                Named::TooShort => return Err(SwapRefused::TooShort { plugin, digest }.into()),
+            };
+            (id.clone(), kept_build(&rooms.store, &rooms.sandbox, id, &version).await?)
         }
     };
     if build.manifest.kind == PluginKind::Channel {
@@ -227,14 +186,17 @@ async fn candidate(
             "a channel's calls are not recorded: what comes in is kept as messages, and not as requests";
         return Err(Error::Configuration(why.to_owned()));
     }
-    let settled = Settled::of(config, &id)?
-        .ok_or_else(|| Error::from(super::refused::SwapRefused::NoPlugin(id.to_string())))?;
+    let settled =
+        Settled::of(config, &id)?.ok_or_else(|| Error::from(SwapRefused::NoPlugin(id.to_string())))?;
+    if let Some(agent) = request.agent.as_ref().filter(|agent| !settled.agents.contains_key(*agent)) {
+        return Err(Error::Configuration(format!(
+            "plugin `{id}` does not serve the agent `{agent}` but {}: no part of that agent can be run under it",
+            settled.serves().join(", ")
+        )));
+    }
     let edition = Edition::load(&rooms.sandbox, (&id, &build, settled), &|_, _| {}).await?;
-    Ok(Some((id, Arc::new(edition))))
+    Ok(Some(Arc::new(edition)))
 }
-
-/// Versions of a plugin that are looked through for one.
-const VERSIONS_MAX: usize = 1_000;
 
 /// The plugin of the configuration whose place a folder takes.
 fn whose_place(
@@ -266,102 +228,106 @@ fn whose_place(
     })
 }
 
-/// Versions that ran parts, by who asked and their digest; `None`: not kept any more.
-type Editions = HashMap<(Option<AgentId>, Digest), Option<Arc<Edition>>>;
-
-struct Replaying<'a> {
-    config: &'a Config,
-    rooms: &'a ReplayRooms,
-    request: &'a ReplayRequest,
-    candidate: Option<(PluginId, Arc<Edition>)>,
-    editions: Mutex<Editions>,
-    frames: Mutex<BTreeMap<Digest, Arc<str>>>,
+/// A version that ran parts.
+#[derive(Debug, Clone)]
+enum Loaded {
+    Edition(Arc<Edition>),
+    /// Not kept any more.
+    Gone,
+    /// It cannot be loaded, and why.
+    Broken(String),
 }
 
-/// One part that is run.
-struct Task {
+struct Replaying {
+    config: Config,
+    rooms: ReplayRooms,
+    request: ReplayRequest,
+    candidate: Option<Arc<Edition>>,
+    editions: Mutex<Recent<OnceCell<Loaded>>>,
+    frames: Mutex<Recent<OnceCell<Option<Arc<str>>>>>,
+}
+
+/// One part that is asked for.
+struct Wanted {
     turn: TurnId,
     seq: i64,
-    conversation: chela_types::ConversationId,
-    message: Arc<Message>,
-    recording: Arc<Recording>,
-    part: usize,
+    conversation: ConversationId,
+    /// Absent once it is purged.
+    message: Option<Arc<Message>>,
+    start: Start,
+    part: Part,
 }
 
-impl Task {
-    fn part(&self) -> Option<&Part> {
-        self.recording.parts.get(self.part)
-    }
-}
-
-enum Outcome {
-    Run(Rerunned),
-    Purged,
-}
-
-impl Replaying<'_> {
+impl Replaying {
     /// The parts of a turn that are asked for.
-    fn tasks(&self, turn: Recorded, report: &mut ReplayReport) -> Vec<Task> {
+    fn wanted(&self, turn: Recorded, report: &mut ReplayReport) -> Vec<Wanted> {
         report.turns += 1;
         let Some(recording) = Recording::read(&turn.entries) else { return Vec::new() };
-        report.incomplete += recording.incomplete as u64;
-        let wanted: Vec<usize> = (0..recording.parts.len())
-            .filter(|at| recording.parts.get(*at).is_some_and(|part| self.wants(part)))
-            .collect();
-        let Some(message) = turn.message else {
-            report.purged += wanted.len() as u64;
-            return Vec::new();
-        };
-        let (message, recording) = (Arc::new(message), Arc::new(recording));
-        let task = |part| Task {
+        let cut_off = recording.cut_off.iter();
+        let incomplete = cut_off.filter(|began| began.as_ref().is_none_or(|began| self.wants(began)));
+        report.incomplete += incomplete.count() as u64;
+        let (start, message) = (recording.start, turn.message.map(Arc::new));
+        let wanted = recording.parts.into_iter().filter(|part| self.wants(&part.began)).map(|part| Wanted {
             turn: turn.id,
             seq: turn.seq,
             conversation: turn.conversation,
-            message: Arc::clone(&message),
-            recording: Arc::clone(&recording),
+            message: message.clone(),
+            start,
             part,
-        };
-        wanted.into_iter().map(task).collect()
+        });
+        wanted.collect()
     }
 
-    fn wants(&self, part: &Part) -> bool {
-        let agent = part.began.agent.as_ref();
+    fn wants(&self, began: &Began) -> bool {
+        let agent = began.agent.as_ref();
         let is_asked = self.request.agent.as_ref().is_none_or(|only| agent == Some(only));
-        let takes_its_place = self.candidate.as_ref().is_none_or(|(_, edition)| match agent {
+        let takes_its_place = self.candidate.as_ref().is_none_or(|edition| match agent {
             None => edition.router().is_some(),
             Some(agent) => edition.agent(agent).is_some(),
         });
         is_asked && takes_its_place
     }
 
-    async fn run(&self, task: &Task) -> Outcome {
-        match self.rerun(task).await {
+    async fn run(self: Arc<Self>, wanted: Wanted) -> (Wanted, Outcome) {
+        let outcome = match self.rerun(&wanted).await {
             Ok(outcome) => outcome,
-            Err(error) => Outcome::Run(Rerunned::Host(error)),
+            Err(error) => Outcome::Broken(error.to_string()),
+        };
+        (wanted, outcome)
+    }
+
+    fn ended(&self, report: &mut ReplayReport, ended: Result<(Wanted, Outcome), JoinError>) {
+        match ended {
+            Ok((Wanted { turn, part, .. }, outcome)) => report.take(&self.config, (turn, &part), outcome),
+            Err(error) => report.broke(format!("a run broke off: {error}")),
         }
     }
 
-    async fn rerun(&self, task: &Task) -> Result<Outcome, Error> {
-        let Some(part) = task.part() else { return Ok(Outcome::Purged) };
-        let began = &part.began;
-        let store = &self.rooms.store;
+    async fn rerun(&self, wanted: &Wanted) -> Result<Outcome, Error> {
+        let Wanted { conversation, message, start, part, .. } = wanted;
+        let (began, store) = (&part.began, &self.rooms.store);
+        let Some(message) = message else { return Ok(Outcome::Purged) };
         let past = match began.past {
             0 => Vec::new(),
-            max => store.utterances_of(task.conversation, task.seq, max).await?,
+            max => store.utterances_of(*conversation, wanted.seq, max).await?,
         };
         let (Some(frame), true) = (self.frame(began.frame).await?, recording::heard(&past) == began.heard)
         else {
             return Ok(Outcome::Purged);
         };
-        let Some(edition) = self.edition(part).await? else { return Ok(Outcome::Purged) };
+        let edition = match self.edition(began.version).await {
+            Loaded::Edition(edition) => edition,
+            Loaded::Gone => return Ok(Outcome::Gone),
+            Loaded::Broken(why) => return Ok(Outcome::Broken(why)),
+        };
         let rerun = Rerun {
             store,
             gateway: &self.rooms.gateway,
             clock: &self.rooms.clock,
-            config: self.config,
-            message: &task.message,
-            conversation: task.conversation,
-            start: task.recording.start,
+            config: &self.config,
+            message,
+            conversation: *conversation,
+            start: *start,
             part,
             live: self.request.live.then_some(PURSE),
             patience: if part.ended.said.is_out_of_time() { 1 } else { PATIENCE },
@@ -398,115 +364,35 @@ impl Replaying<'_> {
     }
 
     async fn frame(&self, digest: Digest) -> Result<Option<Arc<str>>, Error> {
-        if let Some(known) = self.frames.lock().get(&digest) {
-            return Ok(Some(Arc::clone(known)));
-        }
-        let Some(frame) = self.rooms.store.frame(&self.config.tenant, digest).await? else { return Ok(None) };
-        let frame: Arc<str> = frame.into();
-        self.frames.lock().insert(digest, Arc::clone(&frame));
-        Ok(Some(frame))
+        let known = self.frames.lock().get(digest);
+        let read = async || {
+            let frame = self.rooms.store.frame(&self.config.tenant, digest).await?;
+            Ok::<_, Error>(frame.map(Arc::from))
+        };
+        known.get_or_try_init(read).await.cloned()
     }
 
     /// The candidate, or the version that ran the part.
-    async fn edition(&self, part: &Part) -> Result<Option<Arc<Edition>>, Error> {
-        if let Some((_, candidate)) = &self.candidate {
-            return Ok(Some(Arc::clone(candidate)));
+    async fn edition(&self, version: Digest) -> Loaded {
+        if let Some(candidate) = &self.candidate {
+            return Loaded::Edition(Arc::clone(candidate));
         }
-        let key = (part.began.agent.clone(), part.began.version);
-        if let Some(known) = self.editions.lock().get(&key) {
-            return Ok(known.clone());
-        }
-        let edition = self.kept(part.began.version).await?;
-        self.editions.lock().insert(key, edition.clone());
-        Ok(edition)
+        let known = self.editions.lock().get(version);
+        // What cannot be loaded for one part cannot be for the next.
+        let load =
+            async || self.kept(version).await.unwrap_or_else(|error| Loaded::Broken(error.to_string()));
+        known.get_or_init(load).await.clone()
     }
 
-    async fn kept(&self, digest: Digest) -> Result<Option<Arc<Edition>>, Error> {
-        let ReplayRooms { store, sandbox, .. } = self.rooms;
-        let all = store.versions(&self.config.tenant, None, VERSIONS_MAX).await?;
-        let Some(version) = all.into_iter().find(|version| version.digest == digest) else { return Ok(None) };
+    async fn kept(&self, digest: Digest) -> Result<Loaded, Error> {
+        let ReplayRooms { store, sandbox, .. } = &self.rooms;
+        let Some(version) = store.version_of_any(&self.config.tenant, digest).await? else {
+            return Ok(Loaded::Gone);
+        };
         let settled: Settled = serde_json::from_str(&version.settings)
             .map_err(|error| Error::Configuration(format!("settings of a version: {error}")))?;
         let build = kept_build(store, sandbox, &version.plugin, &version).await?;
         let edition = Edition::load(sandbox, (&version.plugin, &build, settled), &|_, _| {}).await?;
-        Ok(Some(Arc::new(edition)))
+        Ok(Loaded::Edition(Arc::new(edition)))
     }
-}
-
-impl ReplayReport {
-    fn take(&mut self, task: &Task, outcome: Outcome) {
-        let Some(part) = task.part() else { return };
-        let rerun = match outcome {
-            Outcome::Purged => {
-                self.purged += 1;
-                return;
-            }
-            Outcome::Run(Rerunned::Host(error)) => {
-                self.broken.0 += 1;
-                self.broken.1.get_or_insert_with(|| error.to_string());
-                return;
-            }
-            Outcome::Run(rerun) => rerun,
-        };
-        self.parts += 1;
-        let recorded = &part.ended.said;
-        if matches!(&rerun, Rerunned::Said(said, None) if said == recorded) {
-            self.same += 1;
-            return;
-        }
-        let (before, after) = (shown(&part.began, recorded), heard(&part.began, &rerun));
-        let what = match compared(&part.began, recorded, &rerun) {
-            Compared::Failed => "failed",
-            Compared::Diverged => "diverged",
-            Compared::Same | Compared::Different => "changed",
-        };
-        let weight = match what {
-            "failed" => 1.0,
-            _ if before.text == after.text => 0.0,
-            _ if part.began.agent.is_none() => 0.9,
-            _ => 0.8 * (1.0 - strsim::sorensen_dice(&before.text, &after.text)),
-        };
-        let cut = |text: &str| crate::words::short(text, WORDS_BYTES_MAX);
-        let difference = Difference {
-            turn: task.turn.to_string(),
-            part: part.began.agent.as_ref().map_or_else(|| "router".to_owned(), ToString::to_string),
-            what: what.to_owned(),
-            before: cut(&before.text),
-            after: cut(&after.text),
-            private: before.is_private || after.is_private,
-            weight,
-        };
-        match what {
-            "failed" => self.failed += 1,
-            "diverged" => self.diverged += 1,
-            _ => self.changed += 1,
-        }
-        let list = if what == "diverged" { &mut self.divergences } else { &mut self.differences };
-        list.push(difference);
-        // Kept short on the way, with what is worst.
-        if list.len() > 2 * DIFFERENCES_MAX {
-            worst_first(list);
-        }
-    }
-
-    fn order(&mut self) {
-        worst_first(&mut self.differences);
-        worst_first(&mut self.divergences);
-    }
-
-    /// Without words of conversations, for those who may not read them.
-    #[must_use]
-    pub fn without_words(mut self) -> Self {
-        let private = self.differences.iter_mut().chain(&mut self.divergences).filter(|it| it.private);
-        for difference in private {
-            difference.before = "(words of a conversation)".to_owned();
-            difference.after = difference.before.clone();
-        }
-        self
-    }
-}
-
-fn worst_first(list: &mut Vec<Difference>) {
-    list.sort_by(|one, other| other.weight.total_cmp(&one.weight));
-    list.truncate(DIFFERENCES_MAX);
 }

@@ -46,6 +46,18 @@ pub(crate) enum Rerunned {
     Host(Error),
 }
 
+impl Rerunned {
+    /// Where it left the recording.
+    pub(super) fn diverged(&self) -> Option<String> {
+        let asked = match self {
+            Self::Said(_, asked) => asked.as_ref()?,
+            Self::Diverged(asked) => asked,
+            Self::Host(_) => return None,
+        };
+        Some(format!("asked for `{}` as call {}", asked.function, asked.seq))
+    }
+}
+
 impl Rerun<'_> {
     pub(crate) async fn router(
         &self,

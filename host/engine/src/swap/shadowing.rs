@@ -121,7 +121,10 @@ impl Shadowing {
             tracing::warn!(plugin = %release.plugin, version, "a shadow runs into its limits, and is not run any more");
         }
         let compared = compared(&part.began, &part.ended.said, &rerun);
-        let examples = (shown(&part.began, &part.ended.said), super::compare::heard(&part.began, &rerun));
+        let examples = (
+            shown(&self.config, &part.began, &part.ended.said),
+            super::compare::heard(&self.config, &part.began, &rerun),
+        );
         metrics::counter!("shadow_calls_total", "plugin" => release.plugin.to_string(), "result" => compared.word())
             .increment(1);
         let examples_max = self.config.swap.shadow.examples_max;

@@ -4,13 +4,17 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chela_engine::{Difference, ReplayProgress, ReplayReport, ReplayRequest, Under, replay};
 use chela_types::{AgentId, Clock, PluginId, SystemClock};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 
 use super::args::Replay;
 use super::operator::Operator;
+use super::socket::Host;
 use super::{Failure, Outcome, load, say, say_json, table};
 use crate::compose::{Surroundings, replaying};
 use crate::doors::ReplayJob;
@@ -18,6 +22,8 @@ use crate::turn::in_one_line;
 
 /// Differences that a page shows; `--json` has more.
 const SHOWN_MAX: usize = 20;
+/// How long the host may take to end a replay.
+const END_WAIT: Duration = Duration::from_secs(5);
 /// How long the host may hold one question for news.
 const POLL_MS: u64 = 1_000;
 
@@ -94,10 +100,32 @@ async fn here(
 async fn by_the_host(
     asked: &Replay,
     request: &ReplayRequest,
-    mut tell: impl FnMut(ReplayProgress),
+    tell: impl FnMut(ReplayProgress),
 ) -> Result<ReplayReport, Failure> {
     let host = Operator::running(&asked.shown.config).await?;
-    let mut job: ReplayJob = host.post("/replay", request).await?;
+    let job: ReplayJob = host.post("/replay", request).await?;
+    let (id, interrupted) = (job.id, interrupted()?);
+    tokio::select! {
+        report = followed(&host, job, asked.content, tell) => report,
+        () = interrupted => {
+            // Whoever pays has gone: it must not go on.
+            let ended = timeout(END_WAIT, host.delete::<ReplayJob>(&format!("/replay/{id}"))).await;
+            match ended {
+                Ok(Ok(_)) => Err(Failure::new("stopped, and the host's replay with it")),
+                Ok(Err(error)) => Err(error.into()),
+                Err(_) => Err(Failure::new(format!("stopped; the host does not say whether its replay {id} is"))),
+            }
+        }
+    }
+}
+
+async fn followed(
+    host: &Host,
+    mut job: ReplayJob,
+    content: bool,
+    mut tell: impl FnMut(ReplayProgress),
+) -> Result<ReplayReport, Failure> {
+    let content = if content { "&content=true" } else { "" };
     loop {
         tell(job.progress);
         match (job.report, job.error) {
@@ -105,9 +133,22 @@ async fn by_the_host(
             (None, Some(error)) => return Err(Failure::new(error)),
             (None, None) => {}
         }
-        let content = if asked.content { "&content=true" } else { "" };
         job = host.get(&format!("/replay/{}?wait_ms={POLL_MS}{content}", job.id)).await?;
     }
+}
+
+/// Resolves once somebody or something ends this command.
+fn interrupted() -> Result<impl Future<Output = ()>, Failure> {
+    let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let [interrupt, terminate, hangup] = signals.map(signal);
+    let (mut interrupt, mut terminate, mut hangup) = (interrupt?, terminate?, hangup?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    })
 }
 
 fn page(report: &ReplayReport) -> String {
@@ -116,8 +157,11 @@ fn page(report: &ReplayReport) -> String {
         (report.same, "same", "byte for byte"),
         (report.changed, "changed", "something else would have been said"),
         (report.diverged, "diverged", "it asked for what the recording does not hold"),
+        (report.diverged_same, "  same", "of these: went on alone, and said the same"),
+        (report.diverged_changed, "  changed", "of these: went on alone, and said something else"),
         (report.failed, "failed", "it failed where the recorded version did not"),
         (report.purged, "purged", "not run: their words are gone"),
+        (report.gone, "gone", "not run: the version that ran them is not kept any more"),
         (report.incomplete, "incomplete", "not run: cut off, or kept by an older host"),
         (report.broken.0, "broken", "not run: this host could not"),
     ] {
@@ -126,6 +170,12 @@ fn page(report: &ReplayReport) -> String {
         }
     }
     let seconds = report.millis as f64 / 1_000.0;
+    if report.is_empty() {
+        return format!(
+            "{} turns in {seconds:.1} s: nothing of what was asked for is recorded\n",
+            report.turns
+        );
+    }
     let mut text = format!("{} turns in {seconds:.1} s\n\n{counts}\n", report.turns);
     if let Some(why) = &report.broken.1 {
         text.push_str(&format!("\nbroken: {}\n", in_one_line(why)));
@@ -141,7 +191,10 @@ fn list(title: &str, differences: &[Difference]) -> String {
     }
     let mut rows = table(&["turn", "part", "what", "before", "after"]);
     for it in differences.iter().take(SHOWN_MAX) {
-        let row = [&it.turn, &it.part, &it.what, &it.before, &it.after].map(|cell| in_one_line(cell));
+        // Whoever ended there says so in the last column.
+        let went_on = it.diverged_at.as_ref().filter(|at| **at != it.after);
+        let what = went_on.map_or_else(|| it.what.clone(), |at| format!("{}: {at}", it.what));
+        let row = [&it.turn, &it.part, &what, &it.before, &it.after].map(|cell| in_one_line(cell));
         rows.add_row(row);
     }
     let more = differences.len().saturating_sub(SHOWN_MAX);
@@ -153,31 +206,57 @@ fn list(title: &str, differences: &[Difference]) -> String {
 mod tests {
     use super::*;
 
+    fn difference(what: &str, before: &str, after: &str) -> Difference {
+        let text = str::to_owned;
+        Difference {
+            turn: text("0198f3c1"),
+            part: text("router"),
+            what: text(what),
+            before: text(before),
+            after: text(after),
+            ..Difference::default()
+        }
+    }
+
     #[test]
     fn a_page_says_what_changed_and_steers_no_terminal() {
-        let difference = |what: &str, before: &str, after: &str| Difference {
-            turn: "0198f3c1".to_owned(),
-            part: "router".to_owned(),
-            what: what.to_owned(),
-            before: before.to_owned(),
-            after: after.to_owned(),
-            private: false,
-            weight: 0.9,
-        };
+        let at = || "asked for `models.complete` as call 2".to_owned();
+        let ended = Difference { diverged_at: Some(at()), ..difference("diverged", "sales", &at()) };
+        let went_on = Difference { diverged_at: Some(at()), ..difference("diverged", "sales", "hr") };
         let report = ReplayReport {
-            turns: 3,
-            parts: 3,
+            turns: 4,
+            parts: 5,
             same: 1,
             changed: 1,
-            diverged: 1,
+            diverged: 3,
+            diverged_same: 1,
+            diverged_changed: 1,
+            gone: 2,
             differences: vec![difference("changed", "sales", "support\u{1b}[2J")],
-            divergences: vec![difference("diverged", "sales", "asked for `models.complete` as call 2")],
+            divergences: vec![went_on, ended],
             millis: 1_500,
             ..ReplayReport::default()
         };
         let page = page(&report);
         assert!(!page.contains('\u{1b}'), "{page:?}");
-        assert!(page.contains("3 turns in 1.5 s") && page.contains("support"), "{page}");
+        assert!(page.contains("4 turns in 1.5 s") && page.contains("support"), "{page}");
+        let lines =
+            |words: &[&str]| page.lines().filter(|line| words.iter().all(|it| line.contains(it))).count();
+        for words in [
+            ["diverged", "3"],
+            ["  same", "of these"],
+            ["  changed", "of these"],
+            ["gone", "not kept any more"],
+            ["diverged: ", "hr"],
+        ] {
+            assert_eq!(lines(&words), 1, "{words:?} in {page}");
+        }
         assert!(page.contains("asked for `models.complete` as call 2"), "{page}");
+    }
+
+    #[test]
+    fn a_page_without_parts_says_that_nothing_of_the_kind_is_recorded() {
+        let page = page(&ReplayReport { turns: 9, ..ReplayReport::default() });
+        assert_eq!(page, "9 turns in 0.0 s: nothing of what was asked for is recorded\n");
     }
 }

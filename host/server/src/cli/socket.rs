@@ -80,6 +80,11 @@ impl Host {
         self.ask(Method::POST, path, Body::from(body)).await
     }
 
+    /// Ends what is at `path`.
+    pub(super) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        self.ask(Method::DELETE, path, Body::empty()).await
+    }
+
     async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: Body) -> Result<T, Error> {
         let answer = tokio::time::timeout(ANSWER_WAIT, self.exchange(method, path, body));
         let (status, bytes) = answer.await.map_err(|_| Error::Late)??;

@@ -214,10 +214,10 @@ pub struct Replay {
     /// The parts of this agent alone
     #[arg(long, value_name = "NAME")]
     pub agent: Option<String>,
-    /// So many turns at most, the oldest first
+    /// So many turns that hold such parts at most, the oldest first
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
-    /// Let versions that diverge go on, at the expense of the scope `replay`
+    /// Let versions that diverge go on, at the expense of the scope `replay`, which `[budget] shadow` bounds
     #[arg(long)]
     pub live: bool,
     /// Also show what was said

@@ -126,7 +126,8 @@ pub(in crate::config) struct Budget {
     /// For all together.
     #[schemars(extend("format" = "budget"))]
     pub(in crate::config) global: String,
-    /// For model calls of shadows and of replays, each beside the turns; left out, `budget.global` alone bounds them.
+    /// For model calls of shadows and of replays, each beside the turns, in the scopes `shadow` and `replay`; left out,
+    /// no replay may go on alone, and `budget.global` alone bounds shadows.
     #[schemars(extend("format" = "budget"))]
     pub(in crate::config) shadow: Option<String>,
     /// How long a budget lasts. Windows begin at midnight UTC.
