@@ -1,29 +1,22 @@
 //! Recorded turns run again: the version that ran them says the same to the last byte, another one says what it makes of
 //! them, and nothing of it is seen outside.
 
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use chela_engine::{Difference, ReplayReport, ReplayRequest, Under};
+use chela_engine::Difference;
 use chela_sandbox::Grants;
 use chela_server::standin::Fault;
-use chela_store::{Answer, Arrival, DeadLetter, Entry, MemoryScope, Store, TurnState};
+use chela_store::TurnState;
+use chela_tests::compared::{Compared, counted, counts, under};
 use chela_tests::recorded::{company, same_but_newer, written};
-use chela_tests::{Host, Outside, Setup, eventually, guests, host};
-use chela_types::{
-    AgentId, Blame, ChannelId, Digest, Identity, Message, Millis, Money, Person, PluginId, Reply, TenantId,
-    TurnId,
-};
+use chela_tests::{Outside, Setup, eventually, guests};
 use serde_json::json;
-use tempfile::TempDir;
 
 /// Rounds of what people write: more than a thousand messages.
 const ROUNDS: usize = 22;
 const HOUR: Duration = Duration::from_secs(3_600);
 /// Answers as usual, and is counted.
 const ANSWERED: Fault = Fault::Delay(Duration::ZERO);
-const DAY_MS: i64 = 24 * 3_600 * 1_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_recorded_turns_say_the_same_to_the_last_byte() {
@@ -44,15 +37,6 @@ async fn a_thousand_recorded_turns_say_the_same_to_the_last_byte() {
     );
     assert_eq!(outside.partner.replies().len(), replies, "nothing is sent");
     assert_eq!(host.store.ledger(1).await.unwrap().settled, ledger, "nothing is paid");
-}
-
-/// A host whose agent does what the first word of a message says, over a provider that counts.
-fn counted(outside: &Outside) -> Setup {
-    host(outside)
-        .agent("support", "agent")
-        .agent("hr", "agent")
-        .billed_model(outside)
-        .webhook("partner", "support")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -174,47 +158,6 @@ async fn a_turn_that_the_router_before_routed_is_the_same() {
     }
 }
 
-/// Another build of the guest in a folder, and a request to run what is recorded under it.
-fn under(folder: &TempDir, plugin: &str, manifest: &str) -> ReplayRequest {
-    let path: PathBuf = guests::get(plugin).folder(folder.path());
-    std::fs::write(path.join("plugin.toml"), manifest).unwrap();
-    let plugin = Some(PluginId::new(plugin).unwrap());
-    ReplayRequest { under: Under::Folder(path), plugin, ..ReplayRequest::default() }
-}
-
-/// A host that has answered these, one after the other, and the report of a build that behaves so.
-struct Compared {
-    outside: Outside,
-    host: Host,
-    folder: TempDir,
-}
-
-impl Compared {
-    async fn new(texts: &[&str]) -> Self {
-        let outside = Outside::new().await;
-        let host = counted(&outside).router("router", json!({})).run().await;
-        for text in texts {
-            host.partner_says(&outside, "t1", text).await;
-            assert_eq!(host.closed(text).await.state, TurnState::Delivered, "{text}");
-        }
-        Self { outside, host, folder: tempfile::tempdir().unwrap() }
-    }
-
-    async fn behaving(&self, plugin: &str, behaviour: &str, live: bool) -> ReplayReport {
-        let manifest = guests::get(plugin).manifest_of("0.2.0", behaviour);
-        let request = ReplayRequest { live, ..under(&self.folder, plugin, &manifest) };
-        self.host.replay(&request).await.unwrap()
-    }
-}
-
-/// same, changed, diverged, failed: and nothing else happened.
-fn counts(report: &ReplayReport) -> [u64; 4] {
-    let ReplayReport { same, changed, diverged, failed, .. } = *report;
-    assert_eq!((report.purged, report.incomplete, &report.broken), (0, 0, &(0, None)), "{report:?}");
-    assert_eq!(report.parts, same + changed + diverged + failed);
-    [same, changed, diverged, failed]
-}
-
 fn shown(list: &[Difference]) -> Vec<(&str, &str, &str, &str)> {
     list.iter().map(|it| (&*it.part, &*it.what, &*it.before, &*it.after)).collect()
 }
@@ -286,126 +229,32 @@ async fn a_build_that_traps_has_failed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_live_run_goes_on_at_its_own_expense_and_leaves_no_trace() {
-    let it = Compared::new(&["hello", "memory-kv #a"]).await;
-    let (host, outside) = (&it.host, &it.outside);
-    let store = &host.store;
-    let support = AgentId::new("support").unwrap();
-    let tenant = TenantId::default_tenant();
-    let day = Millis(outside.clock.now().0 / DAY_MS * DAY_MS);
-    let spent = async |scope: &str| store.budget(&tenant, scope, day).await.unwrap().settled;
-    let kept = async || {
-        let scope = MemoryScope::Agent;
-        store.memory_get(&tenant, &support, &scope, "count").await.unwrap().map(|it| (it.value, it.version))
-    };
-    let (agent, user) = ("agent:support", "user:partner/person-t1");
-    let before = (spent(agent).await, spent(user).await, kept().await, outside.partner.replies().len());
-    assert_eq!(kept().await, Some(("1".to_owned(), 1)));
-    assert_eq!((outside.provider.bills().len(), spent("replay").await), (0, Money::ZERO));
-
-    let report = it.behaving("agent", "memory-kv-ask", true).await;
-    assert_eq!(counts(&report), [0, 2, 0, 0], "both go on: {report:?}");
-    let mut after: Vec<&str> = report.differences.iter().map(|it| it.after.trim_end()).collect();
-    after.sort_unstable();
-    // One reads what is kept and writes for itself; the other has what it read then.
-    assert!(
-        after[0].ends_with("| You said: memory-kv #a") && after[1].ends_with("| You said: hello"),
-        "{after:?}"
-    );
-    assert!(after[0].starts_with("reply: 1@1 1@1 1@1 true false"), "{after:?}");
-    assert!(after[1].starts_with("reply: 2@2 2@2 2@2 true false"), "{after:?}");
-    assert_eq!(outside.provider.bills().len(), 2);
-    host.drained().await;
-    assert_eq!(spent("replay").await, outside.provider.total());
-    let left = (spent(agent).await, spent(user).await, kept().await, outside.partner.replies().len());
-    assert_eq!(left, before, "nobody else pays, nothing is remembered, nothing is sent");
-    assert_eq!(host.turns().await, 2);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_may_not_read_conversations_sees_no_words_of_agents_and_where_routers_send() {
+async fn who_may_not_read_conversations_sees_where_routers_send_and_no_words() {
+    const HIDDEN: &str = "(words of a conversation)";
     let it = Compared::new(&["hello", "hr model #q"]).await;
-    let report = it.behaving("agent", "persona", false).await.without_words();
-    assert_eq!(report.differences.len(), 2);
-    for difference in &report.differences {
-        let hidden = "(words of a conversation)";
-        assert_eq!((&*difference.before, &*difference.after), (hidden, hidden), "{difference:?}");
-    }
-    let report = it.behaving("router", "unauthorised", false).await.without_words();
+    let seen = async |plugin: &str, behaviour: &str| {
+        let report = it.behaving(plugin, behaviour, false).await.without_words();
+        let all = report.differences.iter().chain(&report.divergences);
+        let mut seen: Vec<_> = all.map(|it| (it.before.clone(), it.after.clone())).collect();
+        seen.sort();
+        seen
+    };
+    let pairs = |pairs: [(&str, &str); 2]| pairs.map(|(before, after)| (before.to_owned(), after.to_owned()));
+    assert_eq!(seen("agent", "persona").await, pairs([(HIDDEN, HIDDEN); 2]));
     // The second message was sent there before, with another reason.
-    assert_eq!(counts(&report), [0, 2, 0, 0], "{report:?}");
-    let expected = [("router", "changed", "support", "hr"), ("router", "changed", "hr", "hr")];
-    assert_eq!(shown(&report.differences), expected);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn turns_of_a_host_that_wrote_less_are_incomplete_or_skipped() {
-    let outside = Outside::new().await;
-    let host = counted(&outside).run().await;
-    let folder = tempfile::tempdir().unwrap();
-    let store =
-        Store::open(chela_store::Config::new(folder.path()), Arc::clone(&outside.clock)).await.unwrap();
-    let start = json!({ "now": 1_000, "seed": vec![1; 32] });
-    let began = ("turn.agent", json!(null));
-    let heard = ("models.complete", json!({ "Ok": {} }));
-    let journals = [
-        vec![],
-        vec![("turn.start", start.clone())],
-        vec![("turn.start", start.clone()), began.clone(), heard.clone()],
-        vec![("turn.start", start), began.clone(), heard, began],
-        vec![("turn.start", json!("of another kind"))],
-    ];
-    for (n, journal) in journals.into_iter().enumerate() {
-        store.accept(vec![arrival(n)]).await.unwrap();
-        let claimed = store.claim("a test", 1).await.unwrap().remove(0);
-        for (seq, (function, value)) in journal.into_iter().enumerate() {
-            let entry = Entry {
-                seq: seq as u32,
-                function: function.to_owned(),
-                arguments: Digest::of("a test's arguments", &[]),
-                value: serde_json::to_vec(&value).unwrap(),
-                at: Millis(1_000),
-                version: None,
-            };
-            store.record(&claimed.lease, entry).await.unwrap();
-        }
-        let dead = DeadLetter { reason: "an old one".to_owned(), blame: Blame::Host, notice: None };
-        if n == 0 {
-            store.dead(&claimed.lease, dead).await.unwrap();
-            continue;
-        }
-        let (agent, reply) =
-            (AgentId::new("support").unwrap(), Reply { text: "yes".to_owned(), ..Reply::default() });
-        let answer = Answer { agent, reply, outcome: "reply".to_owned(), notice: false };
-        let kept = store.answered(&claimed.lease, answer).await.unwrap();
-        store.delivered(&claimed.lease, kept.id, None).await.unwrap();
-    }
-    let rooms = chela_engine::ReplayRooms { store, ..host.rooms() };
-    let mut told = Vec::new();
-    let request = ReplayRequest::default();
-    let report = chela_engine::replay(&host.config(), &rooms, &request, |it| told.push(it)).await.unwrap();
-    assert_eq!((report.turns, report.parts, report.incomplete), (5, 0, 3), "{report:?}");
-    assert_eq!((report.purged, report.broken), (0, (0, None)));
-    assert_eq!(told.last().map(|it| (it.turns, it.of)), Some((5, 5)));
-}
-
-fn arrival(n: usize) -> Arrival {
-    let identity = Identity {
-        dedupe: vec![vec![format!("m{n}")]],
-        conversation: vec![format!("c{n}")],
-        sender: "ann".to_owned(),
-        place: None,
-        outsider: false,
-        target: Default::default(),
-    };
-    let message = Message {
-        id: TurnId::new(),
-        channel: ChannelId::new("partner").unwrap(),
-        place: None,
-        sender: Person { id: "ann".to_owned(), name: None, outsider: false },
-        text: "hello".to_owned(),
-        attachments: Vec::new(),
-        received: Millis(1_000),
-    };
-    Arrival { tenant: TenantId::default_tenant(), identity, message, notes: None, echo: None }
+    assert_eq!(seen("router", "unauthorised").await, pairs([("hr", "hr"), ("support", "hr")]));
+    // Nobody is called so: it could as well be what somebody wrote.
+    assert_eq!(seen("router", "ghost").await, pairs([("hr", HIDDEN), ("support", HIDDEN)]));
+    assert_eq!(seen("agent", "hand-over-ghost").await, pairs([(HIDDEN, HIDDEN); 2]));
+    assert_eq!(seen("agent", "hand-over-hr").await, pairs([(HIDDEN, "hand-over to hr"); 2]));
+    let trapped = seen("agent", "trap").await;
+    assert!(
+        trapped.iter().all(|(before, after)| before == HIDDEN && after.starts_with("trapped: ")),
+        "{trapped:?}"
+    );
+    let asked = seen("agent", "memory-kv").await;
+    assert!(
+        asked.iter().all(|(before, after)| before == HIDDEN && after.starts_with("asked for ")),
+        "{asked:?}"
+    );
 }

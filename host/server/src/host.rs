@@ -205,6 +205,7 @@ impl Host {
             stop: stop.clone(),
         };
         let started = clock.now();
+        let replays = Replays::default();
         let admin = Admin {
             engine: engine.clone(),
             store: store.clone(),
@@ -212,7 +213,7 @@ impl Host {
             metrics: metrics.clone(),
             clock,
             reloader: reloader.clone(),
-            replays: Replays::default(),
+            replays: replays.clone(),
             started,
             stop: stop.clone(),
         };
@@ -241,6 +242,7 @@ impl Host {
         engine.run(stop, config.server.drain).await;
         closing.cancel();
         doors.wait().await;
+        replays.ended().await;
         let closed = store.close().await.map_err(Error::Close);
         if let Err(error) = std::fs::remove_file(&listeners.addresses.socket) {
             tracing::debug!(%error, "socket file left behind");

@@ -66,7 +66,7 @@ impl Admin {
             .route("/reload", post(swap::reload))
             .route("/events", get(swap::events))
             .route("/replay", post(replay::begin))
-            .route("/replay/{id}", get(replay::look))
+            .route("/replay/{id}", get(replay::look).delete(replay::cancel))
             .route("/turns", get(turns))
             .route("/turns/{id}", get(turn))
             .route("/chat/{agent}", post(terminal::say).get(terminal::hear))

@@ -39,6 +39,9 @@ pub(crate) enum Error {
     /// As many requests as the limit allows are being served.
     #[error("too many requests at once")]
     Busy,
+    /// The host stops, and has no more news.
+    #[error("the host is stopping")]
+    Draining,
     /// This client comes more often than its rate allows; when it may come again.
     #[error("too many requests")]
     Flood(Duration),
@@ -80,6 +83,7 @@ impl Error {
             Self::Body => (StatusCode::BAD_REQUEST, "body"),
             Self::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "timed_out"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+            Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
             Self::Flood(_) => (StatusCode::TOO_MANY_REQUESTS, "rate"),
             Self::Streams => (StatusCode::TOO_MANY_REQUESTS, "streams"),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
@@ -162,9 +166,10 @@ impl IntoResponse for Error {
         let (status, code) = self.status();
         metrics::counter!("refused_total", "code" => code).increment(1);
         let again = self.again(status);
-        let message =
-            if status.is_server_error() { "not served; see `code`".to_owned() } else { self.to_string() };
-        if status.is_server_error() {
+        // That it stops is no trouble of the host's.
+        let is_trouble = status.is_server_error() && !matches!(self, Self::Draining);
+        let message = if is_trouble { "not served; see `code`".to_owned() } else { self.to_string() };
+        if is_trouble {
             let error: &dyn std::error::Error = &self;
             tracing::warn!(error, status = status.as_u16(), code, "request failed");
         }
@@ -209,6 +214,7 @@ mod tests {
             (Error::Engine(refused(Refusal::ContentType)), 415, None),
             (Error::Engine(chela_engine::Error::UnknownChannel("x".into())), 404, None),
             (Error::Busy, 503, Some("1".to_owned())),
+            (Error::Draining, 503, Some("1".to_owned())),
             (Error::TimedOut, 503, Some("1".to_owned())),
             (Error::Flood(Duration::ZERO), 429, Some("1".to_owned())),
             (Error::Flood(Duration::from_millis(118_001)), 429, Some("119".to_owned())),
