@@ -240,16 +240,15 @@ mod tests {
         let page = page(&report);
         assert!(!page.contains('\u{1b}'), "{page:?}");
         assert!(page.contains("4 turns in 1.5 s") && page.contains("support"), "{page}");
-        let lines =
-            |words: &[&str]| page.lines().filter(|line| words.iter().all(|it| line.contains(it))).count();
         for words in [
-            ["diverged", "3"],
-            ["  same", "of these"],
-            ["  changed", "of these"],
-            ["gone", "not kept any more"],
-            ["diverged: ", "hr"],
+            ["diverged", " 3 ", "does not hold"],
+            ["  same", " 1 ", "of these"],
+            ["  changed", " 1 ", "of these"],
+            ["gone", " 2 ", "not kept any more"],
+            ["diverged: asked for", "sales", "hr"],
         ] {
-            assert_eq!(lines(&words), 1, "{words:?} in {page}");
+            let is_there = page.lines().any(|line| words.iter().all(|word| line.contains(word)));
+            assert!(is_there, "{words:?} in {page}");
         }
         assert!(page.contains("asked for `models.complete` as call 2"), "{page}");
     }
