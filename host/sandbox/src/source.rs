@@ -4,8 +4,13 @@ use crate::error::Refusal;
 use crate::manifest::{MANIFEST_BYTES_MAX, Manifest};
 use bytes::Bytes;
 use chela_types::Digest;
+use rustix::fs::{Dir, Mode, OFlags};
+use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Where a plugin comes from.
@@ -80,11 +85,12 @@ impl Source {
     /// Reads everything into memory, so that what is checked is what is run. Blocks on the disk.
     pub(crate) fn read(&self, component_bytes_max: usize) -> Result<Parts, Refusal> {
         match self {
-            Self::Folder(folder) => {
-                let manifest = read_file(&within(folder, &folder.join("plugin.toml"))?, MANIFEST_BYTES_MAX)?;
+            Self::Folder(path) => {
+                let folder = Folder::open(path)?;
+                let manifest = folder.read(OsStr::new("plugin.toml"), MANIFEST_BYTES_MAX)?;
                 let manifest = String::from_utf8(manifest)
-                    .map_err(|_| folder_refused(folder, "plugin.toml is not UTF-8 text".to_owned()))?;
-                let component = read_file(&within(folder, &only_component(folder)?)?, component_bytes_max)?;
+                    .map_err(|_| folder_refused(path, "plugin.toml is not UTF-8 text".to_owned()))?;
+                let component = folder.read(&folder.only_component()?, component_bytes_max)?;
                 Ok(Parts { manifest, component: component.into() })
             }
             Self::Embedded { manifest, component } => {
@@ -100,40 +106,80 @@ impl Source {
     }
 }
 
-fn only_component(folder: &Path) -> Result<PathBuf, Refusal> {
-    let failed = |error: std::io::Error| folder_refused(folder, error.to_string());
-    let mut found = None;
-    for entry in std::fs::read_dir(folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        if path.extension().is_some_and(|extension| extension == "wasm") && found.replace(path).is_some() {
-            return Err(folder_refused(folder, "holds more than one `*.wasm`".to_owned()));
+/// A folder that was opened: whatever is put into its place, both files are read from this one.
+struct Folder<'a> {
+    path: &'a Path,
+    opened: OwnedFd,
+}
+
+impl<'a> Folder<'a> {
+    fn open(path: &'a Path) -> Result<Self, Refusal> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(path, flags, Mode::empty());
+        let opened = opened.map_err(|error| folder_refused(path, io::Error::from(error).to_string()))?;
+        Ok(Self { path, opened })
+    }
+
+    fn only_component(&self) -> Result<OsString, Refusal> {
+        let failed = |error| folder_refused(self.path, io::Error::from(error).to_string());
+        let mut found = None;
+        for entry in Dir::read_from(&self.opened).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            let is_component = Path::new(name).extension().is_some_and(|extension| extension == "wasm");
+            if is_component && found.replace(name.to_owned()).is_some() {
+                return Err(folder_refused(self.path, "holds more than one `*.wasm`".to_owned()));
+            }
+        }
+        found.ok_or_else(|| folder_refused(self.path, "holds no `*.wasm`".to_owned()))
+    }
+
+    fn read(&self, name: &OsStr, bytes_max: usize) -> Result<Vec<u8>, Refusal> {
+        let path = self.path.join(name);
+        let failed = |error: io::Error| folder_refused(&path, error.to_string());
+        let file = self.file(name).map_err(failed)?;
+        let mut bytes = Vec::new();
+        file.take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() > bytes_max {
+            let what = name.to_string_lossy().into_owned();
+            return Err(Refusal::TooLarge { what, limit_bytes: bytes_max as u64 });
+        }
+        Ok(bytes)
+    }
+
+    /// A file in the folder. What was opened is looked at, and not its name, which may lead elsewhere the next moment.
+    fn file(&self, name: &OsStr) -> io::Result<File> {
+        // Without waiting: a pipe that nobody writes into would be waited for without end.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = File::from(beneath(&self.opened, name, flags)?);
+        match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(io::Error::other("not a file")),
         }
     }
-    found.ok_or_else(|| folder_refused(folder, "holds no `*.wasm`".to_owned()))
 }
 
-/// The real file behind a name. A link that leads out of the folder is refused: whoever may write a name there would
-/// choose what else this host reads.
-fn within(folder: &Path, path: &Path) -> Result<PathBuf, Refusal> {
-    let real = |path: &Path| path.canonicalize().map_err(|error| folder_refused(path, error.to_string()));
-    let file = real(path)?;
-    if file.starts_with(real(folder)?) {
-        Ok(file)
-    } else {
-        Err(folder_refused(path, "a link that leads out of the plugin's folder".to_owned()))
+/// Opens what lies in a folder. A link that leads out of it is refused: whoever may write a name there would choose what
+/// else this host reads.
+fn beneath(folder: &OwnedFd, name: &OsStr, flags: OFlags) -> io::Result<OwnedFd> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{ResolveFlags, openat2};
+        use rustix::io::Errno;
+        match openat2(folder, name, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)
+        {
+            Err(Errno::XDEV) => return Err(io::Error::other("a link that leads out of the plugin's folder")),
+            // An old kernel, or a filter that does not know this call.
+            Err(Errno::NOSYS | Errno::PERM) => {}
+            opened => return opened.map_err(io::Error::from),
+        }
     }
-}
-
-fn read_file(path: &Path, bytes_max: usize) -> Result<Vec<u8>, Refusal> {
-    let failed = |error: std::io::Error| folder_refused(path, error.to_string());
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() > bytes_max {
-        let what = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        return Err(Refusal::TooLarge { what, limit_bytes: bytes_max as u64 });
+    match rustix::fs::openat(folder, name, flags | OFlags::NOFOLLOW, Mode::empty()) {
+        Err(rustix::io::Errno::LOOP) => {
+            Err(io::Error::other("a link, which this system cannot follow safely"))
+        }
+        opened => Ok(opened?),
     }
-    Ok(bytes)
 }
 
 fn folder_refused(path: &Path, problem: String) -> Refusal {
@@ -160,6 +206,21 @@ mod tests {
         std::fs::remove_file(folder.path().join("a.wasm")).unwrap();
         symlink("target", folder.path().join("a.wasm")).unwrap();
         assert!(source.read(8).is_ok(), "a link within the folder is a file's other name");
+    }
+
+    /// Whoever opens a pipe waits until somebody writes into it.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_pipe_is_no_file_and_is_not_waited_for() {
+        use rustix::fs::{CWD, FileType, mknodat};
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("plugin.toml");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::from_bits_truncate(0o600), 0).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let source = Source::Folder(folder.path().to_owned());
+        std::thread::spawn(move || tell.send(source.read(8).err().map(|error| error.to_string())));
+        let told = told.recv_timeout(std::time::Duration::from_secs(30)).expect("it is not waited for");
+        assert!(told.as_ref().is_some_and(|told| told.contains("not a file")), "{told:?}");
     }
 
     #[test]
