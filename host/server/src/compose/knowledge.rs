@@ -10,6 +10,7 @@ use chela_store::Passage;
 use chela_types::Digest;
 
 use super::Error;
+use crate::config::{Unread, read_no_link};
 
 /// Files of one folder, its own folders included.
 const FILES_MAX: usize = 10_000;
@@ -35,7 +36,7 @@ pub(super) fn read(folder: &Path) -> Result<Documents, Error> {
     let (mut passages, mut parts) = (Vec::new(), Vec::new());
     for path in files {
         let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
-        let text = fs::read_to_string(&path).map_err(failed("read", &path))?;
+        let text = text(&path)?;
         passages.extend(sections(&name, &text));
         parts.extend([name.into_bytes(), text.into_bytes()]);
     }
@@ -44,6 +45,16 @@ pub(super) fn read(folder: &Path) -> Result<Documents, Error> {
     }
     let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
     Ok(Documents { digest: Digest::of("chela knowledge folder 1", &parts), passages })
+}
+
+/// A document. What lies there may be another thing than when it was found.
+fn text(path: &Path) -> Result<String, Error> {
+    let failed = failed("read", path);
+    let bytes = read_no_link(path, FILE_BYTES_MAX).map_err(|error| match error {
+        Unread::Io(error) => failed(error),
+        error @ (Unread::NotAFile | Unread::TooLarge(_)) => limit(path, error.to_string()),
+    })?;
+    String::from_utf8(bytes).map_err(|_| limit(path, "not UTF-8".to_owned()))
 }
 
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
@@ -64,9 +75,6 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), 
         } else if kind.is_symlink() && is_document {
             tracing::warn!(file = %path.display(), "a document that is a link is not read: put the file itself there");
         } else if kind.is_file() && is_document {
-            if entry.metadata().map_err(failed("read", &path))?.len() > FILE_BYTES_MAX {
-                return Err(limit(&path, format!("longer than {FILE_BYTES_MAX} bytes")));
-            }
             if files.len() >= FILES_MAX {
                 return Err(limit(folder, format!("more than {FILES_MAX} documents")));
             }

@@ -6,6 +6,7 @@
 
 mod check;
 mod document;
+mod file;
 mod prices;
 mod problem;
 mod raw;
@@ -19,6 +20,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use file::{Unread, read_no_link};
 pub use problem::{Code, ConfigError, Problem, Warning};
 pub use reference::reference;
 pub use resolve::Env;
@@ -55,7 +57,7 @@ pub fn load(path: &Path, env: Env<'_>) -> Result<(Config, Vec<Warning>), ConfigE
     let name = path.display().to_string();
     match read(path) {
         Ok((absolute, text)) => {
-            let (mut config, warnings) = parse(&name, &absolute, &text, env)?;
+            let (mut config, warnings) = parse(&name, (&absolute, &home(path, &absolute)), &text, env)?;
             // Not through its links: they may lead elsewhere the next time.
             config.named = std::path::absolute(path).unwrap_or(absolute);
             Ok((config, warnings))
@@ -77,21 +79,21 @@ pub fn data_folder(path: &Path) -> Option<PathBuf> {
     let written = || document.root().get("store")?.get_ref().as_table()?.get("url")?.get_ref().as_str();
     let usual = raw::Store::default().url;
     let (_, folder) = written().unwrap_or(&usual).split_once(':')?;
-    Some(file.parent()?.join(folder.strip_prefix("//").unwrap_or(folder)))
+    Some(home(path, &file).join(folder.strip_prefix("//").unwrap_or(folder)))
 }
 
 /// The file's absolute path and its text; or why not, and what to do.
 fn read(path: &Path) -> Result<(PathBuf, String), (String, &'static str)> {
     let io = |error: std::io::Error| (resolve::reason(&error), "name the file with `--config FILE`");
     let absolute = std::fs::canonicalize(path).map_err(io)?;
-    let meta = std::fs::metadata(&absolute).map_err(io)?;
-    if !meta.is_file() {
-        return Err(("not a file".into(), "name the file itself, not its folder"));
-    }
-    if meta.len() > FILE_BYTES_MAX {
-        return Err((format!("larger than {FILE_BYTES_MAX} bytes"), "is this the right file?"));
-    }
-    let bytes = std::fs::read(&absolute).map_err(io)?;
+    let bytes = file::read(&absolute, FILE_BYTES_MAX).map_err(|error| {
+        let help = match error {
+            Unread::Io(_) => "name the file with `--config FILE`",
+            Unread::NotAFile => "name the file itself, not its folder",
+            Unread::TooLarge(_) => "is this the right file?",
+        };
+        (error.to_string(), help)
+    })?;
     let not_text = |error: std::string::FromUtf8Error| {
         let at = error.utf8_error().valid_up_to();
         (format!("not UTF-8 at byte {at}"), "save it as UTF-8")
@@ -99,8 +101,21 @@ fn read(path: &Path) -> Result<(PathBuf, String), (String, &'static str)> {
     Ok((absolute, String::from_utf8(bytes).map_err(not_text)?))
 }
 
-/// As [`load`], for a text that was read from `file`.
-fn parse(name: &str, file: &Path, text: &str, env: Env<'_>) -> Result<(Config, Vec<Warning>), ConfigError> {
+/// The folder in which the file was named, and not the one to which a link of its name leads: a release that takes the
+/// place of another does not take what was kept along.
+fn home(named: &Path, file: &Path) -> PathBuf {
+    let named = std::path::absolute(named).ok();
+    let home = named.as_deref().and_then(Path::parent).and_then(|folder| folder.canonicalize().ok());
+    home.unwrap_or_else(|| file.parent().unwrap_or(Path::new("/")).to_owned())
+}
+
+/// As [`load`], for a text that was read from `file` and named in `home`.
+fn parse(
+    name: &str,
+    (file, home): (&Path, &Path),
+    text: &str,
+    env: Env<'_>,
+) -> Result<(Config, Vec<Warning>), ConfigError> {
     let (document, errors) = Document::parse(text);
     let mut problems = Problems::new(name, secret::blotted(text, document.root(), !errors.is_empty()));
     // The first alone: those after it are mostly its echoes.
@@ -125,7 +140,7 @@ fn parse(name: &str, file: &Path, text: &str, env: Env<'_>) -> Result<(Config, V
     };
     let base = file.parent().unwrap_or(Path::new("/"));
     let paths = std::collections::BTreeSet::new();
-    let mut resolver = Resolver { document: &document, problems: &mut problems, env, base, paths };
+    let mut resolver = Resolver { document: &document, problems: &mut problems, env, base, home, paths };
     let config = resolver.config(&raw, file, text);
     let paths = resolver.paths;
     let warnings = problems.finish().map_err(|error| error.having_met(paths))?;

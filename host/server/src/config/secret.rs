@@ -9,7 +9,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::resolve::reason;
+use super::file::{self, Unread};
 
 /// Where a secret is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,14 +37,10 @@ const SECRET_BYTES_MAX: u64 = 65_536;
 
 /// Reads a secret file, without the line break at its end.
 pub(super) fn read_file(path: &Path) -> Result<String, String> {
-    let meta = std::fs::metadata(path).map_err(|error| format!("cannot be read: {}", reason(&error)))?;
-    if !meta.is_file() {
-        return Err("is not a file".into());
-    }
-    if meta.len() > SECRET_BYTES_MAX {
-        return Err(format!("is larger than {SECRET_BYTES_MAX} bytes"));
-    }
-    let text = std::fs::read(path).map_err(|error| format!("cannot be read: {}", reason(&error)))?;
+    let text = file::read(path, SECRET_BYTES_MAX).map_err(|error| match error {
+        Unread::Io(_) => format!("cannot be read: {error}"),
+        Unread::NotAFile | Unread::TooLarge(_) => format!("is {error}"),
+    })?;
     String::from_utf8(text).map_err(|_| "is not UTF-8".into())
 }
 

@@ -88,7 +88,7 @@ impl Default for Server {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Store {
-    /// `sqlite:FOLDER`, the data folder, seen from the configuration's own folder. It is made if it is not there.
+    /// `sqlite:FOLDER`, the data folder, seen from the folder in which this file is named. It is made if it is not there.
     #[schemars(extend("format" = "store"))]
     pub(in crate::config) url: String,
     /// Operations that one commit holds at most.

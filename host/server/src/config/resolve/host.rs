@@ -83,7 +83,9 @@ impl Resolver<'_> {
         let raw = &raw.store;
         let at: At<'_> = &["store", "url"];
         let folder = match raw.url.split_once(':') {
-            Some(("sqlite", folder)) => self.path(at, folder.strip_prefix("//").unwrap_or(folder)),
+            Some(("sqlite", folder)) => {
+                self.path_in(self.home, at, folder.strip_prefix("//").unwrap_or(folder))
+            }
             Some(("postgres" | "postgresql", _)) => {
                 let note = Note::new(Code::NotYetServed, "PostgreSQL is not served yet", "not yet");
                 self.fail(at, note.help("use a data folder on this machine: `url = \"sqlite:chela-data\"`"));

@@ -19,6 +19,7 @@ use secrecy::SecretString;
 
 use super::RESERVED;
 use super::document::{Document, dotted};
+use super::file;
 use super::problem::{Code, Note, Problems, nearest, suggest};
 use super::raw::Raw;
 use super::resolved::{Agent, Config, Provider, ProviderKind, Script};
@@ -40,6 +41,8 @@ pub(super) struct Resolver<'r> {
     pub(super) env: Env<'r>,
     /// The folder of the file, absolute.
     pub(super) base: &'r Path,
+    /// The folder in which the file was named; another one, if its name is a link.
+    pub(super) home: &'r Path,
     /// Every path that was met, the data folder's apart.
     pub(super) paths: BTreeSet<PathBuf>,
 }
@@ -243,10 +246,15 @@ impl Resolver<'_> {
 
     /// A path as written, absolute; relative ones start, and stay, in the file's folder.
     fn path(&mut self, at: At<'_>, text: &str) -> Option<PathBuf> {
+        self.path_in(self.base, at, text)
+    }
+
+    /// The same in another folder.
+    fn path_in(&mut self, base: &Path, at: At<'_>, text: &str) -> Option<PathBuf> {
         let written = Path::new(text);
         let upward = written.components().any(|part| part == Component::ParentDir);
-        let path = self.base.join(written);
-        let led_out = written.is_relative() && self.leads_out(&path);
+        let path = base.join(written);
+        let led_out = written.is_relative() && leads_out(base, &path);
         if text.is_empty() || upward || led_out {
             let label = match (text.is_empty(), upward) {
                 (true, _) => "empty path",
@@ -260,14 +268,6 @@ impl Resolver<'_> {
             return None;
         }
         Some(path)
-    }
-
-    /// Whether a link leads out of the file's folder. Of what is not there yet the part that is counts: the rest would
-    /// be made behind it.
-    fn leads_out(&self, path: &Path) -> bool {
-        let mut parts = path.ancestors().take_while(|part| part.starts_with(self.base));
-        let there = parts.find(|part| part.symlink_metadata().is_ok());
-        there.is_some_and(|part| !part.canonicalize().is_ok_and(|real| real.starts_with(self.base)))
     }
 
     /// A folder that is there.
@@ -287,15 +287,10 @@ impl Resolver<'_> {
     fn text_file(&mut self, at: At<'_>, text: &str) -> Option<(PathBuf, String)> {
         let path = self.path(at, text)?;
         self.paths.insert(path.clone());
-        let size = std::fs::metadata(&path).map(|meta| if meta.is_file() { meta.len() } else { u64::MAX });
-        let label = match size {
-            Err(error) => reason(&error),
-            Ok(u64::MAX) => "not a file".to_owned(),
-            Ok(size) if size > TEXT_BYTES_MAX => format!("larger than {TEXT_BYTES_MAX} bytes"),
-            Ok(_) => match std::fs::read_to_string(&path) {
-                Ok(text) => return Some((path, text)),
-                Err(error) => reason(&error),
-            },
+        let label = match file::read(&path, TEXT_BYTES_MAX).map(String::from_utf8) {
+            Ok(Ok(text)) => return Some((path, text)),
+            Ok(Err(_)) => "not UTF-8".to_owned(),
+            Err(error) => error.to_string(),
         };
         let message = format!("`{}` needs a text file at {}", dotted(at), self.shown(&path));
         self.fail(at, Note::new(Code::PathUnusable, message, label));
@@ -306,6 +301,14 @@ impl Resolver<'_> {
     fn shown(&self, path: &Path) -> String {
         format!("`{}`", path.strip_prefix(self.base).unwrap_or(path).display())
     }
+}
+
+/// Whether a link leads out of a folder. Of what is not there yet the part that is counts: the rest would be made behind
+/// it.
+fn leads_out(base: &Path, path: &Path) -> bool {
+    let mut parts = path.ancestors().take_while(|part| part.starts_with(base));
+    let there = parts.find(|part| part.symlink_metadata().is_ok());
+    there.is_some_and(|part| !part.canonicalize().is_ok_and(|real| real.starts_with(base)))
 }
 
 /// Of what the configuration says, wherever it stands. Not of documents, which have a digest of their own, nor of what

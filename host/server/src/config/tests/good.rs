@@ -159,6 +159,27 @@ fn the_data_folder_is_found_in_a_file_that_is_wrong() {
     assert_eq!(super::super::data_folder(&folder.path().join("none.toml")), None);
 }
 
+/// A release takes the place of another, and what was kept stays where it is.
+#[test]
+fn data_lies_where_the_file_was_named_and_not_where_its_link_leads() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().canonicalize().unwrap();
+    let link = folder.path().join("chela.toml");
+    for release in ["1", "2"] {
+        std::fs::create_dir(folder.path().join(release)).unwrap();
+        std::fs::write(folder.path().join(release).join("persona.md"), release).unwrap();
+        let text = format!("{BASE}persona = \"file:persona.md\"\n");
+        std::fs::write(folder.path().join(release).join("chela.toml"), text).unwrap();
+        let _ = std::fs::remove_file(&link);
+        std::os::unix::fs::symlink(format!("{release}/chela.toml"), &link).unwrap();
+        let (config, _) = super::super::load(&link, &super::env).unwrap();
+        assert_eq!(config.store.folder, home.join("chela-data"));
+        assert_eq!(super::super::data_folder(&link), Some(home.join("chela-data")));
+        let agent = config.agents.values().next().unwrap();
+        assert_eq!(agent.persona, release, "what belongs to the release comes with it");
+    }
+}
+
 #[test]
 fn a_link_to_the_file_is_kept_as_it_was_named() {
     let folder = tempfile::tempdir().unwrap();

@@ -25,7 +25,7 @@ fn env(name: &str) -> Option<String> {
 /// Loads a text as if it stood in `folder/chela.toml`.
 fn load_in(folder: &Path, text: &str) -> Result<(Config, Vec<Warning>), ConfigError> {
     let folder = std::fs::canonicalize(folder).unwrap();
-    super::parse("chela.toml", &folder.join("chela.toml"), text, &env)
+    super::parse("chela.toml", (&folder.join("chela.toml"), &folder), text, &env)
 }
 
 /// Loads a text where no other file is.
