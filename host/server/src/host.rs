@@ -18,8 +18,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::compose::{self, Composed, Ground, OnProgress, Surroundings, compose, open_store};
 use crate::config::Config;
-use crate::doors::{Admin, Bounds, Connections, Files, Operators, Proof, Public, Replays, defaults, serve};
-use crate::reload::{Begun, Reloader, Watching};
+use crate::doors::{
+    Admin, Bounds, Connections, Files, Operators, Orders, Proof, Public, Replays, defaults, serve,
+};
+use crate::reload::Reloader;
 use crate::telemetry::Metrics;
 use crate::webchat::Setup;
 
@@ -86,7 +88,6 @@ pub struct Host {
     ground: Ground,
     operators: Operators,
     reloader: Reloader,
-    watching: Watching,
     config: Config,
     chats: BTreeMap<ChannelId, Setup>,
     metrics: Option<Metrics>,
@@ -119,13 +120,13 @@ impl Host {
     /// # Errors
     /// [`Error`]; nothing runs then.
     pub async fn start(mut config: Config, options: Options<'_>) -> Result<Self, Error> {
-        // Before anything is read: what changes from now on is new.
-        let begun = Begun::new(&config);
+        // As it is written: a reload holds the file against it.
+        let written = config.clone();
         let files = Files::raise(config.egress.in_flight_max);
         config.egress.in_flight_max = config.egress.in_flight_max.min(files.calls());
         // The folder first: a second host is told of the first one, and not of its ports.
         let store = open_store(&config).await?;
-        let started = Self::on(store.clone(), (config, begun), files, options).await;
+        let started = Self::on(store.clone(), (config, written), files, options).await;
         if started.is_err()
             && let Err(error) = store.close().await
         {
@@ -136,7 +137,7 @@ impl Host {
 
     async fn on(
         store: Store,
-        (config, begun): (Config, Begun),
+        (config, written): (Config, Config),
         files: Files,
         options: Options<'_>,
     ) -> Result<Self, Error> {
@@ -144,10 +145,10 @@ impl Host {
         // Ports before plugins: a port that is taken should not cost the compilation of each of them.
         let public = listen(config.server.public, "public").await?;
         let admin = listen(config.server.admin, "admin").await?;
-        let Composed { engine, ground, admin_token } =
+        let Composed { engine, ground, knowledge, admin_token } =
             compose(&config, store, &surroundings, progress.0).await?;
         let operators = Operators::new(&config, &admin_token);
-        let (reloader, watching) = Reloader::new(begun, engine.clone(), ground.clone(), operators.clone());
+        let reloader = Reloader::new((written, knowledge), engine.clone(), ground.clone(), operators.clone());
         let path = config.store.folder.join(SOCKET);
         let addresses = Addresses {
             public: public.local_addr().unwrap_or(config.server.public),
@@ -160,7 +161,6 @@ impl Host {
             ground,
             operators,
             reloader,
-            watching,
             config,
             chats,
             metrics,
@@ -189,8 +189,7 @@ impl Host {
     /// # Errors
     /// [`Error::Close`].
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        let Self { engine, ground, operators, reloader, watching, config, chats, metrics, listeners, files } =
-            self;
+        let Self { engine, ground, operators, reloader, config, chats, metrics, listeners, files } = self;
         let Ground { store, tenant, clock, .. } = ground;
         // Listeners outlive the draining: a load balancer is told, and a late webhook is still kept.
         let closing = CancellationToken::new();
@@ -213,6 +212,7 @@ impl Host {
             metrics: metrics.clone(),
             clock,
             reloader: reloader.clone(),
+            orders: Orders::default(),
             replays: replays.clone(),
             started,
             stop: stop.clone(),
@@ -235,7 +235,7 @@ impl Host {
         let (over, stopping) = (closing.clone(), stop.clone());
         doors.spawn(async move {
             // A reload that runs when the host is told to stop may come to its end while turns do.
-            over.run_until_cancelled(reloader.watch(watching, stopping)).await;
+            over.run_until_cancelled(reloader.watch(stopping)).await;
         });
         doors.close();
         tracing::info!(public = %listeners.addresses.public, admin = %listeners.addresses.admin, "ready");

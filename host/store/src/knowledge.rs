@@ -57,6 +57,15 @@ impl Store {
             .await
     }
 
+    /// Removes every collection but these. Returns how many there were.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub async fn knowledge_keep(&self, tenant: &TenantId, collections: &[&str]) -> Result<usize> {
+        let names = serde_json::Value::from(collections).to_string();
+        self.commit(Keep { tenant: tenant.clone(), names }).await
+    }
+
     /// The best passages with their scores (higher is better), best first. A query without words finds none.
     ///
     /// # Errors
@@ -70,21 +79,19 @@ impl Store {
     ) -> Result<Vec<(Passage, f32)>> {
         let Some(query) = quoted(query) else { return Ok(Vec::new()) };
         self.read(async |connection| {
-            let id: Option<i64> =
-                sqlx::query_scalar("SELECT id FROM collections WHERE tenant = $1 AND name = $2")
-                    .bind(tenant.as_str())
-                    .bind(collection)
-                    .fetch_optional(&mut *connection)
-                    .await?;
-            let Some(id) = id else { return Ok(Vec::new()) };
-            // A word in the heading says more than one in the text.
+            // A word in the heading says more than one in the text. One statement, because the id of a collection that
+            // is removed may be another one's the next moment.
             let rows = sqlx::query(
                 "SELECT source, text, -bm25(passages, 2.0, 1.0) AS score FROM passages
-                 WHERE passages MATCH $1 AND rowid BETWEEN $2 AND $3 ORDER BY score DESC, rowid LIMIT $4 + 0",
+                 WHERE passages MATCH $1
+                   AND rowid >= (SELECT id << $2 FROM collections WHERE tenant = $3 AND name = $4)
+                   AND rowid < (SELECT (id + 1) << $2 FROM collections WHERE tenant = $3 AND name = $4)
+                 ORDER BY score DESC, rowid LIMIT $5 + 0",
             )
             .bind(query)
-            .bind(id << PASSAGE_BITS)
-            .bind(((id + 1) << PASSAGE_BITS) - 1)
+            .bind(PASSAGE_BITS)
+            .bind(tenant.as_str())
+            .bind(collection)
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .fetch_all(connection)
             .await?;
@@ -137,11 +144,7 @@ impl Operation for Replace {
         .fetch_optional(&mut *tx.connection)
         .await?;
         let Some(id) = id else { return Ok(false) };
-        sqlx::query("DELETE FROM passages WHERE rowid BETWEEN $1 AND $2")
-            .bind(id << PASSAGE_BITS)
-            .bind(((id + 1) << PASSAGE_BITS) - 1)
-            .execute(&mut *tx.connection)
-            .await?;
+        empty(tx, id).await?;
         for (rowid, passage) in (id << PASSAGE_BITS..).zip(&self.passages) {
             sqlx::query("INSERT INTO passages (rowid, source, text) VALUES ($1, $2, $3)")
                 .bind(rowid)
@@ -152,6 +155,40 @@ impl Operation for Replace {
         }
         Ok(true)
     }
+}
+
+struct Keep {
+    tenant: TenantId,
+    /// A JSON array.
+    names: String,
+}
+
+impl Operation for Keep {
+    type Output = usize;
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<usize> {
+        let others: Vec<i64> = sqlx::query_scalar(
+            "DELETE FROM collections WHERE tenant = $1 AND name NOT IN (SELECT value FROM json_each($2))
+             RETURNING id",
+        )
+        .bind(self.tenant.as_str())
+        .bind(&self.names)
+        .fetch_all(&mut *tx.connection)
+        .await?;
+        for id in &others {
+            empty(tx, *id).await?;
+        }
+        Ok(others.len())
+    }
+}
+
+async fn empty(tx: &mut Transaction<'_>, id: i64) -> Result<()> {
+    sqlx::query("DELETE FROM passages WHERE rowid BETWEEN $1 AND $2")
+        .bind(id << PASSAGE_BITS)
+        .bind(((id + 1) << PASSAGE_BITS) - 1)
+        .execute(&mut *tx.connection)
+        .await?;
+    Ok(())
 }
 
 #[cfg(test)]

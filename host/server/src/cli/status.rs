@@ -80,13 +80,12 @@ fn trouble(status: &Status, coloured: bool) -> String {
             false => format!("{line}\n"),
         };
         let since = moment(invalid.at);
-        text.push_str(&paint(&format!(
-            "\nsince {since} the files say what cannot run; what ran before runs on:"
-        )));
+        text.push_str(&paint(&format!("\nsince {since} {}; what ran before runs on:", invalid.what())));
         printable(&invalid.text).lines().for_each(|line| text.push_str(&paint(&format!("  {line}"))));
     }
-    if let Some(unapplied) = &status.unapplied {
-        text.push_str(&format!("\nconfiguration {} waits: chela reload --apply\n", in_one_line(unapplied)));
+    if status.unapplied.is_some() {
+        let contents = in_one_line(&status.unapplied_contents.join(", "));
+        text.push_str(&format!("\n{contents} waits: chela reload --apply\n"));
     }
     if !status.restart.is_empty() {
         text.push_str(&format!("\nneeds a restart: {}\n", in_one_line(&status.restart.join(", "))));
@@ -124,8 +123,10 @@ mod tests {
         .unwrap();
         assert_eq!(trouble(&status, true), "");
         let text = "chela.toml:3:1\n\u{1b}[2J unknown key".to_owned();
-        status.invalid = Some(Invalid { at: Millis(1_795_878_245_000), text });
+        status.invalid = Some(Invalid { at: Millis(1_795_878_245_000), text, of_host: false });
         status.unapplied = Some("0123456789ab".to_owned());
+        status.unapplied_contents =
+            ["configuration 0123456789ab", "secret operator.bea.token"].map(str::to_owned).into();
         status.restart = vec!["server.public".to_owned(), "store.lease_s".to_owned()];
         status.pending = vec![Pending {
             plugin: "router".to_owned(),
@@ -140,7 +141,7 @@ mod tests {
           chela.toml:3:1
           \u{fffd}[2J unknown key
 
-        configuration 0123456789ab waits: chela reload --apply
+        configuration 0123456789ab, secret operator.bea.token waits: chela reload --apply
 
         needs a restart: server.public, store.lease_s
 

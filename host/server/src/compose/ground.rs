@@ -52,7 +52,7 @@ impl Ground {
     /// As [`Ground::engine`].
     pub async fn considered(&self, config: &Config) -> Result<chela_engine::Config, Error> {
         let documents = documents(config).await?.into_iter();
-        let knowledge = documents.map(|(agent, of)| (agent.clone(), (collection(&agent), of.digest)));
+        let knowledge = documents.map(|(agent, of)| (agent, (collection(of.digest), of.digest)));
         rooms::engine(config, &self.tenant, &knowledge.collect(), self.session_key)
     }
 
@@ -76,12 +76,25 @@ impl Ground {
         }
     }
 
+    /// Removes documents that none of these names. A turn that began with them would find nothing any more.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn forget_but(&self, collections: impl Iterator<Item = &String>) -> Result<(), Error> {
+        let names: Vec<&str> = collections.map(String::as_str).collect();
+        let removed = self.store.knowledge_keep(&self.tenant, &names).await?;
+        if removed > 0 {
+            tracing::debug!(collections = removed, "documents that nobody names any more are removed");
+        }
+        Ok(())
+    }
+
     /// Each agent's documents, put into the store unless they are there.
     async fn learn(&self, config: &Config) -> Result<BTreeMap<AgentId, (String, Digest)>, Error> {
         let mut known = BTreeMap::new();
         for (agent, documents) in documents(config).await? {
-            let collection = collection(&agent);
             let Documents { digest, passages } = documents;
+            let collection = collection(digest);
             let count = passages.len();
             if self.store.knowledge_replace(&self.tenant, &collection, digest, passages).await? {
                 tracing::info!(%agent, passages = count, "documents are read anew");
@@ -92,9 +105,19 @@ impl Ground {
     }
 }
 
-/// Under which name an agent's documents are kept.
-fn collection(agent: &AgentId) -> String {
-    format!("agent/{agent}")
+/// Under which name documents are kept: by what they say, so that what is read for a configuration that never comes to
+/// serve is nothing that somebody searches.
+fn collection(digest: Digest) -> String {
+    format!("documents/{digest}")
+}
+
+/// The collection of each agent that has documents: another one means other documents.
+pub type Knowledge = BTreeMap<AgentId, String>;
+
+/// The collections that a configuration names.
+pub fn knowledge(config: &chela_engine::Config) -> Knowledge {
+    let agents = config.agents.iter();
+    agents.filter_map(|(name, agent)| Some((name.clone(), agent.knowledge.as_ref()?.0.clone()))).collect()
 }
 
 /// The documents of each agent that has some.
@@ -109,10 +132,14 @@ pub(super) async fn documents(config: &Config) -> Result<Vec<(AgentId, Documents
     tokio::task::spawn_blocking(read).await.map_err(broken_off)?
 }
 
-/// Of everything that a gateway is made from: the configuration, and the keys that it only names.
+/// Of everything that a gateway is made from, and of nothing else: with another one, cached answers and what it knows of
+/// providers' outages are gone.
 pub fn models_digest(config: &Config) -> Digest {
-    let mut parts = vec![config.digest.as_bytes().to_vec()];
-    for (name, provider) in &config.providers {
+    let Config { providers, tiers, budget, cache, agents, .. } = config;
+    let budgets: Vec<_> = agents.iter().filter_map(|(name, agent)| Some((name, agent.budget?))).collect();
+    let mut parts = vec![format!("{:?}", (providers, tiers, budget, cache, budgets)).into_bytes()];
+    // Secrets do not print.
+    for (name, provider) in providers {
         if let ProviderKind::OpenAi(at) | ProviderKind::Anthropic(at) = &provider.kind
             && let Some(key) = &at.key
         {
@@ -120,23 +147,65 @@ pub fn models_digest(config: &Config) -> Digest {
         }
     }
     let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-    Digest::of("chela models 1", &parts)
+    Digest::of("chela models 2", &parts)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    const FILE: &str = "[provider.a]\nkind = \"anthropic\"\nkey = \"env:KEY\"\n[plugin.a]\nsource = \"builtin:assistant\"\ngrants = [\"knowledge\"]\n[agent.x]\nplugin = \"a\"\n";
+
+    fn load(folder: &Path, text: &str, key: &'static str) -> Config {
+        let path = folder.join("chela.toml");
+        fs::write(&path, text).unwrap();
+        crate::config::load(&path, &|_| Some(key.to_owned())).unwrap().0
+    }
 
     #[test]
-    fn another_key_makes_another_gateway() {
+    fn another_key_makes_another_gateway_and_another_comment_does_not() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("chela.toml");
-        let text = "[provider.a]\nkind = \"anthropic\"\nkey = \"env:KEY\"\n[plugin.a]\nsource = \"builtin:assistant\"\n[agent.x]\nplugin = \"a\"\n";
-        std::fs::write(&path, text).unwrap();
-        let with = |key: &'static str| {
-            models_digest(&crate::config::load(&path, &|_| Some(key.to_owned())).unwrap().0)
+        let with = |text: &str, key| models_digest(&load(folder.path(), text, key));
+        let usual = with(FILE, "one");
+        assert_ne!(usual, with(FILE, "two"));
+        assert_eq!(usual, with(&format!("# a note\n{FILE}persona = \"kind\"\n"), "one"));
+        for other in ["budget = \"1.00\"\n", "[cache]\nttl_s = 7\n"] {
+            assert_ne!(usual, with(&format!("{FILE}{other}"), "one"), "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn documents_of_a_configuration_that_does_not_come_to_serve_are_searched_by_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["open", "internal"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+            fs::write(folder.path().join(name).join("a.md"), format!("A refund is {name}.")).unwrap();
+        }
+        let with = |name: &str| load(folder.path(), &format!("{FILE}knowledge = \"{name}\"\n"), "one");
+        let config = with("open");
+        let clock: Arc<dyn Clock> = Arc::new(chela_types::SystemClock);
+        let ground = Ground {
+            store: Store::open(rooms::store(&config), Arc::clone(&clock)).await.unwrap(),
+            egress: Egress::new(rooms::egress(&config)).unwrap(),
+            tenant: TenantId::default_tenant(),
+            clock,
+            session_key: [0; 32],
         };
-        assert_eq!(with("one"), with("one"));
-        assert_ne!(with("one"), with("two"));
+        let serves = knowledge(&ground.engine(&config).await.unwrap());
+        let found = async || {
+            let collection = serves.values().next().unwrap();
+            ground.store.knowledge_search(&ground.tenant, collection, "refund", 5).await.unwrap()
+        };
+        let before = found().await;
+        assert!(before[0].0.text.contains("open"), "{before:?}");
+        let refused = knowledge(&ground.engine(&with("internal")).await.unwrap());
+        assert_eq!(found().await, before);
+        ground.forget_but(serves.values()).await.unwrap();
+        assert_eq!(found().await, before);
+        let gone = refused.values().next().unwrap();
+        let gone = ground.store.knowledge_search(&ground.tenant, gone, "refund", 5).await.unwrap();
+        assert!(gone.is_empty(), "{gone:?}");
     }
 }

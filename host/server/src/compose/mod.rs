@@ -22,7 +22,7 @@ use secrecy::SecretString;
 
 use crate::config::{Config, Source};
 
-pub use ground::{Ground, models_digest};
+pub use ground::{Ground, Knowledge, knowledge, models_digest};
 pub use rooms::Use;
 
 /// Why the host could not be put together.
@@ -89,6 +89,8 @@ pub struct Composed {
     pub engine: Engine,
     /// What it stands on, whatever the configuration says later.
     pub ground: Ground,
+    /// The documents of its agents.
+    pub knowledge: Knowledge,
     /// The admin listener's token.
     pub admin_token: SecretString,
 }
@@ -124,10 +126,13 @@ pub async fn compose(
     let gateway = ground.gateway(config)?;
     let sandbox = Sandbox::new(sandbox(config, surroundings)).map_err(Error::Sandbox)?;
     let engine = ground.engine(config).await?;
+    let knowledge = knowledge(&engine);
     let Ground { egress, store, clock, .. } = ground.clone();
     let engine = Engine::start(engine, Rooms { store, gateway, sandbox, egress, clock }, progress).await?;
+    // Nobody searches the others: whoever began with them goes on with these.
+    ground.forget_but(knowledge.values()).await?;
     let admin_token = ground.admin_token(config)?;
-    Ok(Composed { engine, ground, admin_token })
+    Ok(Composed { engine, ground, knowledge, admin_token })
 }
 
 /// The sandbox's configuration; compiled plugins lie in the data folder.
@@ -141,18 +146,15 @@ fn sandbox(config: &Config, surroundings: &Surroundings) -> chela_sandbox::Confi
 /// because looking leaves nothing behind.
 ///
 /// # Errors
-/// [`Error::Sandbox`].
+/// [`Error::File`] or [`Error::Sandbox`].
 pub fn looking_sandbox(surroundings: &Surroundings) -> Result<Sandbox, Error> {
     let compiler = Compiler::new(&surroundings.program, &surroundings.compiler);
-    let folder = std::env::temp_dir().join(format!("chela-look-{}", std::process::id()));
-    let mut config = chela_sandbox::Config::new(&folder, compiler);
+    let failed = |source| Error::File { what: "make", path: std::env::temp_dir(), source };
+    // Gone when it is opened: nothing will be filed.
+    let folder = tempfile::tempdir().map_err(failed)?;
+    let mut config = chela_sandbox::Config::new(folder.path(), compiler);
     config.pool.instances = 1;
-    let sandbox = Sandbox::new(config).map_err(Error::Sandbox);
-    // The cache was opened, and nothing will be filed.
-    if let Err(error) = std::fs::remove_dir_all(&folder) {
-        tracing::debug!(%error, "temporary folder left behind");
-    }
-    sandbox
+    Sandbox::new(config).map_err(Error::Sandbox)
 }
 
 /// What a use of a plugin came to: `agent hr`, and the plugin or why it is refused.

@@ -4,12 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, Query};
+use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use chela_engine::{ChannelHealth, Engine, Pending, PluginStatus};
 use chela_store::Store;
 use chela_types::{AgentId, Clock, Millis, TenantId, TurnId};
@@ -17,9 +16,11 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
+use super::extract::{Json, Path, Query};
 use super::replay::{self, Replays};
 use super::rights::{Allowed, Content, Gate, Proof, Read, identify};
-use super::{swap, terminal};
+use super::swap::{self, Orders};
+use super::terminal;
 use crate::reload::{Invalid, Reloader};
 use crate::telemetry::Metrics;
 use crate::turn::{LIST_USUAL, Turn};
@@ -29,7 +30,7 @@ pub(super) const WAIT_MAX: Duration = Duration::from_secs(25);
 /// Longest wait for what the metrics tell of the store.
 const GAUGE_WAIT: Duration = Duration::from_secs(1);
 /// Largest body of an admin request.
-const BODY_BYTES_MAX: usize = 256 << 10;
+pub(super) const BODY_BYTES_MAX: usize = 256 << 10;
 
 /// What operators are served.
 #[derive(Debug, Clone)]
@@ -46,6 +47,8 @@ pub struct Admin {
     pub clock: Arc<dyn Clock>,
     /// Who reads the configuration again.
     pub reloader: Reloader,
+    /// Reloads and orders that are being carried out.
+    pub orders: Orders,
     /// Recorded turns that are run again.
     pub replays: Replays,
     /// When the host was ready.
@@ -71,6 +74,7 @@ impl Admin {
             .route("/turns/{id}", get(turn))
             .route("/chat/{agent}", post(terminal::say).get(terminal::hear))
             .fallback(async || Error::NotFound)
+            .method_not_allowed_fallback(async || Error::Method)
             .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
             .with_state(Gate::new(self))
             .layer(from_fn_with_state(proof, identify))
@@ -115,9 +119,13 @@ pub struct Status {
     /// What is wrong with the files, if something is: what ran before runs on.
     #[serde(default)]
     pub invalid: Option<Invalid>,
-    /// The first 12 hex digits of a configuration that waits for `chela reload --apply`.
+    /// The first 12 hex digits of a configuration that waits for `chela reload --apply`; those of the one that runs, if
+    /// only what it names is another.
     #[serde(default)]
     pub unapplied: Option<String>,
+    /// What is another in it than in what runs.
+    #[serde(default)]
+    pub unapplied_contents: Vec<String>,
     /// Keys of the file whose values wait for a restart.
     #[serde(default)]
     pub restart: Vec<String>,
@@ -163,6 +171,7 @@ impl Status {
             configuration: None,
             invalid: None,
             unapplied: None,
+            unapplied_contents: Vec::new(),
             restart: Vec::new(),
             pending: Vec::new(),
             state: "stopped".to_owned(),
@@ -187,11 +196,13 @@ async fn status(admin: Allowed<Read>) -> Result<Json<Status>, Error> {
     let channel = |ChannelHealth { channel, plugin, own_ids }: ChannelHealth| (channel, plugin, own_ids);
     let agent = |(name, description): (AgentId, String)| (name.to_string(), description);
     let plugins = admin.engine.plugins(false).await?;
+    let waiting = standing.waiting();
     Ok(Json(Status {
         state: if admin.stop.is_cancelled() { "draining" } else { "ready" }.to_owned(),
         configuration: Some(standing.configuration().short()),
         invalid: standing.invalid(),
-        unapplied: standing.waiting().map(|digest| digest.short()),
+        unapplied: waiting.as_ref().map(|waiting| waiting.configuration.short()),
+        unapplied_contents: waiting.map(|waiting| waiting.contents).unwrap_or_default(),
         restart: standing.restart(),
         pending: plugins.iter().flat_map(PluginStatus::pending).collect(),
         up_s: Some(now.since(admin.started).as_secs()),

@@ -39,8 +39,8 @@ pub(crate) enum Error {
     /// As many requests as the limit allows are being served.
     #[error("too many requests at once")]
     Busy,
-    /// The host stops, and has no more news.
-    #[error("the host is stopping")]
+    /// The host has been told to stop, and nothing new will be heard of it.
+    #[error("the host stops")]
     Draining,
     /// This client comes more often than its rate allows; when it may come again.
     #[error("too many requests")]
@@ -88,10 +88,10 @@ impl Error {
             Self::Streams => (StatusCode::TOO_MANY_REQUESTS, "streams"),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),
-            Self::Reload(crate::reload::Error::Invalid(_)) => invalid(),
-            Self::Reload(crate::reload::Error::Engine(error)) => reloading(error),
+            Self::Reload(error) if error.is_of_files() => invalid(),
             Self::Reload(crate::reload::Error::Compose(crate::compose::Error::Store(error))) => blamed(error),
-            Self::Reload(crate::reload::Error::Compose(_)) => invalid(),
+            Self::Reload(crate::reload::Error::Engine(error)) => engine(error),
+            Self::Reload(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Self::ForeignOrigin => (StatusCode::FORBIDDEN, "foreign_origin"),
             Self::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
             Self::Order(error @ chela_engine::Error::Swap(_)) => engine(error),

@@ -6,6 +6,7 @@
 mod admin;
 mod bounds;
 mod error;
+mod extract;
 mod files;
 mod listener;
 mod public;
@@ -28,5 +29,5 @@ pub(crate) use public::{Address, Doors, acknowledged};
 pub use replay::{ReplayJob, Replays};
 pub(crate) use rights::is_plain;
 pub use rights::{OPERATOR_HEADER, Operators, Proof};
-pub use swap::Reload;
+pub use swap::{Orders, Reload};
 pub use terminal::{Heard, Listening, Said};

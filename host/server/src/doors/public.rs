@@ -100,7 +100,8 @@ async fn ready(State(doors): State<Arc<Doors>>) -> (StatusCode, Json<Value>) {
             Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the store cannot write"),
         },
     };
-    let configuration = if doors.standing.invalid().is_some() { "invalid" } else { "valid" };
+    let is_invalid = doors.standing.invalid().is_some_and(|invalid| !invalid.of_host);
+    let configuration = if is_invalid { "invalid" } else { "valid" };
     (status, Json(json!({ "state": state, "configuration": configuration })))
 }
 

@@ -4,8 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
-use axum::extract::{Path, Query};
 use chela_engine::{ReplayProgress, ReplayReport, ReplayRequest};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -15,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::admin::WAIT_MAX;
 use super::error::Error;
+use super::extract::{Json, Path, Query};
 use super::rights::{Allowed, Content, Operate};
 
 /// How often it is looked whether there is news.

@@ -1,20 +1,23 @@
 //! Versions of plugins: what they do, what happened to them, and the orders of operators.
 
 use std::path::Path as FilePath;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
-use axum::extract::{Path, Query};
 use chela_engine::{Order, PluginStatus, Reloaded};
 use chela_store::Event;
 use chela_types::PluginId;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use super::admin::{Admin, WAIT_MAX};
 use super::error::Error;
+use super::extract::{Json, Path, Query};
 use super::rights::{Allowed, Content, Operate, Read};
 
+/// Reloads and orders at once; they are carried out one after another.
+const ORDERS_MAX: usize = 4;
 /// Events in one answer, unless another number is asked for.
 const EVENTS_USUAL: usize = 100;
 /// Events in one answer at most.
@@ -43,7 +46,7 @@ pub(super) async fn order(
     }
     let (engine, who) = (admin.engine.clone(), admin.who());
     let ordered = async move { engine.order(&plugin, order, &who).await.map_err(Error::Order) };
-    to_its_end(ordered).await.map(Json)
+    admin.orders.to_its_end(ordered).await.map(Json)
 }
 
 fn id(name: &str) -> Result<PluginId, Error> {
@@ -91,14 +94,32 @@ pub(super) async fn reload(
 ) -> Result<Json<Reloaded>, Error> {
     let (reloader, who) = (admin.reloader.clone(), admin.who());
     let reload = async move { reloader.reload(asked.apply, &who).await.map_err(Error::Reload) };
-    to_its_end(reload).await.map(Json)
+    admin.orders.to_its_end(reload).await.map(Json)
 }
 
-/// Whoever asked may be gone before it is done: half an order is none.
-async fn to_its_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Error>> + Send + 'static,
-) -> Result<T, Error> {
-    tokio::spawn(work).await.unwrap_or(Err(Error::Busy))
+/// Reloads and orders that are being carried out or wait for the one before: a few, and clones share them.
+#[derive(Debug, Clone)]
+pub struct Orders(Arc<Semaphore>);
+
+impl Default for Orders {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(ORDERS_MAX)))
+    }
+}
+
+impl Orders {
+    /// Whoever asked may be gone before it is done: half an order is none.
+    async fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let seat = Arc::clone(&self.0).try_acquire_owned().map_err(|_| Error::Busy)?;
+        let work = async move {
+            let _until_it_is_done = seat;
+            work.await
+        };
+        tokio::spawn(work).await.unwrap_or(Err(Error::Busy))
+    }
 }
 
 /// Which events.
@@ -128,12 +149,40 @@ pub(super) async fn events(
     loop {
         let events = admin.store.events(&admin.tenant, after, plugin, limit).await?;
         let left = end.saturating_duration_since(Instant::now());
-        if !events.is_empty() || left.is_zero() || admin.stop.is_cancelled() {
+        if !events.is_empty() || left.is_zero() {
             return Ok(Json(events));
+        }
+        if admin.stop.is_cancelled() {
+            return Err(Error::Draining);
         }
         tokio::select! {
             () = sleep(left.min(LOOK_AGAIN)) => {}
             () = admin.stop.cancelled() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::pending;
+
+    #[tokio::test]
+    async fn orders_at_once_obeyed() {
+        let orders = Orders::default();
+        for n in 0..ORDERS_MAX * 2 {
+            assert_eq!(orders.to_its_end(async move { Ok(n) }).await.unwrap(), n, "each gives back its seat");
+        }
+    }
+
+    #[tokio::test]
+    async fn orders_at_once_violated() {
+        let orders = Orders::default();
+        for _ in 0..ORDERS_MAX {
+            // Whoever asked is gone, and it is carried out all the same.
+            let asked = orders.to_its_end(pending::<Result<(), Error>>());
+            let _ = tokio::time::timeout(Duration::ZERO, asked).await;
+        }
+        assert!(matches!(orders.to_its_end(async { Ok(()) }).await, Err(Error::Busy)));
     }
 }

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use axum::Json;
-use axum::extract::{Path, Query};
 use bytes::Bytes;
 use chela_engine::{Draft, Webhook, session_events_key};
 use chela_types::ChannelId;
@@ -11,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::admin::{Admin, WAIT_MAX};
 use super::error::Error;
+use super::extract::{Json, Path, Query};
 use super::rights::{Allowed, Operate};
 use crate::compose::terminal_channel;
 
@@ -109,7 +108,7 @@ pub(super) async fn hear(
         tokio::select! {
             () = told => {}
             () = tokio::time::sleep_until(end) => return Ok(Json(Heard::default())),
-            () = admin.stop.cancelled() => return Ok(Json(Heard::default())),
+            () = admin.stop.cancelled() => return Err(Error::Draining),
         }
     }
 }

@@ -57,6 +57,12 @@ impl Seen {
         seen.0.contains_key(&folder.join("plugin.toml")) && seen.0.len() > 1
     }
 
+    /// Whether the file at a path is among what was seen, by whatever name.
+    pub(super) fn has(&self, path: &Path) -> bool {
+        let found = fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+        found.is_some_and(|found| self.0.values().any(|mark| (mark.device, mark.inode) == found))
+    }
+
     /// Whether both saw the same of one path.
     #[cfg(test)]
     pub(super) fn agrees_with(&self, other: &Self, path: &Path) -> bool {

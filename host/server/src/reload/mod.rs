@@ -5,23 +5,25 @@
 //! to know what has changed, and a reload that finds nothing new does nothing.
 
 mod look;
+mod news;
 mod restart;
 mod roots;
 mod rounds;
 mod standing;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chela_engine::{Engine, Reloaded, Update, Who};
-use chela_types::{Digest, Fault, Retry};
+use chela_types::{Blame, Digest, Fault, Retry};
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::compose::{self, Ground};
+use crate::compose::{self, Ground, Knowledge};
 use crate::config::{self, Config, ConfigError, Source, Warning};
 use crate::doors::Operators;
 use crate::turn::in_one_line;
@@ -32,6 +34,10 @@ pub use standing::{Invalid, Standing};
 
 /// What is missing may be there again in a moment: editors and deployments put files aside before others come.
 const MISSING_WAIT: Duration = Duration::from_millis(200);
+/// So long documents are kept at least that no configuration names any more: turns that began with them search them.
+const DOCUMENTS_KEPT: Duration = Duration::from_secs(600);
+/// A turn may be handed on from agent to agent: so many times the longest call.
+const CALLS_OF_A_TURN: u32 = 4;
 /// Columns of a mistake as it is kept and shown.
 const WIDTH: usize = 100;
 
@@ -64,17 +70,30 @@ impl Error {
         text
     }
 
+    /// Whether whoever writes the files has to mend something.
+    pub(crate) fn is_of_files(&self) -> bool {
+        match self {
+            Self::Compose(compose::Error::Store(error)) => is_of_files(error),
+            Self::Compose(compose::Error::Engine(error)) | Self::Engine(error) => is_of_files(error),
+            Self::Compose(compose::Error::Sandbox(_)) => false,
+            Self::Invalid(_) | Self::Compose(_) => true,
+        }
+    }
+
     /// True for what may be over without a change of any file.
     fn passes(&self) -> bool {
         match self {
-            Self::Invalid(_) => false,
             Self::Compose(compose::Error::File { .. } | compose::Error::Store(_)) => true,
             Self::Compose(compose::Error::Engine(error)) | Self::Engine(error) => {
-                error.retry() != Retry::Never
+                error.retry() != Retry::Never || error.blame() == Blame::Host
             }
-            Self::Compose(_) => false,
+            Self::Invalid(_) | Self::Compose(_) => false,
         }
     }
+}
+
+fn is_of_files(error: &impl Fault) -> bool {
+    matches!(error.blame(), Blame::Operator | Blame::Plugin)
 }
 
 /// Reads the configuration again. Cheap to clone; clones reload one after another.
@@ -98,35 +117,33 @@ struct Running {
     config: Config,
     /// Of everything that the gateway is made from.
     models: Digest,
-}
-
-/// What lay there when the configuration was read: changes since then are new.
-#[derive(Debug)]
-pub struct Begun {
-    config: Config,
-    seen: Seen,
-}
-
-impl Begun {
-    /// Looks at the files of a configuration that was just read.
-    pub fn new(config: &Config) -> Self {
-        Self { config: config.clone(), seen: Seen::at(&Roots::of(config)) }
-    }
+    /// The documents of its agents.
+    knowledge: Knowledge,
+    /// Documents that it does not name, and since when: read for what was refused, or named before.
+    unnamed: BTreeMap<String, Instant>,
 }
 
 impl Reloader {
-    /// For an engine that runs with what was read at `begun`; and what was seen then, for [`Reloader::watch`].
-    pub fn new(begun: Begun, engine: Engine, ground: Ground, operators: Operators) -> (Self, Watching) {
-        let Begun { config, seen } = begun;
-        let inner = Inner {
+    /// For an engine that runs with this configuration and these documents.
+    pub fn new(
+        (config, knowledge): (Config, Knowledge),
+        engine: Engine,
+        ground: Ground,
+        operators: Operators,
+    ) -> Self {
+        Self(Arc::new(Inner {
             ground,
             engine,
             operators,
             standing: Standing::new(config.digest),
             watched: RwLock::new((Arc::new(Roots::of(&config)), config.swap.poll)),
-            running: Mutex::new(Running { models: compose::models_digest(&config), config }),
-        };
-        (Self(Arc::new(inner)), Watching(seen))
+            running: Mutex::new(Running {
+                models: compose::models_digest(&config),
+                config,
+                knowledge,
+                unnamed: BTreeMap::new(),
+            }),
+        }))
     }
 
     /// What is told of the configuration.
@@ -141,7 +158,19 @@ impl Reloader {
     /// [`Error`]; what ran before runs on, and the error is kept for [`Reloader::standing`].
     pub async fn reload(&self, apply: bool, who: &Who) -> Result<Reloaded, Error> {
         let mut running = self.0.running.lock().await;
-        let outcome = self.attempt(&mut running, apply, who).await;
+        let (outcome, named) = match read(running.config.named.clone()).await {
+            Ok(read) => {
+                let named = Roots::of(&read.0);
+                (self.take_over(&mut running, read, apply, who).await, named)
+            }
+            Err(error) => {
+                let named = Roots::of_files(error.paths());
+                (Err(Error::Invalid(Box::new(error))), named)
+            }
+        };
+        // What is refused or waits may come to be right: what it names is watched as well.
+        let roots = Roots::of(&running.config).and(named);
+        *self.0.watched.write() = (Arc::new(roots), running.config.swap.poll);
         match &outcome {
             // Of versions that are refused or wait, the engine tells once.
             Ok(reloaded) => {
@@ -149,51 +178,66 @@ impl Reloader {
                     tracing::info!(by = who.0, "{}", in_one_line(change));
                 }
             }
-            Err(error) => self.failed(error, &running.config).await,
+            Err(error) => self.failed(error, &running.config),
         }
-        let result = match &outcome {
-            Ok(reloaded) if !reloaded.refused.is_empty() => "refused",
-            Ok(reloaded) if reloaded.changed.is_empty() => "unchanged",
-            Ok(_) => "applied",
-            Err(Error::Invalid(_)) => "invalid",
-            Err(_) => "failed",
-        };
-        metrics::counter!("config_reloads_total", "result" => result).increment(1);
+        metrics::counter!("config_reloads_total", "result" => self.result(&outcome)).increment(1);
         outcome
     }
 
-    async fn attempt(&self, running: &mut Running, apply: bool, who: &Who) -> Result<Reloaded, Error> {
-        let (mut config, doubts) = read(running.config.named.clone()).await?;
+    /// One word for the metric.
+    fn result(&self, outcome: &Result<Reloaded, Error>) -> &'static str {
+        let waits = |reloaded: &Reloaded| !reloaded.waiting.is_empty() || self.0.standing.waiting().is_some();
+        match outcome {
+            Ok(reloaded) if !reloaded.refused.is_empty() => "refused",
+            Ok(reloaded) if reloaded.applied && !reloaded.changed.is_empty() => "applied",
+            Ok(reloaded) if waits(reloaded) => "waiting",
+            Ok(_) => "unchanged",
+            Err(Error::Invalid(_)) => "invalid",
+            Err(_) => "failed",
+        }
+    }
+
+    async fn take_over(
+        &self,
+        running: &mut Running,
+        (mut config, doubts): (Config, Vec<Warning>),
+        apply: bool,
+        who: &Who,
+    ) -> Result<Reloaded, Error> {
         let restart = restart::keep(&running.config, &mut config);
         restart::check(&config).map_err(compose::Error::Configuration)?;
         wait_for_plugins(&config).await;
         let update = self.update(running, &config, apply).await?;
+        let knowledge = compose::knowledge(&update.config);
         let admin_token = self.0.ground.admin_token(&config)?;
         let mut reloaded = self.0.engine.reload(update, who).await?;
+        let news = news::between((&running.config, &running.knowledge), (&config, &knowledge));
         if config.digest != running.config.digest {
             doubts.iter().for_each(|doubt| tracing::warn!(code = %doubt.code(), "{doubt}"));
         }
         if reloaded.applied {
-            reloaded.changed.splice(0..0, self.news(running, &config, &restart));
+            let known = self.0.standing.restart();
+            let later = restart.iter().filter(|key| !known.contains(key));
+            let later = later.map(|key| format!("{key} is another one after a restart"));
+            reloaded.changed.splice(0..0, news.into_iter().chain(later));
             self.0.operators.replace(&config, &admin_token);
             self.0.standing.runs(config.digest, restart);
-            *self.0.watched.write() = (Arc::new(Roots::of(&config)), config.swap.poll);
-            *running = Running { models: compose::models_digest(&config), config };
+            running.models = compose::models_digest(&config);
+            running.config = config;
+            self.forget(running, knowledge).await;
         } else {
-            if config.digest != running.config.digest && self.0.standing.waiting() != Some(config.digest) {
-                let waits =
-                    format!("configuration {} waits for `chela reload --apply`", config.digest.short());
-                reloaded.changed.insert(0, waits);
+            let is_told = self.0.standing.waiting().is_some_and(|waiting| waiting.contents == news);
+            if !news.is_empty() && !is_told {
+                reloaded.changed.insert(0, format!("{} waits for `chela reload --apply`", news.join(", ")));
             }
-            self.0.standing.waits(config.digest);
-            self.0.watched.write().0 = Arc::new(Roots::of(&running.config).and(&config.paths));
+            self.0.standing.waits(config.digest, news);
         }
         Ok(reloaded)
     }
 
     /// What the engine is told. Of a configuration that is only looked at, because nobody has applied it, nothing is
     /// kept yet.
-    async fn update(&self, running: &Running, config: &Config, apply: bool) -> Result<Update, Error> {
+    async fn update(&self, running: &mut Running, config: &Config, apply: bool) -> Result<Update, Error> {
         let ground = &self.0.ground;
         if !apply && !running.config.swap.auto {
             // Made to be sure that it could be.
@@ -202,43 +246,49 @@ impl Reloader {
         }
         let is_other = compose::models_digest(config) != running.models;
         let gateway = if is_other { Some(ground.gateway(config)?) } else { None };
-        // Documents go first: with an old digest, new ones are only not cached; the other way round, an answer from the
-        // old ones would be.
-        Ok(Update { config: ground.engine(config).await?, gateway, apply })
+        let config = ground.engine(config).await?;
+        // In case that it does not come to serve.
+        let read = compose::knowledge(&config).into_values().map(|collection| (collection, Instant::now()));
+        running.unnamed.extend(read);
+        Ok(Update { config, gateway, apply })
     }
 
-    /// What is another than before of what the engine does not tell.
-    fn news(&self, running: &Running, config: &Config, restart: &[String]) -> Vec<String> {
-        let mut news = Vec::new();
-        if config.digest != running.config.digest {
-            news.push(format!("configuration {}", config.digest.short()));
+    /// Agents search these documents from now on; what was read for nobody, or is searched by nobody any more, is
+    /// removed.
+    async fn forget(&self, running: &mut Running, knowledge: Knowledge) {
+        let before = std::mem::replace(&mut running.knowledge, knowledge);
+        running.unnamed.extend(before.into_values().map(|collection| (collection, Instant::now())));
+        let longest = running.config.plugins.values().map(|plugin| plugin.limits.deadline).max();
+        let kept = (longest.unwrap_or_default() * CALLS_OF_A_TURN).max(DOCUMENTS_KEPT);
+        running.unnamed.retain(|collection, _| !running.knowledge.values().any(|named| named == collection));
+        let all = running.unnamed.len();
+        running.unnamed.retain(|_, since| since.elapsed() < kept);
+        if running.unnamed.len() == all {
+            return;
         }
-        let known = self.0.standing.restart();
-        let later = restart.iter().filter(|key| !known.contains(key));
-        news.extend(later.map(|key| format!("{key} is another one after a restart")));
-        news
+        let kept = running.knowledge.values().chain(running.unnamed.keys());
+        if let Err(error) = self.0.ground.forget_but(kept).await {
+            // The next start removes them.
+            tracing::warn!(%error, "documents that nobody searches any more are not removed");
+        }
     }
 
-    /// Keeps what is wrong, and watches for what is missing.
-    async fn failed(&self, error: &Error, config: &Config) {
-        if self.0.standing.fails(self.0.ground.clock.now(), error.text()) {
-            tracing::error!(file = %config.named.display(), error = %in_one_line(&error.to_string()), "what the files say cannot run; what ran before runs on: see `chela status`");
-        }
-        if let Error::Invalid(error) = error {
-            let roots = Roots::of(config).and(error.paths());
-            self.0.watched.write().0 = Arc::new(roots);
+    /// Keeps what is wrong.
+    fn failed(&self, error: &Error, config: &Config) {
+        let invalid =
+            Invalid { at: self.0.ground.clock.now(), text: error.text(), of_host: !error.is_of_files() };
+        let what = invalid.what();
+        if self.0.standing.fails(invalid) {
+            tracing::error!(file = %config.named.display(), error = %in_one_line(&error.to_string()), "{what}; what ran before runs on: see `chela status`");
         }
     }
 
     /// Reloads whenever a file changes, until `stop`.
-    pub async fn watch(self, watching: Watching, stop: CancellationToken) {
-        rounds::watch(self, watching.0, stop).await;
+    pub async fn watch(self, stop: CancellationToken) {
+        // What lay there when the host read its files, nobody has seen: they are read once more.
+        rounds::watch(self, None, stop).await;
     }
 }
-
-/// What a watch begins with.
-#[derive(Debug)]
-pub struct Watching(Seen);
 
 impl Reloads for Reloader {
     fn roots(&self) -> Arc<Roots> {
@@ -258,12 +308,12 @@ impl Reloads for Reloader {
 }
 
 /// Reads the file; what is missing is looked for once more.
-async fn read(file: PathBuf) -> Result<(Config, Vec<Warning>), Error> {
+async fn read(file: PathBuf) -> Result<(Config, Vec<Warning>), ConfigError> {
     match load(file.clone()).await {
         Err(error) if error.is_missing() => tokio::time::sleep(MISSING_WAIT).await,
-        outcome => return outcome.map_err(|error| Error::Invalid(Box::new(error))),
+        outcome => return outcome,
     }
-    load(file).await.map_err(|error| Error::Invalid(Box::new(error)))
+    load(file).await
 }
 
 async fn load(file: PathBuf) -> Result<(Config, Vec<Warning>), ConfigError> {
@@ -305,7 +355,7 @@ mod tests {
         let (found, ()) = tokio::join!(read(path.clone()), coming);
         assert_eq!(found.unwrap().0.agents.len(), 1);
         std::fs::remove_file(&path).unwrap();
-        let error = read(path).await.unwrap_err();
+        let error = invalid(read(path).await);
         assert!(error.text().contains("not found") && !error.passes(), "{}", error.text());
     }
 
@@ -315,19 +365,30 @@ mod tests {
         let path = folder.path().join("chela.toml");
         std::fs::write(&path, format!("[server]\nadmin_tokn = \"hunter2\"\n{GOOD}")).unwrap();
         let began = tokio::time::Instant::now();
-        let error = read(path).await.unwrap_err();
+        let error = invalid(read(path).await);
         assert!(began.elapsed() < MISSING_WAIT);
         let text = error.text();
         assert!(text.contains("chela.toml:2:1") && text.contains("did you mean `admin_token`?"), "{text}");
         assert!(!text.contains("hunter2") && !error.passes(), "{text}");
     }
 
+    fn invalid(read: Result<(Config, Vec<Warning>), ConfigError>) -> Error {
+        Error::Invalid(Box::new(read.unwrap_err()))
+    }
+
     #[test]
-    fn what_may_be_over_by_itself_is_tried_again() {
+    fn what_may_be_over_by_itself_is_tried_again_and_is_not_held_against_the_files() {
+        let of = |error: &Error| (error.passes(), error.is_of_files());
         let busy = chela_store::Error::Busy(Duration::ZERO);
-        assert!(Error::Compose(compose::Error::Store(busy)).passes());
-        assert!(!Error::Compose(compose::Error::Configuration("no".to_owned())).passes());
+        assert_eq!(of(&Error::Compose(compose::Error::Store(busy))), (true, false));
+        assert_eq!(of(&Error::Compose(compose::Error::Configuration("no".to_owned()))), (false, true));
         let wrong = chela_engine::Error::Configuration("no".to_owned());
-        assert!(!Error::Engine(wrong).passes());
+        assert_eq!(of(&Error::Engine(wrong)), (false, true));
+        let crashed = chela_engine::Error::Crashed(1);
+        assert_eq!(
+            of(&Error::Engine(crashed)),
+            (true, false),
+            "what the host could not do, it may the next time"
+        );
     }
 }

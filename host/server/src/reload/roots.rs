@@ -35,12 +35,19 @@ impl Roots {
         Self { files, plugins, documents, data: config.store.folder.clone() }
     }
 
-    /// With what a refused configuration names too: what it misses may come.
+    /// Those of a configuration that was refused before it was known what its paths are.
+    pub(super) fn of_files(paths: &BTreeSet<PathBuf>) -> Self {
+        Self { files: paths.clone(), ..Self::default() }
+    }
+
+    /// With what another configuration names, which is refused or waits: what it misses may come. The data folder stays.
     #[must_use]
-    pub(super) fn and(mut self, wanted: &BTreeSet<PathBuf>) -> Self {
-        let known = |path: &&PathBuf| !self.plugins.contains(*path) && !self.documents.contains(*path);
-        let more: Vec<_> = wanted.iter().filter(known).cloned().collect();
-        self.files.extend(more);
+    pub(super) fn and(mut self, other: Self) -> Self {
+        self.plugins.extend(other.plugins);
+        self.documents.extend(other.documents);
+        self.files.extend(other.files);
+        let is_folder = |path: &PathBuf| self.plugins.contains(path) || self.documents.contains(path);
+        self.files.retain(|path| !is_folder(path));
         self
     }
 
@@ -98,10 +105,24 @@ mod tests {
         assert_eq!(found.get(&at("docs")), Some(&true));
         assert_eq!(found.get(&at("p")), Some(&false));
         assert_eq!(found.get(folder.path()), Some(&false), "{found:?}");
-        let wanted = BTreeSet::from([at("p"), at("later/persona.md")]);
-        let more = roots.clone().and(&wanted);
+        let wanted = Roots::of_files(&BTreeSet::from([at("p"), at("later/persona.md")]));
+        let more = roots.clone().and(wanted);
         assert_eq!(more.files.len(), roots.files.len() + 1, "a plugin's folder stays one");
         assert_eq!(more.folders(), found, "what is not there yet will come by a folder that is");
+    }
+
+    #[test]
+    fn a_folder_of_a_configuration_that_does_not_run_is_looked_into() {
+        let one = |path: &str| BTreeSet::from([PathBuf::from(path)]);
+        let runs = Roots { files: one("/c/new"), data: PathBuf::from("/c/data"), ..Roots::default() };
+        let refused = Roots {
+            plugins: one("/c/new"),
+            documents: one("/c/docs"),
+            data: "/d".into(),
+            ..Roots::default()
+        };
+        let both = runs.and(refused.clone());
+        assert_eq!(both, Roots { data: PathBuf::from("/c/data"), ..refused });
     }
 
     #[test]

@@ -31,8 +31,8 @@ pub(super) trait Reloads: Send + Sync {
 }
 
 /// Watches until `stop`; a reload that runs then comes to its end. `known`: what was there when the configuration that
-/// runs was read.
-pub(super) async fn watch(reloads: impl Reloads, known: Seen, stop: CancellationToken) {
+/// runs was read; if nobody knows that, it is reloaded first.
+pub(super) async fn watch(reloads: impl Reloads, known: Option<Seen>, stop: CancellationToken) {
     let (tell, hints) = mpsc::channel(1);
     let eyes = Eyes::open(tell, &reloads.roots());
     Rounds { eyes, hints, early: None, stop }.go(reloads, known).await;
@@ -47,8 +47,8 @@ struct Rounds {
 }
 
 impl Rounds {
-    async fn go(mut self, reloads: impl Reloads, known: Seen) {
-        let (mut known, mut is_done, mut was_told) = (Some(known), true, true);
+    async fn go(mut self, reloads: impl Reloads, mut known: Option<Seen>) {
+        let (mut is_done, mut was_told) = (true, true);
         while !self.stop.is_cancelled() {
             let roots = reloads.roots();
             let now = self.follow(&roots).await;
@@ -107,21 +107,22 @@ impl Rounds {
         }
     }
 
-    /// Looks until two looks agree.
+    /// Looks until two looks agree and nobody has a file open that he has written to.
     async fn settle(&mut self, roots: &Arc<Roots>, mut now: Seen) -> Seen {
         let end = Instant::now() + SETTLED_MAX;
         let early = self.early.take();
-        if early.is_some_and(|(seen, at)| seen == now && at.elapsed() >= SETTLED) {
-            return now;
-        }
-        loop {
+        let mut is_quiet = early.is_some_and(|(seen, at)| seen == now && at.elapsed() >= SETTLED);
+        while !is_quiet || self.eyes.sees_writing(&now) {
+            if Instant::now() >= end {
+                self.eyes.forget_writing();
+                break;
+            }
             sleep(SETTLED).await;
             let then = look(roots).await;
-            if then == now || Instant::now() >= end {
-                return then;
-            }
+            is_quiet = then == now;
             now = then;
         }
+        now
     }
 }
 

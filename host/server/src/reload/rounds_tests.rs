@@ -93,7 +93,7 @@ impl World {
 
     fn of(folder: TempDir, roots: Roots, (poll, answers): (Duration, Vec<Answer>)) -> Self {
         let (tell, reloads) = mpsc::unbounded_channel();
-        let known = Seen::at(&roots);
+        let known = Some(Seen::at(&roots));
         let answers = Arc::new(Mutex::new(answers));
         let counts = Counts { roots: Arc::new(Mutex::new(Arc::new(roots))), poll, reloads: tell, answers };
         let running = CancellationToken::new();
@@ -206,11 +206,44 @@ async fn a_file_that_is_being_written_is_waited_for() {
     assert!(whole.agrees_with(&seen, &world.at("p/a.wasm")), "it was reloaded before it was whole");
 }
 
+/// A pause in the middle is not the end: half a text may be valid.
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn whoever_pauses_while_he_writes_is_waited_for() {
+    let mut world = World::new(NEVER, Vec::new());
+    world.write("chela.toml", "second");
+    world.reloaded().await;
+    let path = world.at("p/a.wasm");
+    let (tell, told) = std::sync::mpsc::channel();
+    let writing = tokio::task::spawn_blocking(move || {
+        let mut file = File::create(path).unwrap();
+        file.write_all(b"the first half").unwrap();
+        // Long enough for a reload, were it not waited for.
+        let _ = told.recv_timeout(QUIET * 10);
+        file.write_all(b", and the second").unwrap();
+    });
+    let seen = world.reloaded().await;
+    let _ = tell.send(());
+    writing.await.unwrap();
+    let roots = Roots { plugins: BTreeSet::from([world.at("p")]), ..Roots::default() };
+    assert!(Seen::at(&roots).agrees_with(&seen, &world.at("p/a.wasm")), "half of it was taken over");
+}
+
+/// Whoever never closes his file is waited for as long as for somebody who writes without a pause.
+#[tokio::test]
+async fn whoever_never_closes_his_file_holds_nothing_up_for_ever() {
+    let mut world = World::new(NEVER, Vec::new());
+    let mut file = File::create(world.at("p/a.wasm")).unwrap();
+    file.write_all(b"and so on").unwrap();
+    world.reloaded().await;
+    drop(file);
+}
+
 #[tokio::test]
 async fn a_poll_finds_what_nobody_told() {
     let (folder, roots) = lay_out();
     let (tell, mut reloads) = mpsc::unbounded_channel();
-    let known = Seen::at(&roots);
+    let known = Some(Seen::at(&roots));
     let counts = Counts {
         roots: Arc::new(Mutex::new(Arc::new(roots))),
         poll: Duration::from_millis(20),
@@ -230,7 +263,7 @@ async fn a_poll_finds_what_nobody_told() {
 async fn what_changed_before_the_first_round_is_seen() {
     let (folder, roots) = lay_out();
     let (tell, mut reloads) = mpsc::unbounded_channel();
-    let known = Seen::at(&roots);
+    let known = Some(Seen::at(&roots));
     fs::write(folder.path().join("p/a.wasm"), "while the host began").unwrap();
     let counts = Counts {
         roots: Arc::new(Mutex::new(Arc::new(roots))),

@@ -1,5 +1,5 @@
-//! Which configuration runs, what is wrong with the one in the file, and what of it waits for a restart: for whoever
-//! asks.
+//! Which configuration runs, what is wrong with the one in the file, and what of it waits, for somebody or for a restart:
+//! for whoever asks.
 
 use std::sync::Arc;
 
@@ -15,17 +15,36 @@ pub struct Standing(Arc<RwLock<Told>>);
 struct Told {
     configuration: Digest,
     invalid: Option<Invalid>,
-    waiting: Option<Digest>,
+    waiting: Option<Waiting>,
     restart: Vec<String>,
 }
 
-/// What is wrong with the files; what ran before runs on.
+/// What could run and waits for somebody to apply it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Digest of the configuration; the one that runs, if only what it names is another.
+    pub configuration: Digest,
+    /// What is another than in what runs. Never empty, and no secret.
+    pub contents: Vec<String>,
+}
+
+/// Why the files were not taken over; what ran before runs on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invalid {
     /// Since when.
     pub at: Millis,
     /// Where and why, as its author reads it. Holds no secret.
     pub text: String,
+    /// True if nothing is wrong with the files: the host could not do it, and tries again.
+    #[serde(default)]
+    pub of_host: bool,
+}
+
+impl Invalid {
+    /// In one sentence.
+    pub fn what(&self) -> &'static str {
+        if self.of_host { "the files could not be taken over" } else { "the files say what cannot run" }
+    }
 }
 
 impl Standing {
@@ -40,14 +59,14 @@ impl Standing {
         self.0.read().configuration
     }
 
-    /// What is wrong with the files.
+    /// Why the files were not taken over.
     pub fn invalid(&self) -> Option<Invalid> {
         self.0.read().invalid.clone()
     }
 
-    /// Digest of a configuration that could run and waits for somebody to apply it.
-    pub fn waiting(&self) -> Option<Digest> {
-        self.0.read().waiting
+    /// What could run and waits for somebody to apply it.
+    pub fn waiting(&self) -> Option<Waiting> {
+        self.0.read().waiting.clone()
     }
 
     /// Keys of the file whose values wait for a restart.
@@ -61,21 +80,21 @@ impl Standing {
         *self.0.write() = Told { configuration, invalid: None, waiting: None, restart };
     }
 
-    /// The files say what could run, and what ran before runs on until somebody applies it.
-    pub(super) fn waits(&self, configuration: Digest) {
+    /// The files say what could run, and what ran before runs on until somebody applies it. `contents`: what is another.
+    pub(super) fn waits(&self, configuration: Digest, contents: Vec<String>) {
         metrics::gauge!("config_invalid").set(0.0);
         let mut told = self.0.write();
         told.invalid = None;
-        told.waiting = (told.configuration != configuration).then_some(configuration);
+        told.waiting = (!contents.is_empty()).then_some(Waiting { configuration, contents });
     }
 
-    /// The files cannot be used; true if that is news. The same trouble keeps its time.
-    pub(super) fn fails(&self, now: Millis, text: String) -> bool {
-        metrics::gauge!("config_invalid").set(1.0);
+    /// The files are not taken over; true if that is news. The same trouble keeps its time.
+    pub(super) fn fails(&self, invalid: Invalid) -> bool {
+        metrics::gauge!("config_invalid").set(if invalid.of_host { 0.0 } else { 1.0 });
         let mut told = self.0.write();
-        let is_news = told.invalid.as_ref().is_none_or(|known| known.text != text);
+        let is_news = told.invalid.as_ref().is_none_or(|known| known.text != invalid.text);
         if is_news {
-            told.invalid = Some(Invalid { at: now, text });
+            told.invalid = Some(invalid);
         }
         is_news
     }
@@ -89,20 +108,23 @@ mod tests {
     fn trouble_is_told_until_it_is_over() {
         let (one, two) = (Digest::of("t", &[b"1"]), Digest::of("t", &[b"2"]));
         let standing = Standing::new(one);
-        assert!(standing.fails(Millis(1), "line 3".to_owned()));
-        assert!(!standing.fails(Millis(2), "line 3".to_owned()));
-        assert_eq!(standing.invalid(), Some(Invalid { at: Millis(1), text: "line 3".to_owned() }));
+        let invalid = |at, text: &str| Invalid { at: Millis(at), text: text.to_owned(), of_host: false };
+        assert!(standing.fails(invalid(1, "line 3")));
+        assert!(!standing.fails(invalid(2, "line 3")));
+        assert_eq!(standing.invalid(), Some(invalid(1, "line 3")));
         assert_eq!(standing.configuration(), one);
-        assert!(standing.fails(Millis(3), "line 4".to_owned()));
+        assert!(standing.fails(invalid(3, "line 4")));
         assert_eq!(standing.invalid().unwrap().at, Millis(3));
-        standing.waits(two);
+        let contents = vec!["configuration 2".to_owned()];
+        standing.waits(two, contents.clone());
+        let waiting = Waiting { configuration: two, contents: contents.clone() };
         assert_eq!(
             (standing.invalid(), standing.configuration(), standing.waiting()),
-            (None, one, Some(two))
+            (None, one, Some(waiting))
         );
-        standing.waits(one);
+        standing.waits(one, Vec::new());
         assert_eq!(standing.waiting(), None, "the file is as it was");
-        standing.waits(two);
+        standing.waits(two, contents);
         standing.runs(two, vec!["server.public".to_owned()]);
         assert_eq!((standing.invalid(), standing.configuration()), (None, two));
         assert_eq!((standing.restart(), standing.waiting()), (vec!["server.public".to_owned()], None));

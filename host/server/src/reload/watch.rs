@@ -4,12 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use notify::event::{AccessKind, AccessMode};
+use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use super::look::Seen;
 use super::roots::Roots;
+
+/// Files that are being written, of which it is remembered.
+const WRITTEN_MAX: usize = 1_000;
 
 /// A folder that is watched: with the folders in it or not, and which one it was when its watch was set.
 type Watched = (bool, (u64, u64));
@@ -21,6 +27,31 @@ pub(super) struct Eyes {
     watched: BTreeMap<PathBuf, Watched>,
     /// Folders that could not be watched, told once.
     refused: BTreeSet<PathBuf>,
+    written: Written,
+}
+
+/// Files that somebody has written to and not closed yet. Only Linux tells when a file is closed.
+#[derive(Debug, Clone, Default)]
+struct Written(Arc<Mutex<BTreeSet<PathBuf>>>);
+
+impl Written {
+    fn hear(&self, event: &Event) {
+        let mut written = self.0.lock();
+        match event.kind {
+            _ if event.need_rescan() => written.clear(),
+            EventKind::Modify(ModifyKind::Data(_))
+                if cfg!(target_os = "linux") && written.len() < WRITTEN_MAX =>
+            {
+                written.extend(event.paths.iter().cloned());
+            }
+            EventKind::Access(AccessKind::Close(AccessMode::Write))
+            | EventKind::Remove(_)
+            | EventKind::Modify(ModifyKind::Name(_)) => {
+                written.retain(|path| !event.paths.contains(path));
+            }
+            _ => {}
+        }
+    }
 }
 
 impl Eyes {
@@ -29,7 +60,12 @@ impl Eyes {
     pub(super) fn open(tell: mpsc::Sender<()>, roots: &Roots) -> Self {
         let data = roots.data.canonicalize().unwrap_or_else(|_| roots.data.clone());
         let data = Some(data).filter(|data| !roots.folders().keys().any(|folder| folder.starts_with(data)));
+        let written = Written::default();
+        let heard = written.clone();
         let hear = move |event: notify::Result<Event>| {
+            if let Ok(event) = &event {
+                heard.hear(event);
+            }
             // An error of the watcher may have cost events.
             if event.map_or(true, |event| counts(&event, data.as_deref())) {
                 let _ = tell.try_send(());
@@ -37,7 +73,7 @@ impl Eyes {
         };
         let config = notify::Config::default().with_follow_symlinks(false);
         match RecommendedWatcher::new(hear, config) {
-            Ok(watcher) => Self { watcher: Some(watcher), ..Self::default() },
+            Ok(watcher) => Self { watcher: Some(watcher), written, ..Self::default() },
             Err(error) => {
                 tracing::warn!(%error, "the system does not tell of changed files; they are found by looking");
                 Self::default()
@@ -67,6 +103,17 @@ impl Eyes {
     pub(super) fn doubt(&mut self) {
         let all: Vec<_> = self.watched.keys().cloned().collect();
         all.iter().for_each(|folder| self.leave(folder));
+    }
+
+    /// Whether something that was seen is still being written. Blocks on the disk.
+    pub(super) fn sees_writing(&self, seen: &Seen) -> bool {
+        let written: Vec<_> = self.written.0.lock().iter().cloned().collect();
+        written.iter().any(|path| seen.has(path))
+    }
+
+    /// Whoever still writes is not waited for any longer.
+    pub(super) fn forget_writing(&self) {
+        self.written.0.lock().clear();
     }
 
     fn enter(&mut self, folder: PathBuf, how: Watched) {
@@ -109,7 +156,26 @@ fn counts(event: &Event, data: Option<&Path>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use notify::event::{CreateKind, ModifyKind};
+    use notify::event::CreateKind;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_file_is_being_written_until_it_is_closed_or_gone() {
+        use notify::event::{DataChange, RemoveKind, RenameMode};
+        let data = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        let closed = |mode| EventKind::Access(AccessKind::Close(mode));
+        let written = Written::default();
+        let after = |kind, path: &str| {
+            written.hear(&Event::new(kind).add_path(path.into()));
+            written.0.lock().len()
+        };
+        assert_eq!((after(data, "a"), after(data, "a"), after(data, "b")), (1, 1, 2));
+        assert_eq!(after(closed(AccessMode::Read), "a"), 2);
+        assert_eq!(after(closed(AccessMode::Write), "a"), 1);
+        assert_eq!(after(EventKind::Remove(RemoveKind::File), "b"), 0);
+        assert_eq!(after(data, "c"), 1);
+        assert_eq!(after(EventKind::Modify(ModifyKind::Name(RenameMode::From)), "c"), 0);
+    }
 
     #[test]
     fn reading_and_the_data_folder_are_no_change() {

@@ -223,6 +223,27 @@ async fn knowledge_is_found_by_matter_and_replaced_whole() {
 }
 
 #[tokio::test]
+async fn collections_that_nobody_names_are_removed_and_their_ids_lead_nowhere() {
+    let b = bench().await;
+    library(&b).await;
+    let write = async |name: &str, text: &str| {
+        let passages = vec![passage(name, text)];
+        b.store.knowledge_replace(&tenant(), name, Digest::of("v", &[b"1"]), passages).await.unwrap();
+    };
+    let search = async |collection: &str| {
+        b.store.knowledge_search(&tenant(), collection, "refund", 5).await.unwrap().len()
+    };
+    write("hr", "No refund of salaries.").await;
+    assert_eq!(b.store.knowledge_keep(&tenant(), &["support", "none"]).await.unwrap(), 1);
+    assert_eq!((search("support").await, search("hr").await), (1, 0));
+    write("sales", "A refund is rare.").await;
+    assert_eq!((search("sales").await, search("hr").await), (1, 0));
+    assert_eq!(b.store.knowledge_keep(&tenant(), &[]).await.unwrap(), 2);
+    write("hr", "What was there is gone.").await;
+    assert_eq!((search("support").await, search("hr").await), (0, 0));
+}
+
+#[tokio::test]
 async fn a_hostile_query_is_only_words() {
     let b = bench().await;
     library(&b).await;
