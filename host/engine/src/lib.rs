@@ -35,7 +35,7 @@ pub use engine::{ChannelHealth, Engine, Loaded, Rooms, check, session_events_key
 pub use error::{Error, Refusal};
 pub use router::Router;
 pub use swap::{
-    Candidate, Difference, Order, Pending, PluginStatus, Reloaded, ReplayProgress, ReplayReport,
+    Candidate, Difference, Order, Pending, Places, PluginStatus, Reloaded, ReplayProgress, ReplayReport,
     ReplayRequest, ReplayRooms, ShadowExample, ShadowStatus, SwapRefused, Under, Update, VersionStatus, Who,
     replay,
 };

@@ -14,6 +14,11 @@ use serde::{Deserialize, Serialize};
 pub const LIST_USUAL: usize = 20;
 /// Hex digits of a version that are shown.
 const DIGEST_DIGITS: usize = 12;
+
+/// The beginning of a digest in hex, for people.
+pub(crate) fn short(digest: &str) -> String {
+    digest.chars().take(DIGEST_DIGITS).collect()
+}
 /// Turns in one list at most.
 pub const LIST_MAX: usize = 1_000;
 
@@ -255,8 +260,7 @@ impl Display for Turn {
             line(f, "journal", Counted(&self.journal))?;
         }
         if !self.versions.is_empty() {
-            let short: Vec<String> =
-                self.versions.iter().map(|digest| digest.chars().take(DIGEST_DIGITS).collect()).collect();
+            let short: Vec<String> = self.versions.iter().map(|digest| short(digest)).collect();
             line(f, "versions", short.join(", "))?;
         }
         if let Some(delivery) = &self.delivery {
@@ -306,7 +310,7 @@ impl Display for Chosen<'_> {
         write!(f, "{agent} ← ")?;
         match by {
             RoutedBy::Router { plugin, version, digest } => {
-                let digest: String = digest.chars().take(12).collect();
+                let digest = short(digest);
                 write!(f, "{plugin} {version} ({digest}): {reason}, score {score:.2}, {micros} µs")
             }
             RoutedBy::Policy => write!(f, "policy: {reason}"),

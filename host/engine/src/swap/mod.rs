@@ -44,5 +44,6 @@ pub(crate) use shadow::Shown;
 pub(crate) use shadowing::{Place, Shadowing, shadow_place};
 pub(crate) use state::check_strangers;
 pub use status::{
-    Candidate, Order, Pending, PluginStatus, Reloaded, ShadowExample, ShadowStatus, VersionStatus, Who,
+    Candidate, Order, Pending, Places, PluginStatus, Reloaded, ShadowExample, ShadowStatus, VersionStatus,
+    Who,
 };

@@ -1,7 +1,7 @@
 //! What operators are shown of plugins and their versions.
 
 use chela_sandbox::{Grant, Limits};
-use chela_store::{Version, VersionState};
+use chela_store::Version;
 use chela_types::PluginId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::edition::Edition;
 use super::fleet::Fleet;
 use super::state::Plugged;
-use super::status::{PluginStatus, VersionStatus};
+use super::status::{Places, PluginStatus, VersionStatus};
 use super::work::OWN;
 use crate::error::Error;
 
@@ -76,14 +76,13 @@ fn version_status(plugged: &Plugged, version: &Version, with_words: bool) -> Ver
     let is = |other: Option<&Arc<Edition>>| other.is_some_and(|edition| edition.digest() == *digest);
     let canary = plugged.canary.as_ref().filter(|(edition, _)| edition.digest() == *digest);
     let is_draining = plugged.draining.iter().any(|it| it.upgrade().is_some_and(|it| it.digest == *digest));
-    let state = match version.state {
-        _ if is(Some(&plugged.active)) => "active",
-        _ if canary.is_some() => "canary",
-        _ if is(plugged.shadow.as_ref()) => "shadow",
-        _ if is_draining || is(plugged.standby.as_ref()) => "draining",
-        VersionState::Ready if plugged.deployment.before == Some(*digest) => "retired",
-        other => other.as_str(),
+    let places = Places {
+        active: Some(plugged.active.digest()),
+        canary: plugged.canary.as_ref().map(|(edition, _)| edition.digest()),
+        shadow: plugged.shadow.as_ref().map(|edition| edition.digest()),
+        before: plugged.deployment.before,
     };
+    let state = places.state(version, is_draining || is(plugged.standby.as_ref()));
     let mut shown = VersionStatus {
         digest: digest.to_string(),
         version: version.version.clone(),

@@ -1,6 +1,8 @@
 //! What operators are shown of versions, and what they may order. Plain data: the command line, the admin listener
 //! and the tests speak it.
 
+use chela_store::{Version, VersionState};
+use chela_types::Digest;
 use serde::{Deserialize, Serialize};
 
 /// Who gives an order, and by which right he does; kept with what he ordered.
@@ -127,6 +129,35 @@ pub struct Pending {
     pub state: String,
     /// Why.
     pub reason: String,
+}
+
+/// Which versions of a plugin have a place.
+#[derive(Debug, Clone, Copy)]
+pub struct Places {
+    /// Serves.
+    pub active: Option<Digest>,
+    /// Serves some.
+    pub canary: Option<Digest>,
+    /// Plays along.
+    pub shadow: Option<Digest>,
+    /// Served before the active one.
+    pub before: Option<Digest>,
+}
+
+impl Places {
+    /// The word for what a version does.
+    pub fn state(&self, version: &Version, is_draining: bool) -> &'static str {
+        let has = |place: Option<Digest>| place == Some(version.digest);
+        match version.state {
+            _ if has(self.active) => "active",
+            _ if has(self.canary) => "canary",
+            _ if has(self.shadow) => "shadow",
+            _ if is_draining => "draining",
+            // It has served, and can be gone back to.
+            VersionState::Ready if has(self.before) => "retired",
+            other => other.as_str(),
+        }
+    }
 }
 
 /// A version as it does.

@@ -103,7 +103,13 @@ impl Terminal {
                 "/chat/{}?session={}&after={}&wait_ms={POLL_MS}",
                 self.agent, self.session, self.last
             );
-            let heard: Heard = self.host.get(&path).await?;
+            let heard: Heard = match self.host.get(&path).await {
+                Err(socket::Error::Stops) => {
+                    return Err(Failure::new("the host stops, and no answer came before")
+                        .help("what was said is kept: `chela turn list` shows what becomes of it"));
+                }
+                answer => answer?,
+            };
             for (number, event) in heard.events {
                 self.last = number;
                 if let (None, Some(text)) = (event.get("kind"), event.get("text").and_then(Value::as_str)) {

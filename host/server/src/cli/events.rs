@@ -1,19 +1,20 @@
 //! `chela events` and `chela plugin history`: what happened to plugins, one line each.
 
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use chela_store::Event;
 use chela_types::{PluginId, TenantId};
 use serde_json::Value;
+use tokio::io::Interest;
+use tokio::net::unix::pipe::Sender;
 
 use super::args::{Events, Shown};
 use super::operator::Operator;
 use super::socket::{self, Host};
-use super::{Failure, Outcome, say, say_json};
+use super::{Failure, Outcome, say, say_aside, say_json};
 use crate::turn::{in_one_line, moment};
 
-/// Hex digits of a digest that are shown.
-const DIGEST_DIGITS: usize = 12;
 /// How long the host may hold one question for news.
 const POLL_MS: u64 = 20_000;
 /// Events in one answer while they are followed.
@@ -42,7 +43,7 @@ pub(super) async fn run(asked: &Events) -> Outcome {
     follow(&host, events, (&of, asked.shown.json)).await
 }
 
-/// Each event as it comes.
+/// Each event as it comes, until the host stops or nobody reads any more.
 async fn follow(host: &Host, mut events: Vec<Event>, (of, as_json): (&str, bool)) -> Outcome {
     let mut last = 0;
     loop {
@@ -54,25 +55,52 @@ async fn follow(host: &Host, mut events: Vec<Event>, (of, as_json): (&str, bool)
             }
         }
         let path = format!("/events?after={last}&wait_ms={POLL_MS}&limit={PAGE}{of}");
-        events = host.get(&path).await?;
+        let answer = tokio::select! {
+            answer = host.get(&path) => answer,
+            () = reader_is_gone() => return Ok(ExitCode::SUCCESS),
+        };
+        events = match answer {
+            Err(socket::Error::Stops) => {
+                say_aside("the host stops: nothing more will happen\n");
+                return Ok(ExitCode::SUCCESS);
+            }
+            answer => answer?,
+        };
     }
+}
+
+/// Ends when nobody can read standard output any more (`| head`). It would not be noticed before the next event.
+async fn reader_is_gone() {
+    let output = std::io::stdout().as_fd().try_clone_to_owned();
+    // A file cannot be watched, and has no reader to lose. What is no pipe tells nothing, or tells the same.
+    if let Ok(output) = output.and_then(Sender::from_owned_fd_unchecked)
+        && output.ready(Interest::ERROR).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// `chela plugin history NAME`.
 pub(super) async fn history(name: &str, limit: usize, shown: &Shown) -> Outcome {
     let plugin = PluginId::new(name)?;
+    let unknown =
+        || Failure::new(format!("no plugin is called `{plugin}`")).help("`chela plugin list` shows them");
     let events: Vec<Event> = match Operator::at(&shown.config).await? {
         Operator::Running(host) => {
             match host.get(&format!("/plugins/{plugin}/history?limit={limit}")).await {
-                Err(socket::Error::Answer { status: 404, .. }) => {
-                    return Err(Failure::new(format!("no plugin is called `{plugin}`"))
-                        .help("`chela plugin list` shows them"));
-                }
+                Err(socket::Error::Answer { status: 404, .. }) => return Err(unknown()),
                 answer => answer?,
             }
         }
         Operator::Stopped(store) => {
-            store.newest_events(&TenantId::default_tenant(), Some(&plugin), limit).await?
+            let tenant = TenantId::default_tenant();
+            let events = store.newest_events(&tenant, Some(&plugin), limit).await?;
+            // A plugin that is gone has its history still.
+            if events.is_empty() && store.versions(&tenant, Some(&plugin), 1).await?.is_empty() {
+                return Err(unknown());
+            }
+            events
         }
     };
     show(&events, shown.json, "nothing has happened to it yet")
@@ -91,8 +119,7 @@ fn show(events: &[Event], as_json: bool, nothing: &str) -> Outcome {
 fn line(event: &Event) -> String {
     let happened = &event.happened;
     let whom = happened.plugin.as_ref().map(|plugin| format!("  {plugin}")).unwrap_or_default();
-    let digest = happened.digest.map(|digest| digest.to_string().chars().take(DIGEST_DIGITS).collect());
-    let digest = digest.map(|digits: String| format!(" {digits}")).unwrap_or_default();
+    let digest = happened.digest.map(|digest| format!(" {}", digest.short())).unwrap_or_default();
     let version = happened.detail.get("version").and_then(Value::as_str);
     let version = version.map(|version| format!(" {version}")).unwrap_or_default();
     let share = happened.detail.get("percent").map(|percent| format!(" {percent} %")).unwrap_or_default();

@@ -48,6 +48,12 @@ impl Failure {
         self
     }
 
+    /// True if there is no data folder, or none in use: no host has run.
+    pub(crate) fn is_of_no_store(&self) -> bool {
+        let error = self.error.downcast_ref::<chela_store::Error>();
+        matches!(error, Some(chela_store::Error::Missing { .. }))
+    }
+
     fn render(&self, coloured: bool) -> String {
         let paint = |code: &str, text: &str| match coloured {
             true => format!("\u{1b}[{code}m{text}\u{1b}[0m"),

@@ -40,6 +40,9 @@ pub(super) enum Error {
     /// It took too long.
     #[error("the host has not answered within {} s", ANSWER_WAIT.as_secs())]
     Late,
+    /// It has been told to stop, and tells nothing more.
+    #[error("the host stops")]
+    Stops,
     /// The host says no.
     #[error("{said}")]
     Answer {
@@ -89,7 +92,7 @@ impl Host {
         let answer = tokio::time::timeout(ANSWER_WAIT, self.exchange(method, path, body));
         let (status, bytes) = answer.await.map_err(|_| Error::Late)??;
         if !(200..300).contains(&status) {
-            return Err(Error::Answer { status, said: said(&bytes) });
+            return Err(refusal(status, &bytes));
         }
         serde_json::from_slice(&bytes).map_err(|_| Error::Strange)
     }
@@ -122,6 +125,14 @@ impl Host {
                 Err(error) => Err(Error::Broken(error)),
             },
         }
+    }
+}
+
+fn refusal(status: u16, body: &[u8]) -> Error {
+    let problem: Value = serde_json::from_slice(body).unwrap_or_default();
+    match problem.pointer("/error/code").and_then(Value::as_str) {
+        Some("draining") => Error::Stops,
+        _ => Error::Answer { status, said: said(body) },
     }
 }
 

@@ -101,7 +101,7 @@ pub enum Command {
 
     /// Run recorded turns again, under another version of a plugin or under the one that ran them
     #[command(
-        after_help = "Nothing is sent, asked or remembered: what the host answered then is answered again. A version that asks for something else has diverged, and ends there; with --live it goes on, asks models at the expense of the budget scope `replay`, reads what is kept and writes nothing.\n\nExamples:\n  chela replay --plugin plugins/router --since 7d\n  chela replay --plugin plugins/assistant --agent hr --since 24h --content\n  chela replay --version router@3f2a91c0 --limit 500 --json\n  chela replay --since 1d"
+        after_help = "Nothing is sent, asked or remembered: what the host answered then is answered again. A version that asks for something else has diverged, and ends there; with --live it goes on, asks models at the expense of `[budget] shadow`, reads what is kept and writes nothing.\n\nExamples:\n  chela replay --plugin plugins/router --since 7d\n  chela replay --plugin plugins/assistant --agent hr --since 24h --content\n  chela replay --version router@3f2a91c0 --limit 500 --json\n  chela replay --since 1d"
     )]
     Replay(Replay),
 

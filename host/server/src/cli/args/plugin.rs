@@ -128,7 +128,7 @@ pub enum PluginCommand {
         candidate: Candidate,
     },
 
-    /// Go back to the version before, or end a canary or a shadow
+    /// End a canary; if there is none, go back to the version before
     #[command(
         after_help = "Examples:\n  chela plugin rollback keyword\n  chela plugin rollback keyword --why 'sends invoices to support'"
     )]

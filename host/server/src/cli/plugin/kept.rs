@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use chela_engine::{PluginStatus, VersionStatus};
-use chela_store::{Deployment, Named, Store, Version, VersionState};
+use chela_engine::{Places, PluginStatus, VersionStatus};
+use chela_store::{Deployment, Named, Store, Version};
 use chela_types::{Digest, PluginId, TenantId};
 
 /// Versions that are listed.
@@ -39,14 +39,13 @@ fn shown(version: Version, deployment: Option<&Deployment>) -> VersionStatus {
     let digest = version.digest;
     let canary = deployment.and_then(|of| of.canary).filter(|(canary, _)| *canary == digest);
     let is_active = deployment.is_some_and(|of| of.active == Some(digest));
-    let state = match deployment {
-        _ if is_active => "active",
-        _ if canary.is_some() => "canary",
-        Some(of) if of.shadow == Some(digest) => "shadow",
-        // It has served, and can be gone back to.
-        Some(of) if of.before == Some(digest) && version.state == VersionState::Ready => "retired",
-        _ => version.state.as_str(),
+    let places = Places {
+        active: deployment.and_then(|of| of.active),
+        canary: canary.map(|(canary, _)| canary),
+        shadow: deployment.and_then(|of| of.shadow),
+        before: deployment.and_then(|of| of.before),
     };
+    let state = places.state(&version, false);
     let made = deployment.filter(|_| is_active);
     VersionStatus {
         digest: digest.to_string(),

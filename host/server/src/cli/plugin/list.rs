@@ -1,35 +1,32 @@
 //! `chela plugin list`: what serves, how it does, and what waits.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use chela_engine::{Pending, PluginStatus, VersionStatus};
-use chela_types::{Clock, Millis, SystemClock};
-use serde_json::{Value, json};
+use chela_types::{Clock, Millis, PluginId, SystemClock};
 
-use super::super::args::{ConfigPath, Shown};
+use super::super::args::Shown;
 use super::super::operator::Operator;
-use super::super::{Failure, Outcome, load, say, say_json, table};
+use super::super::{Outcome, load, say, say_json, table};
 use super::kept;
-use crate::compose::uses;
-use crate::turn::{in_one_line, span};
-
-/// Hex digits of a digest that are shown.
-const DIGEST_DIGITS: usize = 12;
+use crate::compose::{Use, uses};
+use crate::turn::{in_one_line, short, span};
 
 pub(super) async fn run(shown: &Shown, all: bool) -> Outcome {
     let plugins: Vec<PluginStatus> = match Operator::at(&shown.config).await {
         Ok(Operator::Running(host)) => host.get("/plugins").await?,
-        Ok(Operator::Stopped(store)) => kept::plugins(&store).await.unwrap_or_default(),
-        // No data yet.
-        Err(_) => Vec::new(),
+        Ok(Operator::Stopped(store)) => kept::plugins(&store).await?,
+        Err(failure) if failure.is_of_no_store() => Vec::new(),
+        Err(failure) => return Err(failure),
     };
-    if plugins.is_empty() {
-        return written(&shown.config, shown.json);
-    }
+    let is_kept = !plugins.is_empty();
+    // Where nothing is kept yet, what the file says.
+    let uses = if is_kept { Vec::new() } else { uses(&load(&shown.config)?)? };
     if shown.json {
-        return say_json(&plugins);
+        return say_json(&if is_kept { plugins } else { unserved(&uses) });
     }
-    say(&page(&plugins, all, SystemClock.now()));
+    say(&if is_kept { page(&plugins, all, SystemClock.now()) } else { written(uses) });
     Ok(ExitCode::SUCCESS)
 }
 
@@ -60,16 +57,12 @@ fn row(plugin: &PluginStatus, version: &VersionStatus, now: Millis) -> [String; 
     let by = if version.by.is_empty() { String::new() } else { format!("by {}", version.by) };
     [
         two(plugin.plugin.clone(), serves),
-        two(version.version.clone(), digits(&version.digest)),
+        two(version.version.clone(), short(&version.digest)),
         state(version),
         two(version.calls.to_string(), failed),
         version.p95_ms.map(|ms| format!("{ms:.1} ms")).unwrap_or_default(),
         two(since.unwrap_or_default(), by),
     ]
-}
-
-fn digits(digest: &str) -> String {
-    digest.chars().take(DIGEST_DIGITS).collect()
 }
 
 fn state(version: &VersionStatus) -> String {
@@ -82,7 +75,7 @@ fn state(version: &VersionStatus) -> String {
 /// What there is to say of what a folder holds and does not serve, and what can be done.
 pub(in crate::cli) fn note(pending: &Pending) -> String {
     let Pending { plugin, version, digest, state, reason } = pending;
-    let digits = digits(digest);
+    let digits = short(digest);
     let because = if reason.is_empty() { String::new() } else { format!(": {}", in_one_line(reason)) };
     let then = match state.as_str() {
         // What somebody has to allow, the host's reason says.
@@ -106,7 +99,7 @@ fn shadow(plugin: &PluginStatus, version: &VersionStatus) -> Option<String> {
         "{} {} ({}) in the shadow: {} compared, {} the same, {} different, {} asked for something else, {} failed, {} skipped{stopped}",
         plugin.plugin,
         version.version,
-        digits(&version.digest),
+        short(&version.digest),
         seen.compared,
         seen.same,
         seen.different,
@@ -116,26 +109,30 @@ fn shadow(plugin: &PluginStatus, version: &VersionStatus) -> Option<String> {
     )))
 }
 
-/// What the file says, where nothing is kept yet.
-fn written(at: &ConfigPath, as_json: bool) -> Result<ExitCode, Failure> {
-    let config = load(at)?;
-    let uses = uses(&config)?;
-    if as_json {
-        let shown = uses.iter().map(|used| {
-            json!({
-                "serves": used.by, "plugin": used.plugin, "kind": used.kind.as_str(),
-                "grants": used.config.grants,
-            })
-        });
-        return say_json(&shown.collect::<Vec<Value>>());
+/// Plugins that something will use, and that have no version yet.
+fn unserved(uses: &[Use]) -> Vec<PluginStatus> {
+    let mut plugins = BTreeMap::<&PluginId, PluginStatus>::new();
+    for used in uses {
+        let unserved = || PluginStatus {
+            plugin: used.plugin.to_string(),
+            kind: used.kind.as_str().to_owned(),
+            serves: Vec::new(),
+            revision: 0,
+            noticed: None,
+            versions: Vec::new(),
+        };
+        plugins.entry(&used.plugin).or_insert_with(unserved).serves.push(used.by.clone());
     }
+    plugins.into_values().collect()
+}
+
+fn written(uses: Vec<Use>) -> String {
     let mut rows = table(&["serves", "plugin", "kind", "may use"]);
     for used in uses {
         let grants: Vec<_> = used.config.grants.iter().map(chela_sandbox::Grant::as_str).collect();
         rows.add_row([used.by, used.plugin.to_string(), used.kind.as_str().to_owned(), grants.join(", ")]);
     }
-    say(&format!("{rows}\n\nno host has run with this configuration yet\n"));
-    Ok(ExitCode::SUCCESS)
+    format!("{rows}\n\nno host has run with this configuration yet\n")
 }
 
 #[cfg(test)]
