@@ -40,7 +40,7 @@ async fn a_version_is_named_by_enough_digits_of_its_own() {
     let mut bytes = *one.digest.as_bytes();
     bytes[31] ^= 1;
     let twin = chela_store::Version { digest: Digest::from_bytes(bytes), ..one };
-    it.host.store.keep_version(&tenant, twin, Vec::new()).await.unwrap();
+    it.host.store.keep_version(&tenant, twin).await.unwrap();
     let error = it.refused(&under(&digest[..12])).await;
     assert!(matches!(error, Error::Swap(SwapRefused::Ambiguous { .. })), "{error}");
     assert_eq!(counts(&it.host.replay(&under(&digest)).await.unwrap()), [1, 0, 0, 0]);
@@ -54,7 +54,7 @@ async fn a_version_is_found_however_many_came_after_it() {
     for n in 0..1_001_u32 {
         let digest = Digest::of("a test's later version", &[&n.to_le_bytes()]);
         let later = chela_store::Version { digest, since: Millis(i64::MAX), ..any.clone() };
-        it.host.store.keep_version(&tenant, later, Vec::new()).await.unwrap();
+        it.host.store.keep_version(&tenant, later).await.unwrap();
     }
     it.host.is_the_same(2).await;
 }

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::carry::Ask;
 use super::edition::{Edition, OnProgress, Settled};
 use super::house::{House, Houses};
+use super::lineup::Post;
 use super::release::{Verdict, Watch};
 use super::replay::ReplayRooms;
 use super::state::{Plugged, State, station};

@@ -8,15 +8,12 @@ use std::sync::Arc;
 
 use super::change::Change;
 use super::edition::{Edition, asks, more};
-use super::refused::SwapRefused;
+use super::refused::{SwapRefused, the_one};
 use super::release::Verdict;
 use super::state::Plugged;
 use super::status::{Candidate, Order};
-use super::work::{ORDERED, Proposal, ROLLED_BACK, VERSIONS_MAX, Work, is_lower};
+use super::work::{ORDERED, Proposal, ROLLED_BACK, Work, is_lower};
 use crate::error::Error;
-
-/// Digits of a digest that name a version at least.
-const DIGITS_MIN: usize = 4;
 
 /// What an operator says beforehand that he means.
 struct Allowed {
@@ -110,16 +107,8 @@ impl Work<'_> {
     }
 
     async fn named(&self, id: &PluginId, digits: &str) -> Result<Version, Error> {
-        let digest = digits.to_ascii_lowercase();
-        let versions = self.below.store.versions(&self.config.tenant, Some(id), VERSIONS_MAX).await?;
-        let mut found =
-            versions.into_iter().filter(|version| version.digest.to_string().starts_with(&digest));
-        let plugin = id.clone();
-        match (found.next(), found.next()) {
-            (Some(one), None) if digest.len() >= DIGITS_MIN => Ok(one),
-            (Some(_), _) => Err(SwapRefused::Ambiguous { plugin, digest }.into()),
-            (None, _) => Err(SwapRefused::NoVersion { plugin, digest }.into()),
-        }
+        let named = self.below.store.named_version(&self.config.tenant, id, digits).await?;
+        Ok(the_one(named, id, digits)?)
     }
 
     /// The version that an order means; not the active one.

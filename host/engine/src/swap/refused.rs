@@ -1,6 +1,6 @@
 //! Why an order about versions is not carried out: typed, and said before anything has changed.
 
-use chela_store::Named;
+use chela_store::{Named, Version};
 use chela_types::{Blame, Fault, PluginId, Retry};
 
 /// Why an order is not carried out. Nothing has changed.
@@ -101,6 +101,20 @@ pub enum SwapRefused {
     /// A share that is none.
     #[error("a canary has 0 to 100 percent, and not {0}")]
     Percent(u8),
+}
+
+/// The version that digits of a digest name.
+///
+/// # Errors
+/// They name none, several, or are too few.
+pub(super) fn the_one(named: Named, plugin: &PluginId, digits: &str) -> Result<Version, SwapRefused> {
+    let (plugin, digest) = (plugin.clone(), digits.to_owned());
+    Err(match named {
+        Named::One(version) => return Ok(*version),
+        Named::None => SwapRefused::NoVersion { plugin, digest },
+        Named::Several => SwapRefused::Ambiguous { plugin, digest },
+        Named::TooShort => SwapRefused::TooShort { plugin, digest },
+    })
 }
 
 impl Fault for SwapRefused {

@@ -6,7 +6,7 @@
 
 use chela_gateway::Gateway;
 use chela_sandbox::{Build, PluginKind, Sandbox, Source};
-use chela_store::{Named, Recorded, Store};
+use chela_store::{Recorded, Store};
 use chela_types::{AgentId, Clock, ConversationId, Digest, Message, Millis, PluginId, TurnId, Utterance};
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
@@ -23,7 +23,7 @@ use super::edition::{Edition, Settled};
 use super::fleet::kept_build;
 use super::recent::Recent;
 use super::recording::{self, Began, Part, Recording};
-use super::refused::SwapRefused;
+use super::refused::{SwapRefused, the_one};
 use super::replayed::{Outcome, ReplayProgress, ReplayReport};
 use super::rerun::{Rerun, Rerunned};
 use crate::config::Config;
@@ -171,13 +171,8 @@ async fn candidate(
             (whose_place(config, request, (folder, &build))?, build)
         }
         Under::Version(id, digits) => {
-            let (plugin, digest) = (id.clone(), digits.clone());
-            let version = match rooms.store.named_version(&config.tenant, id, digits).await? {
-                Named::One(version) => version,
-                Named::None => return Err(SwapRefused::NoVersion { plugin, digest }.into()),
-                Named::Several => return Err(SwapRefused::Ambiguous { plugin, digest }.into()),
-                Named::TooShort => return Err(SwapRefused::TooShort { plugin, digest }.into()),
-            };
+            let named = rooms.store.named_version(&config.tenant, id, digits).await?;
+            let version = the_one(named, id, digits)?;
             (id.clone(), kept_build(&rooms.store, &rooms.sandbox, id, &version).await?)
         }
     };

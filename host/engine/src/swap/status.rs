@@ -57,7 +57,7 @@ pub enum Order {
         #[serde(default)]
         unproven: bool,
     },
-    /// Go back to the version before, or end a canary or a shadow.
+    /// Go back to the version before, or end a canary.
     Rollback {
         /// Why; for the history.
         #[serde(default)]

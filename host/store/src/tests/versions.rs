@@ -152,7 +152,7 @@ async fn the_first_digits_of_a_digest_name_a_version_or_say_why_not() {
         (like([0xab, 0xcd, 0x11], 0), like([0xab, 0xcd, 0x12], 0xff), like([0xff; 3], 0xff));
     let elsewhere = Version { plugin: plugin("it"), ..like([0xab, 0xcd, 0x13], 1) };
     for kept in [&one, &two, &edge, &elsewhere] {
-        b.store.keep_version(&tenant(), kept.clone(), Vec::new()).await.unwrap();
+        b.store.keep_version(&tenant(), kept.clone()).await.unwrap();
     }
     let named = async |digits: &str| b.store.named_version(&tenant(), &plugin("hr"), digits).await.unwrap();
     let found = |version: &Version| Named::One(Box::new(version.clone()));
