@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use chela_sandbox::Source;
+use chela_types::Digest;
 use std::path::{Path, PathBuf};
 
 /// A component with its manifest.
@@ -41,17 +42,22 @@ impl Guest {
         }
     }
 
+    /// Its manifest in another version.
+    pub fn manifest_in(&self, version: &str) -> String {
+        let lines = self.manifest.lines().map(|line| match line.starts_with("version = ") {
+            true => format!("version = \"{version}\"\n"),
+            false => format!("{line}\n"),
+        });
+        lines.collect()
+    }
+
     /// Its manifest in another version, with another behaviour.
     pub fn manifest_of(&self, version: &str, behaviour: &str) -> String {
-        let lines = self.manifest.lines().map(|line| match line.starts_with("version = ") {
-            true => format!("version = \"{version}\""),
-            false => line.to_owned(),
-        });
-        let manifest = lines.collect::<Vec<_>>().join("\n");
+        let manifest = self.manifest_in(version);
         let config = format!("[config]\nbehaviour = \"{behaviour}\"\n");
         match manifest.contains("[config]\n") {
             true => manifest.replacen("[config]\n", &config, 1),
-            false => format!("{manifest}\n\n{config}"),
+            false => format!("{manifest}\n{config}"),
         }
     }
 
@@ -63,6 +69,17 @@ impl Guest {
         std::fs::write(folder.join(format!("{}.wasm", self.name)), self.component).unwrap();
         folder
     }
+}
+
+/// A component that comes with the product, with its manifest.
+pub fn product(name: &'static str) -> Guest {
+    let found = chela_bundle::get(name).unwrap_or_else(|| panic!("no component is called {name}"));
+    Guest { name, manifest: found.manifest, component: found.component }
+}
+
+/// The name under which a component is kept.
+pub fn kept_as(component: &[u8]) -> Digest {
+    Digest::of("chela 2026 component", &[component])
 }
 
 /// A component that comes with the product.

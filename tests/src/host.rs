@@ -75,6 +75,14 @@ impl Crashed {
         self.folder.path()
     }
 
+    /// Starts again in the same folder, or says why not.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn try_restart(&self) -> Result<Host, Error> {
+        self.setup.clone().start(Arc::clone(&self.folder)).await
+    }
+
     /// Starts again in the same folder.
     pub async fn restart(self) -> Host {
         self.setup.start(self.folder).await.expect("the host starts again")

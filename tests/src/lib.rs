@@ -7,6 +7,7 @@
 
 pub mod browser;
 pub mod compared;
+pub mod folder;
 pub mod guests;
 mod host;
 pub mod kill;
@@ -16,6 +17,7 @@ pub mod process;
 pub mod recorded;
 mod setup;
 pub mod signing;
+pub mod small;
 pub mod tree;
 pub mod versions;
 mod wait;

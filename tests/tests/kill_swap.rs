@@ -6,62 +6,27 @@
 //! kind of swap) and `CHELA_SEED` (random, printed) are read from the environment.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use chela_tests::kill_swap::{
-    Build, FILE_STEPS, Kill, Mode, Rig, Stage, Standing, Step, Swapped, Trigger, Way,
+    Build, FILE_STEPS, Kill, Mode, Rig, Stage, Standing, Step, Swapped, Trigger, Way, begin, end,
+    from_environment, goes_on, kills, tell,
 };
 use rand::RngExt;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
-const KILLS: u32 = 10;
-/// At most so many times the kills that were asked.
-const PATIENCE_IN_KILLS: u32 = 4;
 /// Canaries get half of the conversations.
 const HALF: u8 = 50;
 /// People who ask until both versions have answered one of them.
 const PROBES_MAX: usize = 40;
 /// So long an exact step is waited for. A step that a swap does not take is not hit.
-const STEP_WAIT: Duration = Duration::from_secs(3);
+const STEP_WAIT: Duration = Duration::from_secs(8);
 
 /// One host at a time: the moments are meant for it.
 static ALONE: LazyLock<Mutex<()>> = LazyLock::new(Mutex::default);
-
-fn from_environment<T: std::str::FromStr>(name: &str) -> Option<T> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
-}
-
-/// Said also when the test passes.
-fn tell(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
-}
-
-fn kills() -> u32 {
-    from_environment("CHELA_SWAP_KILLS").unwrap_or(KILLS)
-}
-
-async fn rig(what: &str, mode: Mode) -> Rig {
-    let seed = from_environment("CHELA_SEED").unwrap_or_else(rand::random);
-    tell(&format!("{what}: {} kills, CHELA_SEED={seed}", kills()));
-    Rig::start(mode, seed).await
-}
-
-/// Counts the rounds. It goes on until kills were early and late, at most so many times the kills that were asked.
-fn goes_on(rig: &Rig, round: &mut u32) -> bool {
-    *round += 1;
-    *round <= kills() || (missed(rig).is_some() && *round <= kills() * PATIENCE_IN_KILLS)
-}
-
-/// Whether no kill came before the change was written down, or none after it.
-fn missed(rig: &Rig) -> Option<&'static str> {
-    let is_hit = |is_late: bool| rig.hits().keys().any(|stage| (*stage >= Stage::Deployed) == is_late);
-    if is_hit(false) { (!is_hit(true)).then_some("late") } else { Some("early") }
-}
 
 /// Every third swap is one of the router.
 fn target(round: u32) -> Swapped {
@@ -80,25 +45,10 @@ fn canary() -> Value {
     json!({ "order": "canary", "percent": HALF })
 }
 
-/// Ends the load, tells what was hit, and judges.
-async fn end(what: &str, rig: Rig) {
-    let (hits, missed) = (rig.hits().clone(), missed(&rig));
-    let ended = rig.end().await;
-    let hit: Vec<String> = Stage::ALL
-        .iter()
-        .map(|stage| format!("{stage:?} {}", hits.get(stage).copied().unwrap_or_default()))
-        .collect();
-    tell(&format!("{what}: {}", hit.join(", ")));
-    tell(&format!("{what}: {ended}"));
-    assert!(ended.wrong.is_empty(), "{what}:\n{}", ended.wrong.join("\n"));
-    assert!(ended.acknowledged > 0, "no load to speak of");
-    assert_eq!(missed, None, "{what}: no such kill");
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_during_a_hot_reload_leaves_one_version_and_the_next_start_serves_what_landed() {
     let _alone = ALONE.lock().await;
-    let mut rig = rig("hot reload", Mode::Auto).await;
+    let mut rig = begin("hot reload", Mode::Auto).await;
     let mut round = 0;
     while goes_on(&rig, &mut round) {
         let plugin = target(round);
@@ -115,7 +65,7 @@ async fn a_kill_during_a_hot_reload_leaves_one_version_and_the_next_start_serves
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_during_a_promotion_leaves_the_old_version_or_the_new_one_and_no_start_promotes() {
     let _alone = ALONE.lock().await;
-    let mut rig = rig("promotion", Mode::Manual).await;
+    let mut rig = begin("promotion", Mode::Manual).await;
     let mut round = 0;
     while goes_on(&rig, &mut round) {
         let plugin = target(round);
@@ -162,7 +112,7 @@ async fn both_serve(rig: &mut Rig, (active, canary): (Build, Build)) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_around_a_canary_leaves_it_or_not_and_never_two_active_versions() {
     let _alone = ALONE.lock().await;
-    let mut rig = rig("canary", Mode::Manual).await;
+    let mut rig = begin("canary", Mode::Manual).await;
     let mut round = 0;
     while goes_on(&rig, &mut round) {
         let plugin = target(round);
@@ -212,7 +162,7 @@ async fn a_kill_around_a_canary_leaves_it_or_not_and_never_two_active_versions()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_during_a_rollback_leaves_the_new_version_or_the_old_one_and_no_start_undoes_it() {
     let _alone = ALONE.lock().await;
-    let mut rig = rig("rollback", Mode::Auto).await;
+    let mut rig = begin("rollback", Mode::Auto).await;
     let order = rollback();
     let mut round = 0;
     while goes_on(&rig, &mut round) {
@@ -241,7 +191,7 @@ async fn a_kill_during_a_rollback_leaves_the_new_version_or_the_old_one_and_no_s
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_during_a_start_that_finds_a_new_version_leaves_one_version_and_a_later_start_serves_it() {
     let _alone = ALONE.lock().await;
-    let mut rig = rig("restart", Mode::Auto).await;
+    let mut rig = begin("restart", Mode::Auto).await;
     let mut round = 0;
     while goes_on(&rig, &mut round) {
         let plugin = target(round);

@@ -171,36 +171,58 @@ async fn guest_hears(host: &Host, number: usize) -> bool {
     taken.is_ok_and(|taken| taken.status == 200)
 }
 
+/// Lets a new build of the guest's adapter loose on so many messages at once, and checks that it goes back unseen; how
+/// many of them met the calls that fail, and why it went back.
+async fn adapter_goes_back((version, behaviour): (&str, &str), at_once: usize) -> (usize, String) {
+    const AROUND: usize = 8;
+    let (calls, outside) = (Calls::count(), Outside::new().await);
+    let setup = patient(host(&outside))
+        .agent("support", "agent")
+        .guest_channel("guest", "honest", "support")
+        .with_channel("guest", |channel| drop(channel.config.remove("behaviour")))
+        .with_plugin("channel", |plugin| plugin.limits.deadline = Duration::from_millis(500))
+        .build("channel", ("channel", "1.0.0", "honest"));
+    let host = setup.clone().run().await;
+    let old = host.active("channel").await.digest;
+    let said = async |numbers: std::ops::Range<usize>| {
+        let said = numbers.map(|number| guest_hears(&host, number));
+        assert!(futures::future::join_all(said).await.into_iter().all(|taken| taken), "{behaviour}");
+    };
+    said(0..AROUND).await;
+    host.drained().await;
+    host.update(&setup.build("channel", ("channel", version, behaviour))).await.unwrap();
+    said(AROUND..AROUND + at_once).await;
+    let why = host.sent_back("channel", version).await;
+    let all = 2 * AROUND + at_once;
+    said(AROUND + at_once..all).await;
+    host.flawless(all, false).await;
+    let rooms: Vec<String> =
+        outside.bare.posted().iter().map(|posted| posted.body["room"].to_string()).collect();
+    assert_eq!((rooms.len(), rooms.iter().collect::<BTreeSet<_>>().len()), (all, all), "{behaviour}");
+    assert_eq!(host.active("channel").await.digest, old, "{behaviour}");
+    let touched = calls.of("channel", version);
+    println!("adapter {behaviour}, {at_once} at once, {touched} touched: {why}");
+    (touched, why)
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn an_adapter_whose_new_version_fails_goes_back_and_every_message_is_taken_and_answered() {
-    for (behaviour, expected) in [
-        ("receive-trap", "calls failed (trap"),
-        ("render-trap", "calls failed (trap"),
-        ("receive-malformed", "calls failed (malformed"),
+async fn an_adapter_that_cannot_receive_goes_back_and_few_messages_meet_it() {
+    for (version, behaviour, at_once, expected) in [
+        ("1.1.0", "noted-receive-trap", 32, "calls failed (trap"),
+        ("1.1.1", "noted-receive-trap", 120, "calls failed (trap"),
+        ("1.2.0", "noted-receive-malformed", 32, "calls failed (malformed"),
     ] {
-        let outside = Outside::new().await;
-        let setup = patient(host(&outside))
-            .agent("support", "agent")
-            .guest_channel("guest", "honest", "support")
-            .with_channel("guest", |channel| drop(channel.config.remove("behaviour")))
-            .build("channel", ("channel", "1.0.0", "honest"));
-        let host = setup.clone().run().await;
-        let old = host.active("channel").await.digest;
-        let said = |numbers: std::ops::Range<usize>| {
-            futures::future::join_all(numbers.map(|number| guest_hears(&host, number)))
-        };
-        assert_eq!(said(0..8).await, [true; 8], "{behaviour}");
-        host.update(&setup.build("channel", ("channel", "1.1.0", behaviour))).await.unwrap();
-        assert_eq!(said(8..40).await, [true; 32], "{behaviour}");
-        let why = host.sent_back("channel", "1.1.0").await;
-        assert_eq!(said(40..48).await, [true; 8], "{behaviour}");
+        let (touched, why) = adapter_goes_back((version, behaviour), at_once).await;
         assert!(why.contains(expected), "{behaviour}: {why}");
-        host.flawless(48, false).await;
-        let rooms: Vec<String> =
-            outside.bare.posted().iter().map(|posted| posted.body["room"].to_string()).collect();
-        assert_eq!((rooms.len(), rooms.iter().collect::<BTreeSet<_>>().len()), (48, 48), "{behaviour}");
-        assert_eq!(host.active("channel").await.digest, old, "{behaviour}");
+        assert!((1..=TOUCHED_MAX).contains(&touched), "{touched} of {at_once} met `{behaviour}`");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adapter_that_cannot_render_goes_back_and_every_answer_is_delivered() {
+    let (touched, why) = adapter_goes_back(("1.3.0", "noted-render-trap"), 32).await;
+    assert!(why.contains("calls failed (trap"), "{why}");
+    assert!(touched > 0, "it was asked");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,76 +3,13 @@
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use chela_engine::{Candidate, Error, Order, Reloaded, SwapRefused};
-use chela_sandbox::{Grants, Source};
-use chela_store::TurnState;
-use chela_tests::versions::{promote, rollback, router_of};
-use chela_tests::{Crashed, Host, Outside, Setup, guests, host};
+use chela_sandbox::Source;
+use chela_tests::folder::{Folder, is_served_by, routed};
+use chela_tests::versions::{promote, rollback};
+use chela_tests::{Crashed, Host, Outside, guests, host};
 use serde_json::json;
-use tempfile::TempDir;
-
-/// A plugin's folder, the way an author changes it.
-struct Folder {
-    parent: TempDir,
-    path: PathBuf,
-}
-
-impl Folder {
-    fn new() -> Self {
-        let parent = tempfile::tempdir().unwrap();
-        let path = guests::get("router").folder(parent.path());
-        let folder = Self { parent, path };
-        folder.manifest("1.0.0", "tag-old");
-        folder
-    }
-
-    fn manifest(&self, version: &str, behaviour: &str) {
-        self.write(&guests::get("router").manifest_of(version, behaviour));
-    }
-
-    fn write(&self, manifest: &str) {
-        std::fs::write(self.path.join("plugin.toml"), manifest).unwrap();
-    }
-
-    fn component(&self) -> PathBuf {
-        self.path.join("router.wasm")
-    }
-
-    /// As it was at first.
-    fn restore(&self) {
-        let _ = std::fs::remove_dir_all(&self.path);
-        let _ = std::fs::remove_file(&self.path);
-        guests::get("router").folder(self.parent.path());
-        self.manifest("1.0.0", "tag-old");
-    }
-}
-
-/// A host whose router comes from a folder.
-fn routed(outside: &Outside, folder: &Folder) -> Setup {
-    host(outside)
-        .agent("support", "agent")
-        .router("router", json!({}))
-        .with_plugin("router", |plugin| {
-            (plugin.source, plugin.grants) = (Source::Folder(folder.path.clone()), Grants::NONE);
-        })
-        .webhook("partner", "support")
-        .with_swap(|swap| swap.latency_floor = Duration::from_secs(60))
-}
-
-/// Somebody writes, and is answered; by this version's decision.
-async fn is_served_by(host: &Host, outside: &Outside, digest: &str) {
-    let number = host.turns().await;
-    let text = format!("message {number}.");
-    host.partner_says(outside, &format!("t{number}"), &text).await;
-    let record = host.closed(&text).await;
-    assert_eq!(record.state, TurnState::Delivered, "{record:?}");
-    assert!(digest.starts_with(router_of(&record)), "{record:?}");
-    assert!(record.decisions[0].1.overruled.is_none(), "{record:?}");
-    assert_eq!(host.active("router").await.digest, digest);
-    assert_eq!(host.deployed("router").await.to_string(), digest);
-}
 
 fn only<'a>(words: &'a [(String, String)], plugin: &str) -> &'a str {
     match words {
@@ -348,7 +285,7 @@ async fn a_build_that_was_rolled_back_is_not_promoted_again_by_a_look_nor_by_a_s
         let stays = async |host: &Host| {
             let reloaded = host.update(&setup).await.unwrap();
             assert!(reloaded.changed.is_empty(), "{behaviour}: {reloaded:?}");
-            let why = only(if is_watched { &reloaded.refused } else { &reloaded.waiting }, "router");
+            let why = only(&reloaded.kept_back, "router");
             assert!(why.starts_with("rolled back: "), "{behaviour}: {why}");
             is_served_by(host, &outside, &old).await;
         };

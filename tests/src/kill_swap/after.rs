@@ -1,9 +1,9 @@
 //! What a kill has left, read from the store without writing to it; and what must be true of each turn in the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use chela_store::{Deployment, Entry, Recorded, Store, TurnRecord, TurnState, Version};
+use chela_store::{Deployment, Entry, Recorded, Store, TurnRecord, TurnState, Version, VersionState};
 use chela_types::{Decision, Digest, Millis, PluginId, RoutedBy, TenantId, TurnId};
 
 use super::{Build, Swapped};
@@ -53,6 +53,8 @@ pub struct Standing {
     pub before: Option<Build>,
     /// All its versions.
     pub versions: BTreeMap<Digest, Build>,
+    /// Those of them that were sent back, or cannot serve.
+    pub refused: BTreeSet<Build>,
 }
 
 /// Reads it; every version that is kept has a whole component.
@@ -62,9 +64,12 @@ pub async fn standing(store: &Store, plugin: Swapped) -> Standing {
     // First what names versions: whoever looks while the host runs finds all of them afterwards.
     let deployments: Vec<Deployment> = store.deployments(&tenant).await.unwrap();
     let rows = store.versions(&tenant, Some(&id), VERSIONS_MAX).await.unwrap();
-    let mut versions = BTreeMap::new();
-    for Version { digest, version, component, .. } in &rows {
+    let (mut versions, mut refused) = (BTreeMap::new(), BTreeSet::new());
+    for Version { digest, version, component, state, .. } in &rows {
         let build = Build::of(plugin, version);
+        if *state == VersionState::Refused {
+            refused.insert(build);
+        }
         assert_eq!(*component, build.artefact(), "{build:?} is kept with another's component");
         let kept = store.artefact(*component).await.expect("a kept version's component can be read");
         assert!(kept.is_some(), "{build:?} is kept without its component");
@@ -81,6 +86,7 @@ pub async fn standing(store: &Store, plugin: Swapped) -> Standing {
         canary: deployment.canary.map(|(digest, percent)| (build(digest), percent)),
         before: deployment.before.map(build),
         versions,
+        refused,
     }
 }
 
@@ -205,11 +211,16 @@ impl Judge<'_> {
         if !self.served(part.at, *build) {
             say(format!("{build:?} did not serve when it began"));
         }
-        let begun = self.cut.begun.get(&turn.id);
+        let begun = self.cut.begun.get(&turn.id).filter(|begun| !self.has_bad(begun));
         if begun.is_some_and(|begun| part.version.is_none_or(|version| !begun.contains(&version))) {
             say("it did not end on the version that it began with".to_owned());
         }
         wrong
+    }
+
+    /// What a bad build begins, another one ends.
+    fn has_bad(&self, begun: &[Digest]) -> bool {
+        begun.iter().any(|digest| self.workers.get(digest).is_some_and(|build| build.is_bad))
     }
 
     fn decision(&self, at: Millis, decision: &Decision) -> Option<String> {

@@ -39,34 +39,31 @@ pub enum Swapped {
     Worker,
     /// The router.
     Chooser,
+    /// The channel's adapter.
+    Adapter,
 }
 
 impl Swapped {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Worker, Self::Chooser];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Worker, Self::Chooser, Self::Adapter];
 
     /// In the configuration; the agent has the same name as its plugin.
     pub fn name(self) -> &'static str {
         match self {
             Self::Worker => "worker",
             Self::Chooser => "chooser",
-        }
-    }
-
-    /// The guest that its builds are made of.
-    pub fn guest(self) -> &'static str {
-        match self {
-            Self::Worker => "agent",
-            Self::Chooser => "router",
+            Self::Adapter => "adapter",
         }
     }
 }
 
-/// Whether what lands in a folder serves by itself.
+/// Whether what lands in a folder serves by itself, and whether it is taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// It does.
+    /// It does, and stays whatever it does: the outside has bad moments.
     Auto,
+    /// It does, until the watch sends it back.
+    Watched,
     /// It waits for an order.
     Manual,
 }
@@ -129,7 +126,11 @@ async fn outside() -> Outside {
 
 fn configuration(outside: &Outside, mode: Mode) -> String {
     let (model, partner) = (outside.provider.base_url(), outside.partner.reply_url());
-    let reload = if mode == Mode::Auto { "auto" } else { "manual" };
+    let (reload, failures) = match mode {
+        Mode::Auto => ("auto", 1_000),
+        Mode::Watched => ("auto", 3),
+        Mode::Manual => ("manual", 1_000),
+    };
     format!(
         r#"
 [egress]
@@ -156,10 +157,9 @@ global = "10000"
 [cache]
 enabled = false
 
-# The outside has bad moments: no version is to be taken back for them.
 [swap]
 reload = "{reload}"
-min_failures = 1000
+min_failures = {failures}
 latency_floor_ms = 600000
 
 [plugin.worker]
@@ -169,8 +169,8 @@ grants = ["models", "memory"]
 [plugin.chooser]
 source = "chooser"
 
-[plugin.webhook]
-source = "builtin:webhook"
+[plugin.adapter]
+source = "adapter"
 
 [agent.worker]
 plugin = "worker"
@@ -179,7 +179,7 @@ tier = "fast"
 rate_per_minute = 1000000
 
 [channel.partner]
-plugin = "webhook"
+plugin = "adapter"
 default_agent = "worker"
 rate_per_minute = 10000000
 secrets = {{ signing_secret = "env:PARTNER_SECRET" }}
@@ -219,7 +219,7 @@ impl Rig {
     /// The first builds lie in their folders; nothing runs.
     pub async fn prepare(mode: Mode, seed: u64) -> Self {
         let outside = Arc::new(outside().await);
-        let first = Swapped::ALL.map(|plugin| Build { plugin, number: 0 });
+        let first = Swapped::ALL.map(|plugin| Build { plugin, number: 0, is_bad: false });
         let process = Process::prepare(|folder| {
             first.iter().for_each(|build| build.land(folder, Way::AsAWhole));
             configuration(&outside, mode)
@@ -248,7 +248,7 @@ impl Rig {
     pub fn next(&mut self, plugin: Swapped) -> Build {
         let number = self.newest.get_mut(&plugin).unwrap();
         *number += 1;
-        Build { plugin, number: *number }
+        Build { plugin, number: *number, is_bad: false }
     }
 
     /// One way or the other.
@@ -366,6 +366,11 @@ impl Rig {
     pub async fn start_again(&mut self, plugin: Swapped) -> Standing {
         self.process.start();
         self.process.ready().await;
+        self.is_whole(plugin).await
+    }
+
+    /// Looks whether everything is whole while the host runs, and nothing changes. Returns how `plugin` stands.
+    pub async fn is_whole(&self, plugin: Swapped) -> Standing {
         assert_eq!(part_files(&self.process.data()), Vec::<String>::new(), "nothing is left half-written");
         let listed = self.listed().await;
         let store = Store::open_beside(&self.process.data()).await.unwrap();

@@ -1,4 +1,5 @@
-//! A channel that lies as it is told, by `behaviour` in its config.
+//! A channel that lies as it is told, by `behaviour` in its config; behind `noted-`, the calls that it names are told in
+//! the log.
 //!
 //! Honest, it takes `{"id", "room", "sender", "text"}` and posts `{"room", "text"}`, edits posts, and takes
 //! `{"kind", "event", "post", "sender", "text"}` for changes and `{"kind", "answer"}` for statuses. Each lie is one that
@@ -9,21 +10,34 @@ mod render;
 
 use chela_sdk::{
     Channel, Frame, Inbound, Outgoing, Rejection, RenderingError, Response, Revision, Step, Surroundings,
-    Target,
+    Target, log,
 };
 
 struct Guest {
     behaviour: String,
+    /// Of which calls it says in the log that they are made: so they are counted though nobody hears the end of them.
+    noted: Option<String>,
+}
+
+impl Guest {
+    fn note(&self, call: &str) {
+        if self.noted.as_deref() == Some(call) {
+            log::info("called");
+        }
+    }
 }
 
 impl Channel for Guest {
     fn init() -> Result<Self, String> {
         let config: serde_json::Value = chela_sdk::config()?;
         let behaviour = config.get("behaviour").and_then(serde_json::Value::as_str).unwrap_or("honest");
-        Ok(Self { behaviour: behaviour.to_owned() })
+        let plain = behaviour.strip_prefix("noted-");
+        let noted = plain.and_then(|plain| plain.split('-').next()).map(str::to_owned);
+        Ok(Self { behaviour: plain.unwrap_or(behaviour).to_owned(), noted })
     }
 
     fn receive(&self, frame: Frame, _: Surroundings) -> Result<Inbound, Rejection> {
+        self.note("receive");
         let frame = frame.into_http()?;
         match self.behaviour.as_str() {
             "form" => receive::form(&frame.body),
@@ -32,10 +46,12 @@ impl Channel for Guest {
     }
 
     fn render(&self, outgoing: Outgoing, target: Target, _: Option<String>) -> Result<Step, RenderingError> {
+        self.note("render");
         render::run(&self.behaviour, &outgoing, &target)
     }
 
     fn sent(&self, state: String, response: Response) -> Result<Step, RenderingError> {
+        self.note("sent");
         render::sent(&self.behaviour, state, &response)
     }
 
