@@ -10,6 +10,12 @@ use chela_tests::versions::{canary, promote, rollback};
 use chela_tests::{Host, Outside, Setup, eventually, guests, host};
 use chela_types::TenantId;
 
+/// A plugin's own folder, and another one with another build of the same version: no number keeps what lies in the own one
+/// from coming back.
+async fn from_elsewhere() -> (Outside, Folder, Folder) {
+    (Outside::new().await, Folder::new(), Folder::with("1.0.0", "tag-new"))
+}
+
 /// Two looks into a folder that change nothing.
 async fn stays(host: &Host, outside: &Outside, (setup, digest): (&Setup, &str)) {
     for _ in 0..2 {
@@ -21,20 +27,19 @@ async fn stays(host: &Host, outside: &Outside, (setup, digest): (&Setup, &str)) 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_promoted_from_elsewhere_is_not_undone_by_a_look_into_the_plugins_own_folder() {
-    let (outside, folder, elsewhere) =
-        (Outside::new().await, Folder::new(), Folder::with("1.1.0", "tag-new"));
+    let (outside, folder, elsewhere) = from_elsewhere().await;
     let setup = routed(&outside, &folder);
     let host = setup.clone().run().await;
+    let old = host.active("router").await.digest;
     host.order("router", promote(elsewhere.candidate())).await.unwrap();
     let new = host.active("router").await;
-    assert_eq!(new.version, "1.1.0");
+    assert_ne!(new.digest, old);
     stays(&host, &outside, (&setup, &new.digest)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_promoted_from_elsewhere_is_not_undone_by_a_start() {
-    let (outside, folder, elsewhere) =
-        (Outside::new().await, Folder::new(), Folder::with("1.1.0", "tag-new"));
+    let (outside, folder, elsewhere) = from_elsewhere().await;
     let setup = routed(&outside, &folder);
     let host = setup.clone().run().await;
     host.order("router", promote(elsewhere.candidate())).await.unwrap();
@@ -49,8 +54,7 @@ async fn what_was_promoted_from_elsewhere_is_not_undone_by_a_start() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_promoted_from_elsewhere_is_not_undone_by_other_settings() {
-    let (outside, folder, elsewhere) =
-        (Outside::new().await, Folder::new(), Folder::with("1.1.0", "tag-new"));
+    let (outside, folder, elsewhere) = from_elsewhere().await;
     let setup = routed(&outside, &folder);
     let host = setup.clone().run().await;
     host.order("router", promote(elsewhere.candidate())).await.unwrap();
@@ -58,7 +62,6 @@ async fn what_was_promoted_from_elsewhere_is_not_undone_by_other_settings() {
     let reloaded = host.update(&setup).await.unwrap();
     assert_eq!(reloaded.changed, ["plugin router is configured otherwise"]);
     let new = host.active("router").await;
-    assert_eq!(new.version, "1.1.0");
     stays(&host, &outside, (&setup, &new.digest)).await;
     let mut crashed = host.crash();
     crashed.setup = setup.clone();
@@ -67,8 +70,7 @@ async fn what_was_promoted_from_elsewhere_is_not_undone_by_other_settings() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn behind_a_promotion_from_elsewhere_the_next_build_in_the_plugins_own_folder_serves() {
-    let (outside, folder, elsewhere) =
-        (Outside::new().await, Folder::new(), Folder::with("1.1.0", "tag-new"));
+    let (outside, folder, elsewhere) = from_elsewhere().await;
     let setup = routed(&outside, &folder);
     let host = setup.clone().run().await;
     host.order("router", promote(elsewhere.candidate())).await.unwrap();
@@ -79,8 +81,7 @@ async fn behind_a_promotion_from_elsewhere_the_next_build_in_the_plugins_own_fol
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_of_what_came_from_elsewhere_is_not_undone_either() {
-    let (outside, folder, elsewhere) =
-        (Outside::new().await, Folder::new(), Folder::with("1.1.0", "tag-new"));
+    let (outside, folder, elsewhere) = from_elsewhere().await;
     let setup = routed(&outside, &folder);
     let host = setup.clone().run().await;
     let old = host.active("router").await.digest;
