@@ -67,7 +67,7 @@ async fn each_order_that_is_not_carried_out_has_its_status_its_code_and_its_word
         ("ghost", json!({ "order": "stop" }), (409, "swap", "no plugin in use is called `ghost`")),
         ("Router", json!({ "order": "stop" }), (400, "invalid", "`Router` cannot be a plugin's name")),
         ("router", digest("ffffff"), (409, "swap", "has a digest that begins with `ffffff`")),
-        ("router", digest(&active[..2]), (409, "swap", "give more of it")),
+        ("router", digest(&active[..2]), (409, "swap", "at least 4 digits")),
         ("router", digest(&active), (409, "swap", "is active already")),
         ("router", json!({ "order": "promote" }), (409, "swap", "its folder holds what serves already")),
         ("router", json!({ "order": "rollback" }), (409, "swap", "has no version before the active one")),
@@ -240,4 +240,15 @@ async fn a_bare_name_is_what_the_host_keeps_and_not_the_folder_of_that_name() {
     assert!(shown.contains("\ngrants\n  + memory (optional)\n"), "{shown}");
     let folder = small.process.command(&["plugin", "diff", "router", "./router"]).output().await.unwrap();
     assert!(!folder.status.success(), "a folder is named with a `/` in it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_is_none_is_refused_in_json_like_any_other() {
+    let small = Small::run("").await;
+    let token = std::fs::read_to_string(small.process.data().join("admin.token")).unwrap();
+    for body in ["{\"order\": \"dance\"}", "{\"order\": \"canary\", \"percent\": 300}", "{", "[]"] {
+        let answer = small.asked("/plugins/router", Some(body.to_owned()), token.trim()).await;
+        assert!((400..500).contains(&answer.status), "{body}: {} {}", answer.status, answer.text);
+        assert!(answer.json()["error"]["message"].is_string(), "{body}: {}", answer.text);
+    }
 }

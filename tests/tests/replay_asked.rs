@@ -184,7 +184,7 @@ async fn a_live_replay_ends_when_whoever_asked_for_it_goes() {
     process.terminate().await;
     let ended = asking.wait_with_output().await.unwrap();
     let said = String::from_utf8(ended.stderr).unwrap();
-    assert!(!ended.status.success() && said.contains("the host is stopping"), "{said}");
+    assert!(!ended.status.success() && said.contains("the host stops"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

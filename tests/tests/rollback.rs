@@ -219,10 +219,25 @@ async fn an_adapter_that_cannot_receive_goes_back_and_few_messages_meet_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_adapter_that_cannot_render_goes_back_and_every_answer_is_delivered() {
-    let (touched, why) = adapter_goes_back(("1.3.0", "noted-render-trap"), 32).await;
+async fn an_adapter_that_cannot_render_goes_back_and_few_answers_meet_it() {
+    for (version, behaviour, at_once, expected) in [
+        ("1.3.0", "noted-render-trap", 32, "calls failed (trap"),
+        ("1.3.1", "noted-render-trap", 120, "calls failed (trap"),
+        // While none of them has ended yet, nobody knows that they fail.
+        ("1.4.0", "noted-render-loop", 120, "calls failed (timeout"),
+    ] {
+        let (touched, why) = adapter_goes_back((version, behaviour), at_once).await;
+        assert!(why.contains(expected), "{behaviour}: {why}");
+        assert!((1..=TOUCHED_MAX).contains(&touched), "{touched} of {at_once} met `{behaviour}`");
+    }
+}
+
+/// The platform has the answer by then: no other version sends it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adapter_that_cannot_hear_what_became_of_an_answer_goes_back() {
+    let (touched, why) = adapter_goes_back(("1.5.0", "noted-sent-trap"), 32).await;
     assert!(why.contains("calls failed (trap"), "{why}");
-    assert!(touched > 0, "it was asked");
+    assert!((1..=2 * TOUCHED_MAX).contains(&touched), "{touched} calls, two for each answer");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -445,4 +460,26 @@ async fn a_turn_ends_on_the_version_that_it_began_with_also_behind_a_crash() {
     assert_eq!(host.closed("begun behind").await.reply.unwrap().text, "new You said: begun behind new");
     assert_ne!(host.active("agent").await.digest, old);
     assert_eq!(outside.provider.bills().len(), 2, "one for each turn");
+}
+
+/// Behind a crash its turn is the new version's still, and the new version fails only then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_a_bad_version_began_before_a_crash_is_taken_over_by_the_one_before() {
+    let outside = Outside::new().await;
+    let setup = patient(answering(&outside, "ask-tag-old"));
+    let host = setup.clone().run().await;
+    let bad = setup.build("agent", ("agent", "2.0.0", "ask-trap"));
+    host.update(&bad).await.unwrap();
+    outside.provider.faults().inject(&Fault::Delay(HOUR), 1);
+    host.partner_says(&outside, "t1", "begun before").await;
+    eventually("the model is asked", async || outside.provider.faults().is_spent()).await;
+    let mut crashed = host.crash();
+    crashed.setup = bad;
+    let host = crashed.restart().await;
+    assert_eq!(host.active("agent").await.version, "2.0.0");
+    let record = host.closed("begun before").await;
+    let reply = record.reply.as_ref().map(|reply| reply.text.as_str());
+    assert_eq!(reply, Some("old You said: begun before old"), "{record:?}");
+    assert_eq!((record.state, record.tries, record.crashes), (TurnState::Delivered, 0, 1), "{record:?}");
+    assert_eq!(outside.provider.bills().len(), 1, "what was paid for is not paid again");
 }

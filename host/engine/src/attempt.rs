@@ -17,7 +17,10 @@ use crate::error::Error;
 use crate::journey::{Journey, Run};
 use crate::router::{self, Router, Routing, Taken};
 use crate::swap::recording::{Began, Ended, Said, frame, heard};
-use crate::swap::{Chosen, House, Lineup, Place, Post, Seen, Shadowing, Share, Went, shadow_place};
+use crate::swap::{
+    ANSWER, Chosen, DELIVER, House, Lineup, Place, Post, RECEIVE, ROUTE, Seen, Shadowing, Share, Went,
+    shadow_place,
+};
 
 /// Earlier utterances that a router with the `history` grant is shown.
 const HISTORY_FOR_ROUTERS: usize = 8;
@@ -55,7 +58,7 @@ impl Chosen<Arc<ChannelStation>> {
     ) -> Option<Self> {
         match outcome {
             Ok(value) => self.end(Seen::Good(went(value))),
-            Err(error) if error.blame() == Blame::Plugin => return self.failed(kind(error)),
+            Err(error) if error.blame() == Blame::Plugin => return self.failed(error.word()),
             Err(_) => self.end(Seen::Nothing),
         }
         None
@@ -75,19 +78,10 @@ pub(crate) fn received(received: &Received) -> Went<'static> {
 }
 
 /// An adapter has made nothing of a request.
-pub(crate) const IGNORED: Went<'static> = Went { asked: "receive", to: "ignored" };
+pub(crate) const IGNORED: Went<'static> = Went { asked: RECEIVE, to: "ignored" };
 
 /// It waited too long for what the host lends: its fault, if the version before does not.
 const WAITED: &str = "waiting";
-
-/// One word for how a version failed.
-fn kind(error: &Error) -> &'static str {
-    match error {
-        Error::Sandbox(error) => error.outcome(),
-        Error::Reported { .. } => "reported",
-        _ => "misbehaved",
-    }
-}
 
 impl Journey {
     /// Asks the router, the version before it where it fails, and the policy where there is none.
@@ -98,8 +92,8 @@ impl Journey {
         routing: &Routing<'_>,
     ) -> Result<Decision, Error> {
         let began_at = Instant::now();
-        let pinned = self.pinned(run, (name, lineup), |edition| edition.router()).await;
-        let mut chosen = pinned.unwrap_or_else(|| lineup.choose(share(run)));
+        let pinned = self.pinned(run, (name, lineup, ROUTE), |edition| edition.router()).await;
+        let mut chosen = pinned.unwrap_or_else(|| lineup.choose(share(run, ROUTE)));
         loop {
             let (began, said) = self.ask_router(run, &chosen, routing).await?;
             let written = said.as_ref().map_or_else(Said::failed, |said| Some(Said::answered(said)));
@@ -110,7 +104,7 @@ impl Journey {
                 Taken::Sound(mut decision) => {
                     decision.micros = u64::try_from(began_at.elapsed().as_micros()).unwrap_or(u64::MAX);
                     let place = place_of(run, lineup, &chosen);
-                    chosen.end(Seen::Good(Went { asked: "route", to: decision.agent.as_str() }));
+                    chosen.end(Seen::Good(Went { asked: ROUTE, to: decision.agent.as_str() }));
                     if let Some(place) = place {
                         self.shadowing(run, began).await.router(place, routing);
                     }
@@ -195,8 +189,8 @@ impl Journey {
         let Run { house, turn, .. } = run;
         let lineup = house.agents.lineup(agent)?;
         let config = house.config.agents.get(agent).ok_or_else(|| Error::UnknownAgent(agent.to_string()))?;
-        let pinned = self.pinned(run, (&config.plugin, lineup), |edition| edition.agent(agent)).await;
-        let mut chosen = pinned.unwrap_or_else(|| lineup.choose(share(run)));
+        let pinned = self.pinned(run, (&config.plugin, lineup, ANSWER), |edition| edition.agent(agent)).await;
+        let mut chosen = pinned.unwrap_or_else(|| lineup.choose(share(run, ANSWER)));
         loop {
             let (began, said) = self.ask_agent(run, &chosen, (agent, hand_overs)).await?;
             let written = said.as_ref().map_or_else(Said::failed, |said| Some(Said::answered(said)));
@@ -208,7 +202,7 @@ impl Journey {
             let error = match outcome {
                 Ok(outcome) => {
                     let place = place_of(run, lineup, &chosen);
-                    chosen.end(Seen::Good(Went { asked: "answer", to: agent::destination(&outcome) }));
+                    chosen.end(Seen::Good(Went { asked: ANSWER, to: agent::destination(&outcome) }));
                     if let Outcome::Say { word, .. } = &outcome {
                         tell_escalation(agent, run, word);
                     }
@@ -221,7 +215,7 @@ impl Journey {
             };
             let outage = run.journal.lock().await.has_failed();
             let error = error.if_outage(outage);
-            let kind = kind(&error);
+            let kind = error.word();
             if error.blame() != Blame::Plugin && kind != WAITED {
                 return Err(error);
             }
@@ -282,14 +276,14 @@ impl Journey {
     async fn pinned<K: chela_sandbox::Kind>(
         &self,
         run: &Run<'_>,
-        (name, lineup): (&PluginId, &Lineup<Plugin<K>>),
+        (name, lineup, asked): (&PluginId, &Lineup<Plugin<K>>, &'static str),
         place: impl FnOnce(&crate::swap::Edition) -> Option<Post<Plugin<K>>>,
     ) -> Option<Chosen<Plugin<K>>> {
         if run.turn.tries > 0 {
             return None;
         }
         let digest = run.journal.lock().await.pinned()?;
-        match lineup.pinned(digest) {
+        match lineup.pinned(digest, asked) {
             Some(chosen) => Some(chosen),
             None => Some(lineup.recalled(&place(&*self.fleet.recall(name, digest).await?)?)),
         }
@@ -328,12 +322,12 @@ impl Journey {
                 return Ok(Chosen::bound(&post));
             }
         }
-        Ok(lineup.choose(Share(&whereabouts(&claimed.turn.target.bound))))
+        Ok(lineup.choose(Share { asked: DELIVER, of: &whereabouts(&claimed.turn.target.bound) }))
     }
 }
 
-fn share<'a>(run: &'a Run<'_>) -> Share<'a> {
-    Share(&run.share)
+fn share<'a>(run: &'a Run<'_>, asked: &'static str) -> Share<'a> {
+    Share { asked, of: &run.share }
 }
 
 /// The place of a shadow's call, if there is a shadow and a place for it.

@@ -135,6 +135,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// One word for how a plugin failed: what its versions' failures are counted by.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Sandbox(error) => error.outcome(),
+            Self::Reported { .. } => "reported",
+            _ => "misbehaved",
+        }
+    }
+
     /// A plugin's own words, as they are kept.
     pub(crate) fn reported(who: String, words: &str, outside: bool) -> Self {
         Self::Reported { who, reason: words::reason(words), outside }

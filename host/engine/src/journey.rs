@@ -3,8 +3,8 @@
 
 use chela_store::{Accepted, Answer, Claimed, Lease, Outgoing, Stage, Store, Turn};
 use chela_types::{AgentId, Clock, Decision, Digest, RoutedBy};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::agent::Outcome;
@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::journal::Journal;
 use crate::policy::Policy;
 use crate::router::Routing;
-use crate::swap::{Fleet, House, Seen, Share};
+use crate::swap::{Fleet, House, RECEIVE, Seen, Share};
 
 /// Calls of agents in one run of a turn whose drafts are told apart.
 const CALLS_MAX: u32 = 1_000;
@@ -65,7 +65,8 @@ impl Journey {
             Some(_) => lineup.active.plugin.whereabouts(webhook.clone(), tenant),
             None => None,
         };
-        let adapter = lineup.choose(Share(whereabouts.as_deref().unwrap_or(&webhook.body)));
+        let adapter =
+            lineup.choose(Share { asked: RECEIVE, of: whereabouts.as_deref().unwrap_or(&webhook.body) });
         let station = Arc::clone(&adapter.plugin);
         let again = adapter.before().map(|_| webhook.clone());
         // 1: method, size, signature, rate. Nothing of the request is run before it has passed.
@@ -270,6 +271,7 @@ impl Journey {
                 adapter: adapter.release().digest,
                 has_left: &has_left,
                 may_decline: adapter.before().is_some(),
+                failed: OnceLock::new(),
             };
             let delivered = station.deliver(delivery).await;
             // What has left cannot be taken over by a version that knows nothing of it.
@@ -278,6 +280,8 @@ impl Journey {
                 Ok(made @ Delivered::Declined) => {
                     called.doubted(Seen::Bad("given up"), Seen::Good(made.went()))
                 }
+                // The platform has a part of it: nobody takes it over.
+                Ok(Delivered::Broken(kind)) => called.alone().failed(kind),
                 Ok(Delivered::GivenUp) => called.likewise().judged(&delivered, Delivered::went),
                 _ => called.judged(&delivered, Delivered::went),
             };

@@ -9,6 +9,7 @@ use chela_egress::{Heard, Request, Response};
 use chela_store::{Lease, Outgoing, Progress, Store, StreamEvent};
 use chela_types::{Blame, ChannelId, Digest, Fault, Retry, Target};
 use http::StatusCode;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::config::Ambiguous;
 use crate::contract::{self, translating};
 use crate::drafts::{Draft, Drafts};
 use crate::error::Error;
-use crate::swap::Went;
+use crate::swap::{DELIVER, Went};
 use crate::words;
 
 /// Longest id of a platform's.
@@ -42,6 +43,8 @@ pub(crate) struct Delivery<'a> {
     pub(crate) has_left: &'a AtomicBool,
     /// Another version would take over.
     pub(crate) may_decline: bool,
+    /// How the adapter failed where the platform had taken a part.
+    pub(crate) failed: OnceLock<&'static str>,
 }
 
 impl Delivery<'_> {
@@ -62,6 +65,8 @@ pub(crate) enum Delivered {
     Done,
     /// It will never be delivered; the turn is closed.
     GivenUp,
+    /// The same, as the adapter failed in this way with what the platform had taken.
+    Broken(&'static str),
     /// This version will not deliver it, and nothing of it has left: another may.
     Declined,
 }
@@ -71,9 +76,9 @@ impl Delivered {
     pub(crate) fn went(&self) -> Went<'static> {
         let to = match self {
             Self::Done => "delivered",
-            Self::GivenUp | Self::Declined => "given up",
+            Self::GivenUp | Self::Broken(_) | Self::Declined => "given up",
         };
-        Went { asked: "deliver", to }
+        Went { asked: DELIVER, to }
     }
 }
 
@@ -103,7 +108,10 @@ impl ChannelStation {
                 {
                     return Ok(Delivered::Declined);
                 }
-                translating::Step::Permanent(reason) => return self.give_up(&delivery, &reason).await,
+                translating::Step::Permanent(reason) => {
+                    let given_up = self.give_up(&delivery, &reason).await?;
+                    return Ok(delivery.failed.get().map_or(given_up, |kind| Delivered::Broken(kind)));
+                }
                 translating::Step::Retry(millis) => {
                     let reason = "the platform asks to wait".to_owned();
                     return Err(self.undelivered(reason, Some(Duration::from_millis(millis))));
@@ -228,7 +236,7 @@ impl ChannelStation {
             }
             (Err(error), _) if status.is_success() && error.blame() == Blame::Plugin => {
                 self.settle(delivery).await?;
-                Ok(took_a_part(&error))
+                Ok(took_a_part(delivery, &error))
             }
             (next, _) => next,
         }
@@ -296,7 +304,7 @@ impl ChannelStation {
                 return self.unknown(reason, Some(Duration::from_millis(millis)));
             }
             // What the platform has is not sent again for an adapter that cannot go on from there.
-            Err(error) if has_it && error.blame() == Blame::Plugin => Ok(took_a_part(&error)),
+            Err(error) if has_it && error.blame() == Blame::Plugin => Ok(took_a_part(delivery, &error)),
             Err(error) if has_it || failed => {
                 return self
                     .unknown(format!("the platform answered {}, and then {error}", response.status), None);
@@ -408,7 +416,8 @@ fn answer(outgoing: &Outgoing) -> translating::Outgoing {
 }
 
 /// What the platform has is not sent again for an adapter that cannot go on from there.
-fn took_a_part(error: &Error) -> translating::Step {
+fn took_a_part(delivery: &Delivery<'_>, error: &Error) -> translating::Step {
+    let _ = delivery.failed.set(error.word());
     translating::Step::Permanent(format!("the platform took a part, and then {error}"))
 }
 

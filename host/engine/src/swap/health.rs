@@ -13,6 +13,12 @@ const RECENT_MAX: usize = 1_024;
 /// Older ones count only where there are too few younger ones.
 const PRESENT: Duration = Duration::from_secs(3_600);
 
+/// What a version is asked: where a message goes, what the answer is, what a request holds, and to bring an answer.
+pub(crate) const ROUTE: &str = "route";
+pub(crate) const ANSWER: &str = "answer";
+pub(crate) const RECEIVE: &str = "receive";
+pub(crate) const DELIVER: &str = "deliver";
+
 /// Where a call that ended well sent its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Went<'a> {

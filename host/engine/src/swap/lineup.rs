@@ -48,7 +48,7 @@ impl<T: Clone> Lineup<T> {
         if let Some((canary, percent)) = &self.canary
             && share.is_within(&canary.release, *percent)
             && sound(&canary)
-            && let Some(running) = canary.release.enter()
+            && let Some(running) = canary.release.enter(share.asked)
         {
             return Chosen::new(canary, running, self.behind(canary));
         }
@@ -56,7 +56,7 @@ impl<T: Clone> Lineup<T> {
             return Chosen::new(&self.active, self.active.release.enter_anyway(), None);
         };
         if sound(&&self.active)
-            && let Some(running) = self.active.release.enter()
+            && let Some(running) = self.active.release.enter(share.asked)
         {
             return Chosen::new(&self.active, running, Some(before));
         }
@@ -81,7 +81,7 @@ impl<T: Clone> Lineup<T> {
 
     /// A call for the version that an earlier run began with, if it serves here: whoever has met it ends with it, with or
     /// without a slot of its trial. If it was withdrawn, the version that would take over serves.
-    pub(crate) fn pinned(&self, digest: Digest) -> Option<Chosen<T>> {
+    pub(crate) fn pinned(&self, digest: Digest, asked: &'static str) -> Option<Chosen<T>> {
         let post = self.post(digest)?;
         let Some(behind) = self.behind(post) else {
             return Some(Chosen::new(post, post.release.enter_anyway(), None));
@@ -89,7 +89,7 @@ impl<T: Clone> Lineup<T> {
         if post.release.is_withdrawn() {
             return Some(Chosen::new(behind, behind.release.enter_anyway(), None));
         }
-        let running = post.release.enter().unwrap_or_else(|| post.release.enter_anyway());
+        let running = post.release.enter(asked).unwrap_or_else(|| post.release.enter_anyway());
         Some(Chosen::new(post, running, Some(behind)))
     }
 
@@ -169,15 +169,20 @@ impl<T: Clone> Chosen<T> {
     }
 }
 
-/// What says whether a canary gets a conversation.
+/// What is asked, and what says whether a canary gets it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Share<'a>(pub(crate) &'a [u8]);
+pub(crate) struct Share<'a> {
+    /// As in [`Went`](super::health::Went).
+    pub(crate) asked: &'static str,
+    /// Whose conversation it is.
+    pub(crate) of: &'a [u8],
+}
 
 impl Share<'_> {
     /// The same conversations, however often it is asked, and the more the higher the percentage; other ones for each
     /// plugin, so that nobody is in every canary.
     fn is_within(self, release: &Release, percent: u8) -> bool {
-        let digest = Digest::of("chela canary share", &[release.plugin.as_str().as_bytes(), self.0]);
+        let digest = Digest::of("chela canary share", &[release.plugin.as_str().as_bytes(), self.of]);
         let [a, b, c, d, ..] = *digest.as_bytes();
         u32::from_le_bytes([a, b, c, d]) % 100 < u32::from(percent)
     }
@@ -202,7 +207,7 @@ mod tests {
     }
 
     fn within(lineup: &Lineup<u8>) -> Vec<u32> {
-        (0_u32..1_000).filter(|n| lineup.choose(Share(&n.to_le_bytes())).plugin == 2).collect()
+        (0_u32..1_000).filter(|n| lineup.choose(share(&n.to_le_bytes())).plugin == 2).collect()
     }
 
     #[test]
@@ -214,6 +219,10 @@ mod tests {
         assert_eq!(within(&canary(20)), twenty);
         assert!(within(&canary(0)).is_empty());
         assert_eq!(within(&canary(100)).len(), 1_000);
+    }
+
+    fn share(of: &[u8]) -> Share<'_> {
+        Share { asked: "answer", of }
     }
 
     fn digest(byte: u8) -> Digest {
@@ -241,17 +250,17 @@ mod tests {
         let (lineup, mut told) = on_trial();
         for _ in 0..40 {
             // Nobody gets an answer of the model: that is nobody's fault here.
-            let before = waited(lineup.pinned(digest(2)).unwrap()).unwrap();
+            let before = waited(lineup.pinned(digest(2), "answer").unwrap()).unwrap();
             assert_eq!(before.plugin, 1);
             assert!(waited(before).is_none(), "there is no third");
         }
         assert!(told.try_recv().is_err() && !lineup.active.release.is_withdrawn());
         for _ in 0..3 {
-            waited(lineup.choose(Share(b"c"))).unwrap().likewise().end(WELL);
+            waited(lineup.choose(share(b"c"))).unwrap().likewise().end(WELL);
         }
         assert!(told.try_recv().is_err(), "the one before did no better");
         for _ in 0..3 {
-            waited(lineup.choose(Share(b"c"))).unwrap().end(WELL);
+            waited(lineup.choose(share(b"c"))).unwrap().end(WELL);
         }
         assert!(told.try_recv().unwrap().why.contains("waiting 3"));
     }
@@ -259,9 +268,9 @@ mod tests {
     #[test]
     fn a_pinned_call_takes_a_slot_of_the_trial_if_there_is_one_and_has_a_version_before() {
         let (lineup, _told) = on_trial();
-        let calls: Vec<_> = (0..100).map(|_| lineup.pinned(digest(2)).unwrap()).collect();
+        let calls: Vec<_> = (0..100).map(|_| lineup.pinned(digest(2), "answer").unwrap()).collect();
         assert!(calls.iter().all(|call| call.plugin == 2), "it was begun with that version");
-        assert_eq!(lineup.choose(Share(b"c")).plugin, 1, "there is no slot left for a new one");
+        assert_eq!(lineup.choose(share(b"c")).plugin, 1, "there is no slot left for a new one");
         for call in calls {
             assert_eq!(call.failed("trap").unwrap().plugin, 1);
         }
@@ -280,18 +289,18 @@ mod tests {
         let (mut lineup, _told) = on_trial();
         lineup.canary = Some((post(3), 100));
         assert_eq!(
-            lineup.choose(Share(b"c")).failed("trap").unwrap().plugin,
+            lineup.choose(share(b"c")).failed("trap").unwrap().plugin,
             1,
             "the active one is new itself"
         );
         lineup.before = None;
-        assert_eq!(lineup.choose(Share(b"c")).failed("trap").unwrap().plugin, 2);
+        assert_eq!(lineup.choose(share(b"c")).failed("trap").unwrap().plugin, 2);
     }
 
     #[test]
     fn what_fails_is_taken_over_by_the_version_before() {
         let (mut lineup, _told) = on_trial();
-        let share = Share(b"c");
+        let share = share(b"c");
         for _ in 0..3 {
             let chosen = lineup.choose(share);
             assert_eq!(chosen.plugin, 2);
@@ -299,7 +308,11 @@ mod tests {
         }
         assert_eq!(lineup.choose(share).plugin, 1, "withdrawn");
         assert!(lineup.choose(share).failed("trap").is_none(), "the last one's failure is a failure");
-        assert_eq!(lineup.pinned(digest(2)).unwrap().plugin, 1, "whoever began with it goes on with another");
+        assert_eq!(
+            lineup.pinned(digest(2), "answer").unwrap().plugin,
+            1,
+            "whoever began with it goes on with another"
+        );
         assert_eq!(lineup.bound(digest(2)).unwrap().plugin, 2, "what only it can go on with stays with it");
         lineup.before = None;
         assert_eq!(lineup.choose(share).plugin, 2, "nothing else is there");

@@ -33,7 +33,7 @@ mod work;
 pub(crate) use edition::{Edition, ROUTING, Settled, serves_agent, serves_channel};
 pub use fleet::Update;
 pub(crate) use fleet::{Below, Fleet};
-pub(crate) use health::Went;
+pub(crate) use health::{ANSWER, DELIVER, RECEIVE, ROUTE, Went};
 pub(crate) use house::House;
 pub(crate) use lineup::{Chosen, Lineup, Post, Share};
 pub use refused::SwapRefused;

@@ -1,12 +1,13 @@
 //! One version while it serves: how it does, whether it is still on trial, and who is told when it must go.
 //!
-//! On trial, a version has few slots. A call takes one and gives it back if it ends well; a call that fails keeps it.
-//! So whatever a new version does, and however many messages arrive at once, no more than that many of them meet it
+//! On trial, a version has few slots for each question that it is asked: a channel's adapter that reads well has not shown
+//! yet that it delivers. A call takes one and gives it back if it ends well; a call that fails keeps it. So whatever a new version does, and however many messages arrive at once, no more than that many of them meet it
 //! before it has shown that it works; the others go to the version before.
 
 use chela_types::{Digest, PluginId};
 use metrics::{Counter, SharedString};
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -44,17 +45,24 @@ pub(crate) struct Release {
 #[derive(Debug)]
 struct State {
     health: Health,
-    /// Taken slots of the trial.
-    taken: u32,
-    /// Of those, by calls that failed or were slow.
-    spent: u32,
-    /// Calls that ended well on trial.
-    proven: u32,
+    /// By what it was asked.
+    trials: BTreeMap<&'static str, Trial>,
     watch: Option<Watch>,
     /// What the version before did of late, as it was last looked at.
     before: Lately,
     /// When the version before did no better in the same call, for the last time.
     nobody_did: Option<Instant>,
+}
+
+/// How far a version has come with one question.
+#[derive(Debug, Clone, Copy, Default)]
+struct Trial {
+    /// Slots that are taken.
+    taken: u32,
+    /// Of those, by calls that failed or were slow.
+    spent: u32,
+    /// Calls that ended well.
+    proven: u32,
 }
 
 /// What a version is held against while it is new.
@@ -95,7 +103,8 @@ pub(crate) enum Seen<'a> {
 pub(crate) struct Running {
     release: Arc<Release>,
     began: Instant,
-    has_slot: bool,
+    /// In the trial of this question.
+    slot: Option<&'static str>,
 }
 
 /// A call that another version does once more: what it says of the first one turns on whether that one does better.
@@ -113,9 +122,7 @@ impl Release {
         let meters = Meters::of(plugin.as_str(), &digest.short());
         let state = State {
             health: Health::default(),
-            taken: 0,
-            spent: 0,
-            proven: 0,
+            trials: BTreeMap::new(),
             watch: None,
             before: Lately::default(),
             nobody_did: None,
@@ -150,7 +157,7 @@ impl Release {
         let before = watch.as_ref().map(|watch| watch.against.lately(&watch.bounds)).unwrap_or_default();
         let mut state = self.state.lock();
         if watch.is_some() {
-            (state.health, state.taken, state.spent, state.proven) = (Health::default(), 0, 0, 0);
+            (state.health, state.trials) = (Health::default(), BTreeMap::new());
             self.withdrawn.store(false, Ordering::Release);
         }
         (state.watch, state.before) = (watch, before);
@@ -179,33 +186,47 @@ impl Release {
         let _ = watch.tell.send(verdict);
     }
 
-    /// Begins a call, if the trial has a slot for it.
-    pub(crate) fn enter(self: &Arc<Self>) -> Option<Running> {
+    /// Begins a call, if the trial has a slot for what is asked.
+    pub(crate) fn enter(self: &Arc<Self>, asked: &'static str) -> Option<Running> {
         let mut state = self.state.lock();
-        let has_slot = state.is_on_trial();
-        if has_slot {
-            let slots = state.watch.as_ref().map_or(0, |watch| watch.bounds.trial_calls);
-            if state.taken >= slots {
+        let slots = state.slots();
+        let trial = state.trials.entry(asked).or_default();
+        let slot = (trial.proven < slots).then_some(asked);
+        if slot.is_some() {
+            if trial.taken >= slots {
                 return None;
             }
-            state.taken += 1;
+            trial.taken += 1;
         }
-        Some(Running { release: Arc::clone(self), began: Instant::now(), has_slot })
+        Some(Running { release: Arc::clone(self), began: Instant::now(), slot })
     }
 
     /// Begins a call, whatever the trial says: there is no other version for it.
     pub(crate) fn enter_anyway(self: &Arc<Self>) -> Running {
-        Running { release: Arc::clone(self), began: Instant::now(), has_slot: false }
+        Running { release: Arc::clone(self), began: Instant::now(), slot: None }
     }
 }
 
 impl State {
+    /// Of each trial; none if it has none.
+    fn slots(&self) -> u32 {
+        self.watch.as_ref().filter(|watch| watch.on_trial).map_or(0, |watch| watch.bounds.trial_calls)
+    }
+
+    /// Until it has shown of everything that it was asked that it does it well, and of something.
     fn is_on_trial(&self) -> bool {
-        self.watch.as_ref().is_some_and(|watch| watch.on_trial && self.proven < watch.bounds.trial_calls)
+        let slots = self.slots();
+        slots > 0 && (self.trials.is_empty() || self.trials.values().any(|trial| trial.proven < slots))
+    }
+
+    fn give_back(&mut self, slot: Option<&'static str>) {
+        if let Some(trial) = slot.and_then(|asked| self.trials.get_mut(asked)) {
+            trial.taken = trial.taken.saturating_sub(1);
+        }
     }
 
     /// Takes a call in; whether the version is to be judged now.
-    fn take(&mut self, seen: Seen<'_>, took: Duration, has_slot: bool) -> bool {
+    fn take(&mut self, seen: Seen<'_>, took: Duration, slot: Option<&'static str>) -> bool {
         let is_slow =
             self.watch.as_ref().is_some_and(|watch| self.before.would_call_slow(took, &watch.bounds));
         let is_well = match seen {
@@ -218,15 +239,21 @@ impl State {
                 false
             }
             Seen::Nothing => {
-                self.taken = self.taken.saturating_sub(u32::from(has_slot));
+                self.give_back(slot);
                 return false;
             }
         };
-        if is_well {
-            self.taken = self.taken.saturating_sub(u32::from(has_slot));
-            self.proven = self.proven.saturating_add(1);
-        } else {
-            self.spent = self.spent.saturating_add(u32::from(has_slot));
+        match (seen, slot) {
+            (Seen::Good(Went { asked, .. }), _) if is_well => {
+                self.give_back(slot);
+                let trial = self.trials.entry(asked).or_default();
+                trial.proven = trial.proven.saturating_add(1);
+            }
+            (_, Some(asked)) => {
+                let trial = self.trials.entry(asked).or_default();
+                trial.spent = trial.spent.saturating_add(1);
+            }
+            _ => {}
         }
         self.watch.is_some() && (!is_well || self.health.calls.is_multiple_of(JUDGED_EVERY))
     }
@@ -244,14 +271,14 @@ impl State {
         why
     }
 
-    /// All slots are spent. Where the version before does no better, that says nothing, and the trial is over.
+    /// All slots of a trial are spent. Where the version before does no better, that says nothing, and it is over.
     fn used_up(&mut self, before: &Lately, bounds: &SwapConfig) -> Option<String> {
-        if !self.is_on_trial() || self.spent < bounds.trial_calls {
-            return None;
-        }
-        let share = f64::from(self.spent) * 100.0 / f64::from(self.spent.saturating_add(self.proven));
+        let slots = self.slots();
+        let is_spent = |trial: &&mut Trial| trial.proven < slots && trial.spent >= slots;
+        let trial = self.trials.values_mut().find(is_spent)?;
+        let share = f64::from(trial.spent) * 100.0 / f64::from(trial.spent.saturating_add(trial.proven));
         if before.excuses(share, bounds) {
-            self.proven = bounds.trial_calls;
+            trial.proven = slots;
             return None;
         }
         Some("on trial, it failed or was slow in as many calls as it was given".to_owned())
@@ -281,8 +308,8 @@ impl Running {
             Seen::Bad(_) => release.meters.count("failed", took),
             Seen::Nothing => {}
         }
-        let has_slot = std::mem::take(&mut self.has_slot);
-        let is_due = release.state.lock().take(seen, took, has_slot);
+        let slot = self.slot.take();
+        let is_due = release.state.lock().take(seen, took, slot);
         if is_due {
             release.judge();
         }
@@ -316,9 +343,8 @@ impl Doubt {
 impl Drop for Running {
     /// A call that nobody saw the end of gives its slot back.
     fn drop(&mut self) {
-        if self.has_slot {
-            let mut state = self.release.state.lock();
-            state.taken = state.taken.saturating_sub(1);
+        if self.slot.is_some() {
+            self.release.state.lock().give_back(self.slot);
         }
     }
 }
@@ -328,16 +354,21 @@ impl Meters {
         let shared = |name: &str| SharedString::from_shared(name.into());
         let meters = Self { plugin: shared(plugin), digest: shared(digest) };
         // Zero is to be seen, too.
-        meters.rescued().increment(0);
+        for zero in [meters.rescued(), meters.calls("good"), meters.calls("failed")] {
+            zero.increment(0);
+        }
         meters
     }
 
     fn count(&self, outcome: &'static str, took: Duration) {
-        let (plugin, version) = (self.plugin.clone(), self.digest.clone());
-        metrics::counter!("version_calls_total", "plugin" => plugin, "version" => version, "outcome" => outcome)
-            .increment(1);
+        self.calls(outcome).increment(1);
         let (plugin, version) = (self.plugin.clone(), self.digest.clone());
         metrics::histogram!("version_call_seconds", "plugin" => plugin, "version" => version).record(took);
+    }
+
+    fn calls(&self, outcome: &'static str) -> Counter {
+        let (plugin, version) = (self.plugin.clone(), self.digest.clone());
+        metrics::counter!("version_calls_total", "plugin" => plugin, "version" => version, "outcome" => outcome)
     }
 
     fn rescued(&self) -> Counter {
@@ -362,7 +393,7 @@ mod tests {
         let (tell, told) = unbounded_channel();
         let (old, new) = (release(1), release(2));
         for _ in 0..100 {
-            old.enter().unwrap().end(WELL);
+            old.enter("route").unwrap().end(WELL);
         }
         new.watch(Some(Watch { against: old, bounds: SwapConfig::STANDARD, on_trial: true, tell }));
         (new, told)
@@ -371,22 +402,35 @@ mod tests {
     #[test]
     fn a_trial_lets_few_in_at_once_and_opens_with_each_that_ends_well() {
         let (new, _told) = on_trial();
-        let mut running: Vec<_> = std::iter::from_fn(|| new.enter()).collect();
+        let mut running: Vec<_> = std::iter::from_fn(|| new.enter("route")).collect();
         assert_eq!(running.len(), 16);
         running.pop().unwrap().end(WELL);
-        let next = new.enter().unwrap();
-        assert!(new.enter().is_none());
+        let next = new.enter("route").unwrap();
+        assert!(new.enter("route").is_none());
         drop(next);
-        assert!(new.enter().is_some(), "a call that was given up takes no slot");
+        assert!(new.enter("route").is_some(), "a call that was given up takes no slot");
         running.into_iter().for_each(|run| run.end(WELL));
         assert!(!new.is_on_trial(), "16 ended well");
-        assert_eq!(std::iter::from_fn(|| new.enter()).take(100).count(), 100);
+        assert_eq!(std::iter::from_fn(|| new.enter("route")).take(100).count(), 100);
+    }
+
+    #[test]
+    fn what_does_one_thing_well_is_on_trial_for_the_other() {
+        let (new, mut told) = on_trial();
+        let went = |asked| Seen::Good(Went { asked, to: "a" });
+        (0..40).for_each(|_| new.enter("receive").unwrap().end(went("receive")));
+        assert!(!new.is_on_trial(), "nothing else was asked yet");
+        let running: Vec<_> = std::iter::from_fn(|| new.enter("deliver")).take(100).collect();
+        assert_eq!(running.len(), 16, "reading well opens no slot for delivering");
+        assert!(new.is_on_trial());
+        running.into_iter().for_each(|run| run.end(Seen::Bad("timeout")));
+        assert!(told.try_recv().is_ok() && new.is_withdrawn());
     }
 
     #[test]
     fn one_that_fails_is_withdrawn_and_told_once() {
         let (new, mut told) = on_trial();
-        let running: Vec<_> = std::iter::from_fn(|| new.enter()).collect();
+        let running: Vec<_> = std::iter::from_fn(|| new.enter("route")).collect();
         running.into_iter().for_each(|run| run.end(Seen::Bad("trap")));
         assert!(new.is_withdrawn());
         let verdict = told.try_recv().unwrap();
@@ -421,7 +465,7 @@ mod tests {
     #[test]
     fn an_outage_that_ends_while_calls_run_says_nothing_of_the_version_that_waited() {
         let (new, mut told) = on_trial();
-        let waited = || new.enter().unwrap().doubt(Seen::Bad("waiting"), Seen::Nothing);
+        let waited = || new.enter("route").unwrap().doubt(Seen::Bad("waiting"), Seen::Nothing);
         let running: Vec<_> = (0..8).map(|_| waited()).collect();
         waited().end(false);
         running.into_iter().for_each(|doubt| doubt.end(true));
@@ -439,11 +483,11 @@ mod tests {
         let old = Arc::clone(&new.state.lock().watch.as_ref().unwrap().against);
         (0..400).for_each(|_| old.enter_anyway().end(Seen::Bad("trap")));
         for call in 0..64 {
-            let Some(run) = new.enter() else { break };
+            let Some(run) = new.enter("route") else { break };
             run.end(if call % 2 == 0 { Seen::Bad("trap") } else { WELL });
         }
         assert!(told.try_recv().is_err() && !new.is_withdrawn(), "half fails where four of five did");
-        assert!(!new.is_on_trial() && new.enter().is_some(), "its failures do not lock it out");
+        assert!(!new.is_on_trial() && new.enter("route").is_some(), "its failures do not lock it out");
     }
 
     #[test]
@@ -451,7 +495,7 @@ mod tests {
         let (new, mut told) = on_trial();
         // One failure in three is below half and the calls are few: the slots end it.
         for call in 0..40 {
-            let Some(run) = new.enter() else { break };
+            let Some(run) = new.enter("route") else { break };
             run.end(if call % 3 == 0 { Seen::Bad("trap") } else { WELL });
         }
         assert!(new.is_withdrawn() && told.try_recv().is_ok());

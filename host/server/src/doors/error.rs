@@ -95,6 +95,10 @@ impl Error {
             Self::ForeignOrigin => (StatusCode::FORBIDDEN, "foreign_origin"),
             Self::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
             Self::Order(error @ chela_engine::Error::Swap(_)) => engine(error),
+            // Another node was quicker.
+            Self::Order(chela_engine::Error::Store(chela_store::Error::Changed(_))) => {
+                (StatusCode::CONFLICT, "changed")
+            }
             Self::Order(error) => reloading(error),
             Self::Engine(error) => engine(error),
             Self::Store(error) => blamed(error),
@@ -193,6 +197,7 @@ impl IntoResponse for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chela_types::PluginId;
 
     fn response(error: Error) -> (u16, Option<String>) {
         let response = error.into_response();
@@ -221,6 +226,7 @@ mod tests {
             (Error::Forbidden(Right::Content), 403, None),
             (Error::Engine(chela_engine::Error::UnknownAgent("x".into())), 404, None),
             (Error::Streams, 429, Some("1".to_owned())),
+            (Error::Order(chela_store::Error::Changed(PluginId::new("x").unwrap()).into()), 409, None),
         ] {
             assert_eq!(response(error), (status, again));
         }

@@ -233,6 +233,6 @@ mod tests {
         replays.begin(&host, |_| pending()).unwrap();
         host.cancel();
         replays.ended().await;
-        assert_eq!(ended(&replays, 1).await.error.as_deref(), Some("the host is stopping"));
+        assert_eq!(ended(&replays, 1).await.error.as_deref(), Some("the host stops"));
     }
 }
