@@ -35,17 +35,26 @@ pub(super) fn page(plugins: &[PluginStatus], all: bool, now: Millis) -> String {
     let mut rows = table(&["plugin", "version", "state", "calls", "p95", "since"]);
     let mut notes = String::new();
     for plugin in plugins {
-        let shown = |version: &&VersionStatus| {
-            let stands = matches!(version.state.as_str(), "ready" | "waiting" | "refused" | "retired");
-            all || !stands || plugin.is_pending(version)
-        };
-        for version in plugin.versions.iter().filter(shown).filter(|version| !version.digest.is_empty()) {
+        let mut versions: Vec<_> = plugin.versions.iter().filter(|it| all || is_of_now(plugin, it)).collect();
+        versions.sort_by_key(|version| ORDER.iter().position(|state| *state == version.state));
+        // What cannot be read has a note alone.
+        for version in versions.into_iter().filter(|it| it.state != "refused" || !it.digest.is_empty()) {
             rows.add_row(row(plugin, version, now));
             notes.extend(shadow(plugin, version).map(|note| format!("{note}\n")));
         }
         notes.extend(plugin.pending().map(|pending| format!("{}\n", note(&pending))));
     }
     if notes.is_empty() { format!("{rows}\n") } else { format!("{rows}\n\n{notes}") }
+}
+
+/// What serves first.
+const ORDER: [&str; 9] =
+    ["active", "canary", "shadow", "loading", "ready", "waiting", "refused", "draining", "retired"];
+
+/// Whether it serves, is about to, or lies in the plugin's folder.
+fn is_of_now(plugin: &PluginStatus, version: &VersionStatus) -> bool {
+    let stands = matches!(version.state.as_str(), "ready" | "waiting" | "refused" | "retired");
+    !stands || plugin.is_pending(version)
 }
 
 /// Two lines: what it is called and what it is.
