@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use chela_engine::{Candidate, Error, Order, Reload, SwapRefused};
+use chela_sandbox::Source;
 use chela_store::Deploy;
 use chela_tests::folder::{Folder, is_served_by, routed};
 use chela_tests::versions::{canary, promote, rollback};
@@ -176,4 +177,36 @@ async fn a_canary_gets_at_most_a_hundred_percent() {
     assert_eq!(new.share, Some(100));
     host.partner_says(&outside, "t1", "hello").await;
     assert_eq!(host.closed("hello").await.decisions[0].1.reason, "tag-new");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adapter_that_would_post_elsewhere_or_believe_others_waits_for_approval() {
+    let outside = Outside::new().await;
+    let setup = host(&outside)
+        .agent("support", "agent")
+        .guest_channel("guest", "honest", "support")
+        .build("channel", ("channel", "1.0.0", "honest"));
+    let host = setup.clone().run().await;
+    let old = host.active("channel").await.digest;
+    let guest = guests::get("channel");
+    let plain = guest.manifest_of("1.1.0", "honest");
+    for (from, to) in [
+        // The operator may say nothing of it: then the host's own credential would go there.
+        ("base_url = \"http://127.0.0.1:9\"", "base_url = \"http://127.0.0.1:10\""),
+        ("url = \"{base_url}/post\"", "url = \"{base_url}/elsewhere\""),
+        ("credential = { bearer = \"token\" }", ""),
+    ] {
+        assert!(plain.contains(from), "{from}");
+        let manifest = plain.replacen(from, to, 1);
+        let component = bytes::Bytes::from_static(guest.component);
+        let source = Source::Embedded { manifest, component };
+        let reloaded =
+            host.update(&setup.clone().with_plugin("channel", |plugin| plugin.source = source)).await;
+        let waiting = reloaded.unwrap().waiting;
+        assert!(waiting.iter().any(|(_, why)| why.contains("asks for more")), "{to}: {waiting:?}");
+        assert_eq!(host.active("channel").await.digest, old, "{to}");
+    }
+    // The same tables in a later version are nothing to ask about.
+    host.update(&setup.build("channel", ("channel", "1.2.0", "honest"))).await.unwrap();
+    assert_eq!(host.active("channel").await.version, "1.2.0");
 }
