@@ -300,3 +300,42 @@ async fn a_shadow_that_loops_is_not_run_for_ever() {
     let shown = shown().await;
     assert_eq!((shown.compared, shown.failed, shown.skipped), (said, said, 1), "{shown:?}");
 }
+
+/// So many messages, each in a conversation of its own, that nobody sees fail.
+async fn eight_are_answered(host: &Host, outside: &Outside) {
+    for number in 0..8 {
+        host.partner_says(outside, &format!("t{number}"), &format!("say {number}")).await;
+    }
+    host.flawless(8, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_bad_versions_one_after_the_other_fall_back_to_the_good_one_before_both() {
+    let outside = Outside::new().await;
+    let setup = routed(&outside).with_swap(|swap| swap.reload = Reload::Auto);
+    let host = setup.clone().run().await;
+    let good = host.active("router").await.digest;
+    for version in ["2.0.0", "2.1.0"] {
+        host.update(&setup.clone().build("router", ("router", version, "noted-trap"))).await.unwrap();
+        assert_eq!(host.active("router").await.version, version);
+    }
+    eight_are_answered(&host, &outside).await;
+    host.sent_back("router", "2.1.0").await;
+    assert_eq!(host.active("router").await.digest, good);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_settings_are_no_way_out_of_the_watch() {
+    let outside = Outside::new().await;
+    let setup = routed(&outside).with_swap(|swap| swap.reload = Reload::Auto);
+    let host = setup.clone().run().await;
+    let bad = setup.build("router", ("router", "2.0.0", "noted-trap"));
+    host.update(&bad).await.unwrap();
+    let other = bad.with_plugin("router", |plugin| plugin.limits.host_calls += 1);
+    host.update(&other).await.unwrap();
+    let configured = host.active("router").await;
+    assert!(configured.on_trial && configured.version == "2.0.0", "{configured:?}");
+    eight_are_answered(&host, &outside).await;
+    host.sent_back("router", "2.0.0").await;
+    assert_eq!(host.active("router").await.version, "1.0.0");
+}
