@@ -42,14 +42,15 @@ impl Outcome {
 
 impl Fleet {
     /// Carries something out: it is worked out while everything goes on, and then made, unless what stands has become
-    /// another meanwhile; it is worked out again then, with what was loaded already.
+    /// another meanwhile or was judged; it is worked out again then, with what was loaded already.
     pub(super) async fn carry_out(&self, ask: Ask<'_>, who: &Who) -> Result<Reloaded, Error> {
         let ahead = Ahead::default();
         for _ in 0..ATTEMPTS {
             let seen = self.state();
+            let proven = seen.proven();
             let outcome = self.work_out(&ask, &seen, (who, &ahead)).await?;
             let _right = self.change.lock().await;
-            if Arc::ptr_eq(&seen, &self.state()) {
+            if Arc::ptr_eq(&seen, &self.state()) && seen.proven() == proven {
                 return self.make(outcome, (who, &ahead)).await;
             }
         }

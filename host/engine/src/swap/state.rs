@@ -88,6 +88,11 @@ impl Plugged {
 }
 
 impl State {
+    /// Whose active versions have shown that they work: that changes without anybody changing what stands.
+    pub(super) fn proven(&self) -> Vec<bool> {
+        self.plugins.values().map(Plugged::is_proven).collect()
+    }
+
     /// Plugins as they are written down.
     pub(super) fn stand(&mut self, plugged: Vec<Plugged>) {
         for plugged in plugged {
