@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chela_engine::{
-    AgentConfig, Ambiguous, ChannelConfig, Config, DeliveryConfig, Origin, PluginConfig, RoutingConfig,
-    SwapConfig,
+    AgentConfig, Ambiguous, ChannelConfig, Config, DeliveryConfig, Origin, PluginConfig, RetentionConfig,
+    RoutingConfig, SwapConfig,
 };
 use chela_gateway::{Cache, ModelName, ProviderKind, ProviderLimits, Rule, Script, UnknownPrice};
 use chela_sandbox::{Grant, Limits, Source};
@@ -34,6 +34,7 @@ pub struct Setup {
     pub(crate) routing: RoutingConfig,
     pub(crate) delivery: DeliveryConfig,
     pub(crate) swap: SwapConfig,
+    pub(crate) retention: RetentionConfig,
     pub(crate) gateway: chela_gateway::Config,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) compile_wall: Duration,
@@ -68,6 +69,7 @@ pub fn host(outside: &Outside) -> Setup {
             steps_max: 16,
         },
         swap: SwapConfig::STANDARD,
+        retention: RetentionConfig::STANDARD,
         gateway: chela_gateway::Config {
             providers: vec![scripted],
             tiers: vec![chela_gateway::Tier {
@@ -272,6 +274,13 @@ impl Setup {
         self
     }
 
+    /// How long what is old is kept.
+    #[must_use]
+    pub fn keeps(mut self, words: Option<Duration>, versions: Duration) -> Self {
+        self.retention = RetentionConfig { words, versions };
+        self
+    }
+
     /// Changes how turns are repeated and given up.
     #[must_use]
     pub fn with_delivery(mut self, change: impl FnOnce(&mut DeliveryConfig)) -> Self {
@@ -315,6 +324,7 @@ impl Setup {
             routing: self.routing.clone(),
             delivery: self.delivery.clone(),
             swap: self.swap.clone(),
+            retention: self.retention,
             turns_max: self.turns_max,
             waiting_max: 128,
             lease: chela_store::Config::LEASE,

@@ -2,14 +2,16 @@
 //! meanwhile, whatever kind of plugin it is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use chela_engine::{Candidate, Error, Order, Reload, SwapRefused};
+use chela_engine::{Candidate, Error, Order, PluginStatus, Reload, ReplayRequest, SwapRefused};
 use chela_sandbox::Source;
-use chela_store::Deploy;
+use chela_store::{Deploy, Deployment};
 use chela_tests::folder::{Folder, is_served_by, routed};
 use chela_tests::versions::{canary, promote, rollback};
 use chela_tests::{Host, Outside, Setup, eventually, guests, host};
-use chela_types::TenantId;
+use chela_types::{AgentId, TenantId};
+use tokio::task::JoinHandle;
 
 /// A plugin's own folder, and another one with another build of the same version: no number keeps what lies in the own one
 /// from coming back.
@@ -129,26 +131,54 @@ async fn a_channels_adapter_has_no_shadow() {
     assert_eq!(host.version("channel", "1.1.0").await.share, Some(50));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_order_is_refused_whose_plugin_another_changed_meanwhile_and_can_be_given_again() {
-    let (outside, folder) = (Outside::new().await, Folder::new());
-    let host = Arc::new(routed(&outside, &folder).run().await);
-    let old = host.active("router").await.digest;
-    // One that nobody has compiled yet, and that takes its time for it.
-    let elsewhere = Folder::new();
-    let manifest = guests::get("router").manifest_of("1.1.0", "tag-new");
-    elsewhere.write(&format!("{manifest}never = \"{}\"\n", uuid::Uuid::now_v7()));
-    let ordering = {
-        let (host, candidate) = (Arc::clone(&host), elsewhere.candidate());
-        tokio::spawn(async move { host.order("router", promote(candidate)).await })
-    };
+/// Promotes a build that nobody has compiled yet, and that takes its time for it; returns as soon as that has begun.
+async fn slow_promotion(
+    host: &Arc<Host>,
+    elsewhere: &Folder,
+    version: &str,
+) -> JoinHandle<Result<PluginStatus, Error>> {
+    let manifest = guests::get("router").manifest_of(version, "tag-new");
+    elsewhere.write(&format!("{manifest}init = \"slow\"\nnever = \"{}\"\n", uuid::Uuid::now_v7()));
+    let (ordering, candidate) = (Arc::clone(host), elsewhere.candidate());
+    let ordering = tokio::spawn(async move { ordering.order("router", promote(candidate)).await });
     eventually("it is being loaded", async || {
         host.plugin("router").await.versions.iter().any(|version| version.state == "loading")
     })
     .await;
+    ordering
+}
+
+/// What is written down of the router.
+async fn deployment(host: &Host) -> Deployment {
+    let deployments = host.store.deployments(&TenantId::default_tenant()).await.unwrap();
+    deployments.into_iter().find(|it| it.plugin.as_str() == "router").unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_promotion_stands_what_has_shown_that_it_works_while_that_was_loaded() {
+    let (outside, folder, elsewhere) = (Outside::new().await, Folder::new(), Folder::new());
+    let setup = routed(&outside, &folder).with_swap(|swap| swap.trial_calls = 1);
+    let host = Arc::new(setup.clone().run().await);
+    let first = deployment(&host).await.active;
+    folder.manifest("1.1.0", "tag-newer");
+    host.update(&setup).await.unwrap();
+    let on_trial = deployment(&host).await;
+    assert_eq!(on_trial.proven, first);
+    let ordering = slow_promotion(&host, &elsewhere, "1.2.0").await;
+    is_served_by(&host, &outside, &on_trial.active.unwrap().to_string()).await;
+    assert!(!ordering.is_finished(), "the message was quicker");
+    ordering.await.unwrap().unwrap();
+    assert_eq!(deployment(&host).await.proven, on_trial.active);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_refused_whose_plugin_another_changed_meanwhile_and_can_be_given_again() {
+    let (outside, folder, elsewhere) = (Outside::new().await, Folder::new(), Folder::new());
+    let host = Arc::new(routed(&outside, &folder).run().await);
+    let old = host.active("router").await.digest;
+    let ordering = slow_promotion(&host, &elsewhere, "1.1.0").await;
     let tenant = TenantId::default_tenant();
-    let deployments = host.store.deployments(&tenant).await.unwrap();
-    let deployment = deployments.into_iter().find(|it| it.plugin.as_str() == "router").unwrap();
+    let deployment = deployment(&host).await;
     let by = "another node".to_owned();
     let other = Deploy { tenant, deployment, by, states: Vec::new(), happened: Vec::new() };
     host.store.deploy(other).await.unwrap();
@@ -209,4 +239,46 @@ async fn an_adapter_that_would_post_elsewhere_or_believe_others_waits_for_approv
     // The same tables in a later version are nothing to ask about.
     host.update(&setup.build("channel", ("channel", "1.2.0", "honest"))).await.unwrap();
     assert_eq!(host.active("channel").await.version, "1.2.0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_outlives_the_turns_that_it_ran_and_then_goes_with_their_words() {
+    let (outside, folder) = (Outside::new().await, Folder::new());
+    let setup = routed(&outside, &folder).with_swap(|swap| swap.trial_calls = 1);
+    let host = setup.clone().run().await;
+    let ran = host.active("router").await.digest;
+    is_served_by(&host, &outside, &ran).await;
+    let mut idle = String::new();
+    for version in ["1.1.0", "1.2.0", "1.3.0"] {
+        folder.manifest(version, "tag-newer");
+        host.update(&setup).await.unwrap();
+        if idle.is_empty() {
+            idle = host.active("router").await.digest;
+        }
+    }
+    // Nothing stands behind this one but itself, once it has shown that it works and another serves.
+    is_served_by(&host, &outside, &host.active("router").await.digest).await;
+    folder.manifest("1.4.0", "tag-newer");
+    host.update(&setup).await.unwrap();
+    let kept = async |host: &Host| -> Vec<bool> {
+        let versions = host.plugin("router").await.versions;
+        [&ran, &idle].map(|digest| versions.iter().any(|version| version.digest == *digest)).to_vec()
+    };
+    let host = host.stop().await.restart().await;
+    assert_eq!(kept(&host).await, [true, true], "neither is old enough");
+    let mut stopped = host.stop().await;
+    stopped.setup = setup.clone().keeps(None, Duration::ZERO);
+    let host = stopped.restart().await;
+    eventually("what nothing names goes", async || kept(&host).await == [true, false]).await;
+    let turn = host.store.recent_turns(1).await.unwrap()[0];
+    let words = async |host: &Host| host.store.turn_record(turn).await.unwrap().unwrap().message;
+    assert!(words(&host).await.is_some());
+    let mut stopped = host.stop().await;
+    stopped.setup = setup.keeps(Some(Duration::ZERO), Duration::ZERO);
+    let host = stopped.restart().await;
+    eventually("it goes", async || kept(&host).await == [false, false]).await;
+    assert_eq!(words(&host).await, None);
+    let again = ReplayRequest { agent: Some(AgentId::new("support").unwrap()), ..ReplayRequest::default() };
+    let report = host.replay(&again).await.unwrap();
+    assert_eq!((report.turns, report.same, report.purged), (2, 0, 2), "{report:?}");
 }

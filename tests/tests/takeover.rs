@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
-use chela_engine::{Acknowledgement, Candidate, Error, Order, Refusal, Reload};
+use chela_engine::{Acknowledgement, Ambiguous, Candidate, Error, Order, Refusal, Reload};
 use chela_sandbox::{Grant, Grants};
 use chela_server::standin::Fault;
 use chela_store::TurnState;
 use chela_tests::outside::PARTNER_SECRET;
 use chela_tests::signing::{Scheme, Signed};
 use chela_tests::versions::{canary, promote};
-use chela_tests::{Host, Outside, Setup, eventually, host};
-use chela_types::{Clock, Millis, SystemClock, TenantId};
+use chela_tests::{Host, Outside, Setup, eventually, guests, host};
+use chela_types::{Clock, Millis, PluginId, SystemClock, TenantId};
 use serde_json::json;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -224,6 +224,31 @@ async fn an_answer_on_its_way_stays_its_adapters_also_when_no_house_has_that_any
     host.store.purge_versions(&tenant, Millis(i64::MAX)).await.unwrap();
     let versions = host.plugin("channel").await.versions;
     assert!(versions.iter().any(|version| version.digest == first), "{versions:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_whose_adapter_is_gone_begins_anew_where_that_is_allowed_and_is_given_up_where_not() {
+    for (ambiguous, state) in
+        [(Ambiguous::AtLeastOnce, TurnState::Delivered), (Ambiguous::AtMostOnce, TurnState::Undelivered)]
+    {
+        let outside = Outside::new().await;
+        let setup = adapted(&outside, "honest")
+            .with_channel("guest", |channel| channel.ambiguous = ambiguous)
+            .with_agent("support", |agent| agent.persona = "status 429".to_owned());
+        let host = setup.clone().run().await;
+        assert!(all_heard(&host, 0..1).await);
+        eventually("it is tried", async || !outside.bare.posted().is_empty()).await;
+        // Another plugin is the channel's adapter from now on.
+        let adapter = guests::get("channel").version("1.0.0", "anew");
+        let other = setup
+            .plugin("other", adapter, json!({}))
+            .with_channel("guest", |channel| channel.plugin = PluginId::new("other").unwrap());
+        host.update(&other).await.unwrap();
+        let record = host.closed("hello m0").await;
+        assert_eq!((record.state, record.tries), (state, 0), "{record:?}");
+        let anew = outside.bare.posted().iter().filter(|posted| posted.body["text"] == "anew").count();
+        assert_eq!(anew, usize::from(state == TurnState::Delivered));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -314,7 +314,7 @@ impl Journey {
         let channel = &claimed.turn.message.channel;
         let lineup = house.channel(channel.as_str())?;
         // Only the version that wrote its state can read it.
-        if let Some(digest) = outgoing.adapter.filter(|_| outgoing.state.is_some()) {
+        if let Some(digest) = outgoing.begun_by() {
             if let Some(chosen) = lineup.bound(digest) {
                 return Ok(chosen);
             }

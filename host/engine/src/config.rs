@@ -26,6 +26,8 @@ pub struct Config {
     pub delivery: DeliveryConfig,
     /// How plugins are swapped.
     pub swap: SwapConfig,
+    /// How long what is old is kept.
+    pub retention: RetentionConfig,
     /// How many turns run at once.
     pub turns_max: usize,
     /// How many requests of platforms may wait for their answer at once.
@@ -185,8 +187,20 @@ pub struct SwapConfig {
     pub drift_calls_min: u32,
     /// How much a shadow runs.
     pub shadow: ShadowConfig,
-    /// How long a retired version is kept, at least.
-    pub keep: Duration,
+}
+
+/// How long what is old is kept, at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetentionConfig {
+    /// What was said and answered, with its journal, after its turn has closed; absent: for ever.
+    pub words: Option<Duration>,
+    /// Versions that nothing names any more, after something last became of them.
+    pub versions: Duration,
+}
+
+impl RetentionConfig {
+    /// As documented.
+    pub const STANDARD: Self = Self { words: None, versions: Duration::from_secs(30 * 24 * 3_600) };
 }
 
 /// Whether what is found in a folder becomes active by itself.
@@ -236,6 +250,5 @@ impl SwapConfig {
             calls_min: 0,
             differences_percent: 100,
         },
-        keep: Duration::from_secs(30 * 24 * 3_600),
     };
 }

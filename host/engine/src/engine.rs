@@ -21,6 +21,7 @@ use crate::dispatcher::Dispatcher;
 use crate::drafts::{Draft, Drafts};
 use crate::error::Error;
 use crate::journey::Journey;
+use crate::retention;
 use crate::router::Router;
 use crate::swap::{
     Below, Fleet, Order, PluginStatus, ROUTING, Reloaded, ReplayProgress, ReplayReport, ReplayRequest,
@@ -192,9 +193,11 @@ impl Engine {
             let stop = stop.clone();
             async move { fleet.run(stop).await }
         });
+        let purging = tokio::spawn(retention::run(Arc::clone(&self.journey)));
         Dispatcher::new(Arc::clone(&self.journey)).run(stop, drain).await;
-        learning.abort();
-        watching.abort();
+        for beside in [learning, watching, purging] {
+            beside.abort();
+        }
     }
 
     fn station(&self, channel: &str) -> Option<Arc<ChannelStation>> {

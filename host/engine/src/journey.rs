@@ -257,6 +257,7 @@ impl Journey {
         let Claimed { lease, turn } = claimed;
         let Stage::Answered(outgoing) = &turn.stage else { return Ok(()) };
         let mut adapter = self.adapter(house, claimed, outgoing).await?;
+        let began = outgoing.begun_by();
         let delivered = loop {
             let station = Arc::clone(&adapter.plugin);
             let has_left = AtomicBool::new(outgoing.requests > 0);
@@ -269,6 +270,7 @@ impl Journey {
                 steps_max: house.config.delivery.steps_max,
                 progress: turn.progress.clone(),
                 adapter: adapter.release().digest,
+                is_orphan: began.is_some_and(|began| began != adapter.release().digest),
                 has_left: &has_left,
                 may_decline: adapter.before().is_some(),
                 failed: OnceLock::new(),

@@ -18,6 +18,7 @@ mod journal;
 mod journey;
 pub mod measure;
 mod policy;
+mod retention;
 mod router;
 mod swap;
 #[cfg(test)]
@@ -28,7 +29,7 @@ pub use agent::Agent;
 pub use channel::{Acknowledgement, Channel, Webhook};
 pub use config::{
     AgentConfig, Ambiguous, ChannelConfig, Config, DeliveryConfig, Origin, PluginConfig, Reload,
-    RoutingConfig, ShadowConfig, SwapConfig,
+    RetentionConfig, RoutingConfig, ShadowConfig, SwapConfig,
 };
 pub use drafts::Draft;
 pub use engine::{ChannelHealth, Engine, Loaded, Rooms, check, session_events_key};

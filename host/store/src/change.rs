@@ -157,6 +157,7 @@ async fn withdraw(tx: &mut Transaction<'_>, turn: i64, conversation: i64) -> Res
     sqlx::query(
         "UPDATE turns SET state = 'withdrawn', closed_at = $3, outcome = 'withdrawn' WHERE seq = $1;
          DELETE FROM contents WHERE turn = $1;
+         DELETE FROM journal WHERE turn = $1;
          DELETE FROM decisions WHERE turn = $1;
          UPDATE conversations SET claimable_at = CASE WHEN EXISTS (
                  SELECT 1 FROM turns INDEXED BY turns_open WHERE conversation = $2 AND state = 'open') THEN $3 END

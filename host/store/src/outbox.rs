@@ -50,6 +50,13 @@ pub struct Outgoing {
     pub adapter: Option<Digest>,
 }
 
+impl Outgoing {
+    /// The adapter's version that has come as far as `state`.
+    pub fn begun_by(&self) -> Option<Digest> {
+        self.adapter.filter(|_| self.state.is_some())
+    }
+}
+
 impl Store {
     /// Keeps the answer; from here on the turn only needs delivery. If one is kept already, that one stands and
     /// is returned.
@@ -229,7 +236,7 @@ pub(crate) async fn standing(tx: &mut Transaction<'_>, lease: &Lease) -> Result<
 pub(crate) const IN_RESPONSE: &str = "
     SELECT o.*, o.id AS outgoing, (SELECT body FROM contents WHERE turn = o.turn AND part = 1) AS reply,
         (SELECT body FROM contents WHERE turn = o.turn AND part = 0) AS message
-    FROM turns AS t JOIN outbox AS o ON o.turn = t.seq WHERE t.id = $1 AND o.in_response";
+    FROM turns AS t JOIN outbox AS o ON o.turn = t.seq WHERE t.id = $1 AND o.in_response AND reply IS NOT NULL";
 
 /// From the outbox's columns, the id as `outgoing` and the contents as `reply`.
 pub(crate) fn outgoing(row: &SqliteRow) -> Result<Outgoing> {

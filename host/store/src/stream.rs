@@ -26,7 +26,7 @@ impl Store {
         self.commit(Append { tenant: tenant.clone(), event }).await
     }
 
-    /// Events of a session with numbers above `seq`, in order, at most `limit`.
+    /// Events of a session with numbers above `seq`, in order, at most `limit`; without those that are purged.
     ///
     /// # Errors
     /// Those of the disk.
@@ -40,7 +40,7 @@ impl Store {
         self.read(async |connection| {
             let rows = sqlx::query(
                 "SELECT seq, event FROM stream_events WHERE tenant = $1 AND session = $2 AND seq > $3
-                 ORDER BY seq LIMIT $4 + 0",
+                     AND event <> '' ORDER BY seq LIMIT $4 + 0",
             )
             .bind(tenant.as_str())
             .bind(session)

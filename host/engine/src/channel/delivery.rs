@@ -39,6 +39,8 @@ pub(crate) struct Delivery<'a> {
     pub(crate) progress: Option<Progress>,
     /// The adapter's version: only it can go on from where it stopped.
     pub(crate) adapter: Digest,
+    /// Another version began to send it, and cannot be loaded any more.
+    pub(crate) is_orphan: bool,
     /// Set as soon as a request may have left.
     pub(crate) has_left: &'a AtomicBool,
     /// Another version would take over.
@@ -93,6 +95,14 @@ impl ChannelStation {
                 .give_up(&delivery, "a crash hides whether it was sent, and the channel sends at most once")
                 .await;
         }
+        if delivery.is_orphan {
+            tracing::warn!(channel = %self.name, turn = %delivery.lease.turn(), "the version that began to send an answer cannot be loaded any more");
+            if self.config.ambiguous == Ambiguous::AtMostOnce {
+                let reason = "the adapter's version that began to send it cannot be loaded any more, and the channel \
+                              sends at most once";
+                return self.give_up(&delivery, reason).await;
+            }
+        }
         let mut step = self.first_step(&mut delivery).await?;
         for _ in 0..delivery.steps_max {
             match step {
@@ -128,7 +138,9 @@ impl ChannelStation {
     /// In the place of its drafts, or as a post of its own.
     async fn first_step(&self, delivery: &mut Delivery<'_>) -> Result<translating::Step, Error> {
         let Some(Progress::Posted { platform_id, seq }) = &delivery.progress else {
-            return self.rendered(delivery, delivery.outgoing.state.clone()).await;
+            // Nobody else can read what it had come to: it begins anew.
+            let state = delivery.outgoing.state.clone().filter(|_| !delivery.is_orphan);
+            return self.rendered(delivery, state).await;
         };
         let revision = translating::Revision {
             platform_id: Some(platform_id.clone()),

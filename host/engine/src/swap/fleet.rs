@@ -31,8 +31,6 @@ use crate::error::Error;
 
 /// How often it is looked whether a version has been watched long enough.
 const ROUND: Duration = Duration::from_secs(1);
-/// How often old versions are looked through.
-const PURGE: Duration = Duration::from_secs(3_600);
 /// Versions that are loaded for turns which began with them, at most.
 const RECALLED_MAX: usize = 16;
 
@@ -278,24 +276,13 @@ impl Fleet {
         }
     }
 
-    async fn purge(&self) {
-        let house = self.house();
-        let before = self.below.clock.now().minus(house.config.swap.keep);
-        match self.below.store.purge_versions(&house.config.tenant, before).await {
-            Ok(0) => {}
-            Ok(purged) => tracing::info!(purged, "retired versions are gone"),
-            Err(error) => tracing::warn!(%error, "retired versions cannot be removed"),
-        }
-    }
-
     /// Runs until `stop`.
     pub(crate) async fn run(&self, stop: CancellationToken) {
-        let (mut round, mut purge) = (tokio::time::interval(ROUND), tokio::time::interval(PURGE));
+        let mut round = tokio::time::interval(ROUND);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = round.tick() => self.round().await,
-                _ = purge.tick() => self.purge().await,
             }
         }
     }

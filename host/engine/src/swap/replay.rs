@@ -6,7 +6,7 @@
 
 use chela_gateway::Gateway;
 use chela_sandbox::{Build, PluginKind, Sandbox, Source};
-use chela_store::{Recorded, Store};
+use chela_store::{Recorded, Store, TurnState};
 use chela_types::{AgentId, Clock, ConversationId, Digest, Message, Millis, PluginId, TurnId, Utterance};
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
@@ -247,8 +247,7 @@ struct Wanted {
     turn: TurnId,
     seq: i64,
     conversation: ConversationId,
-    /// Absent once it is purged.
-    message: Option<Arc<Message>>,
+    message: Arc<Message>,
     start: Start,
     part: Part,
 }
@@ -257,11 +256,16 @@ impl Replaying {
     /// The parts of a turn that are asked for.
     fn wanted(&self, turn: Recorded, report: &mut ReplayReport) -> Vec<Wanted> {
         report.turns += 1;
+        let Some(message) = turn.message.map(Arc::new) else {
+            // Whose it was, the journal said.
+            report.purged += u64::from(turn.state != TurnState::Withdrawn);
+            return Vec::new();
+        };
         let Some(recording) = Recording::read(&turn.entries) else { return Vec::new() };
         let cut_off = recording.cut_off.iter();
         let incomplete = cut_off.filter(|began| began.as_ref().is_none_or(|began| self.wants(began)));
         report.incomplete += incomplete.count() as u64;
-        let (start, message) = (recording.start, turn.message.map(Arc::new));
+        let start = recording.start;
         let wanted = recording.parts.into_iter().filter(|part| self.wants(&part.began)).map(|part| Wanted {
             turn: turn.id,
             seq: turn.seq,
@@ -301,7 +305,6 @@ impl Replaying {
     async fn rerun(&self, wanted: &Wanted) -> Result<Outcome, Error> {
         let Wanted { conversation, message, start, part, .. } = wanted;
         let (began, store) = (&part.began, &self.rooms.store);
-        let Some(message) = message else { return Ok(Outcome::Purged) };
         let past = match began.past {
             0 => Vec::new(),
             max => store.utterances_of(*conversation, wanted.seq, max).await?,

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use chela_engine::{
-    AgentConfig, Ambiguous, ChannelConfig, DeliveryConfig, Origin, PluginConfig, Reload, RoutingConfig,
-    ShadowConfig, SwapConfig,
+    AgentConfig, Ambiguous, ChannelConfig, DeliveryConfig, Origin, PluginConfig, Reload, RetentionConfig,
+    RoutingConfig, ShadowConfig, SwapConfig,
 };
 use chela_gateway::{ModelName, ProviderLimits};
 use chela_sandbox::{Grants, PluginKind, Pool};
@@ -172,6 +172,7 @@ pub(super) fn engine(
         },
         delivery: delivery(config),
         swap: swap(config),
+        retention: RetentionConfig { words: config.retention.words, versions: config.swap.keep },
         turns_max: config.server.max_turns,
         waiting_max: (config.server.requests_max / WAITING_SHARE).max(1),
         lease: config.store.lease,
@@ -200,7 +201,6 @@ fn swap(config: &Config) -> SwapConfig {
             calls_min: given.promote_after,
             differences_percent: given.promote_differences_percent,
         },
-        keep: given.keep,
     }
 }
 

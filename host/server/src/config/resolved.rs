@@ -54,8 +54,17 @@ pub struct Config {
     pub limits: KindLimits,
     /// What becomes of changes while the host runs.
     pub swap: Swap,
+    /// How long what people said is kept.
+    pub retention: Retention,
     /// Who may use the admin listener, besides the holder of [`Server::admin_token`].
     pub operators: BTreeMap<String, Operator>,
+}
+
+/// How long what people said is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// After its turn has ended; absent: for ever.
+    pub words: Option<Duration>,
 }
 
 /// How log lines are written.

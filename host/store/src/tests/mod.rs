@@ -11,6 +11,7 @@ mod outbox;
 mod plans;
 mod reading;
 mod replay;
+mod retention;
 mod versions;
 mod writer;
 

@@ -3,7 +3,8 @@
 
 use super::*;
 use crate::{
-    change, event, frame, health, inbox, journal, ledger, mailbox, outbox, progress, record, replay, version,
+    change, event, frame, health, inbox, journal, ledger, mailbox, outbox, progress, record, replay,
+    retention, version,
 };
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row};
@@ -156,6 +157,10 @@ async fn what_is_kept_of_plugins_is_found_by_an_index() {
         (event::APPEND, &["PRIMARY KEY (tenant=? AND seq<?)"]),
         (version::NAMED, &["(tenant=? AND plugin=? AND digest>? AND digest<?)"]),
         (version::OF_ANY, &["versions_digest (tenant=? AND digest=?)"]),
+        (retention::WORDED, &["PRIMARY KEY (turn>?)", "INTEGER PRIMARY KEY (rowid=?)"]),
+        (retention::FORGET, &["PRIMARY KEY (turn=?)"]),
+        (retention::SHOWN, &["stream_events_old (at<?)"]),
+        (retention::HIDE, &["PRIMARY KEY (tenant=? AND session=? AND seq=?)"]),
         (version::PURGE, &["journal_version (version=?)", "turns_open", "INTEGER PRIMARY KEY (rowid=?)"]),
     ] {
         let (much, _) = check(&mut connection, statement).await;

@@ -45,9 +45,17 @@ impl Channel for Guest {
         }
     }
 
-    fn render(&self, outgoing: Outgoing, target: Target, _: Option<String>) -> Result<Step, RenderingError> {
+    fn render(
+        &self,
+        outgoing: Outgoing,
+        target: Target,
+        state: Option<String>,
+    ) -> Result<Step, RenderingError> {
         self.note("render");
-        render::run(&self.behaviour, &outgoing, &target)
+        match self.behaviour.as_str() {
+            "anew" => Ok(render::anew(&target, state)),
+            behaviour => render::run(behaviour, &outgoing, &target),
+        }
     }
 
     fn sent(&self, state: String, response: Response) -> Result<Step, RenderingError> {

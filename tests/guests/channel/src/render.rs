@@ -37,6 +37,14 @@ pub(crate) fn run(behaviour: &str, outgoing: &Outgoing, target: &Target) -> Resu
     }
 }
 
+/// Posts a word of its own, and knows nobody's state.
+pub(crate) fn anew(target: &Target, state: Option<String>) -> Step {
+    match state {
+        Some(_) => Step::Permanent("another's state".to_owned()),
+        None => post("post", &json!({ "room": target.bound("room").unwrap_or_default(), "text": "anew" })),
+    }
+}
+
 pub(crate) fn sent(behaviour: &str, state: String, response: &Response) -> Result<Step, RenderingError> {
     match behaviour {
         "sent-trap" => std::process::abort(),

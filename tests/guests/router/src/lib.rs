@@ -19,6 +19,10 @@ impl Router for Guest {
         match word("init").as_deref() {
             Some("error") => return Err("the guest refuses to start".to_owned()),
             Some("trap") => std::process::abort(),
+            // About a second.
+            Some("slow") => (0..1_000_000_000_u64).for_each(|n| {
+                std::hint::black_box(n);
+            }),
             _ => {}
         }
         Ok(Self { behaviour: word("behaviour") })

@@ -129,6 +129,17 @@ impl Default for Store {
     }
 }
 
+/// How long what people said is kept.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Retention {
+    /// Days after a turn has ended for which what was said and answered in it is kept, with the journal of its plugins;
+    /// so long it can be run again. Without this key: for ever. Its times, decisions, cost and outcome stay, and what
+    /// agents remember.
+    #[schemars(range(min = 1, max = 3_650))]
+    pub(in crate::config) words_days: Option<u32>,
+}
+
 /// What this process may call over the network.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

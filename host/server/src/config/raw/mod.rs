@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub(super) use host::{Delivery, Egress, KindLimits, Limits, Log, Server, Store};
+pub(super) use host::{Delivery, Egress, KindLimits, Limits, Log, Retention, Server, Store};
 pub(super) use models::{Budget, Cache, Provider, ProviderKind, Tier, Window};
 pub(super) use swap::{Operator, Reload, Right, Swap};
 pub(super) use team::{Agent, Channel, DeliveryPolicy, Department, Grant, Isolation, Plugin, Routing};
@@ -30,6 +30,8 @@ pub(super) struct Raw {
     pub(super) server: Server,
     /// Where messages, answers and money are kept.
     pub(super) store: Store,
+    /// How long what people said is kept.
+    pub(super) retention: Retention,
     /// What this process may call over the network.
     pub(super) egress: Egress,
     /// Model providers by name.

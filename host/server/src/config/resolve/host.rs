@@ -11,7 +11,7 @@ use super::{At, Resolver, dotted, size};
 use crate::config::problem::{Code, Note};
 use crate::config::raw::{self, Raw};
 use crate::config::resolved::{
-    Agent, Delivery, Egress, KindLimits, Limits, Log, Plugin, Server, Store, Tier,
+    Agent, Delivery, Egress, KindLimits, Limits, Log, Plugin, Retention, Server, Store, Tier,
 };
 
 impl Resolver<'_> {
@@ -255,6 +255,16 @@ pub(super) fn over(raw: &raw::KindLimits, kind: &Limits) -> Limits {
         input_bytes: raw.input_bytes.map_or(kind.input_bytes, size),
         output_bytes: raw.output_bytes.map_or(kind.output_bytes, size),
     }
+}
+
+/// `retention`.
+pub(super) fn retention(raw: &Raw) -> Retention {
+    Retention { words: raw.retention.words_days.map(days) }
+}
+
+/// Days of 24 hours as a duration.
+pub(super) fn days(count: u32) -> Duration {
+    Duration::from_secs(24 * 60 * 60) * count
 }
 
 /// Seconds as a duration.

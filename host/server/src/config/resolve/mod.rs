@@ -99,6 +99,7 @@ impl Resolver<'_> {
             delivery,
             limits,
             swap: swap::swap(raw),
+            retention: host::retention(raw),
             operators,
         })
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chela_types::TierId;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::host::seconds;
+use super::host::{days, seconds};
 use super::{At, Resolver, dotted, size};
 use crate::config::OWN_OPERATORS;
 use crate::config::problem::{Code, Note};
@@ -15,8 +15,6 @@ use crate::config::resolved::{Operator, Right, Swap};
 
 /// Shortest token: with fewer characters it could be found by trying, at a rate that the admin listener serves.
 const TOKEN_CHARS_MIN: usize = 16;
-
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) fn swap(raw: &Raw) -> Swap {
     let raw = &raw.swap;
@@ -38,7 +36,7 @@ pub(super) fn swap(raw: &Raw) -> Swap {
         shadow_examples: size(raw.shadow_examples),
         promote_after: raw.promote_after,
         promote_differences_percent: raw.promote_differences_percent,
-        keep: DAY * raw.keep_days,
+        keep: days(raw.keep_days),
     }
 }
 

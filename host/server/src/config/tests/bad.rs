@@ -247,6 +247,7 @@ const BAD: &[(&str, &str, &[Code])] = &[
     ),
     ("swap-no-number", "[swap]\nlatency_factor = nan\n", &[Code::WrongValue]),
     ("swap-unknown-key", "[swap]\nshadow_percents = 5\n", &[Code::UnknownKey]),
+    ("retention-numbers", "[retention]\nwords_days = 0\n", &[Code::WrongValue]),
     ("budget-shadow-zero", "[budget]\nshadow = \"0\"\n", &[Code::BadAmount]),
     (
         "operator-needs",

@@ -113,6 +113,16 @@ fn swap_at_its_bounds_obeyed() {
 }
 
 #[test]
+fn words_are_kept_for_ever_unless_it_is_said_how_long() {
+    let words = |text: &str| load(&format!("{text}{BASE}")).unwrap().0.retention.words;
+    assert_eq!(words(""), None);
+    for days in [1, 3_650] {
+        let kept = words(&format!("[retention]\nwords_days = {days}\n"));
+        assert_eq!(kept, Some(Duration::from_secs(days * 24 * 60 * 60)));
+    }
+}
+
+#[test]
 fn a_shadow_has_a_budget_of_its_own() {
     let budget = |text: &str| load(&format!("[budget]\nshadow = {text}\n{BASE}")).unwrap().0.budget.shadow;
     assert_eq!(budget("\"1.00\""), Money::parse_dollars("1"));
