@@ -234,7 +234,8 @@ async fn an_answer_whose_adapter_is_gone_begins_anew_where_that_is_allowed_and_i
         let outside = Outside::new().await;
         let setup = adapted(&outside, "honest")
             .with_channel("guest", |channel| channel.ambiguous = ambiguous)
-            .with_agent("support", |agent| agent.persona = "status 429".to_owned());
+            .with_agent("support", |agent| agent.persona = "status 429".to_owned())
+            .build("agent", ("agent", "1.0.0", "persona"));
         let host = setup.clone().run().await;
         assert!(all_heard(&host, 0..1).await);
         eventually("it is tried", async || !outside.bare.posted().is_empty()).await;
@@ -247,7 +248,7 @@ async fn an_answer_whose_adapter_is_gone_begins_anew_where_that_is_allowed_and_i
         let record = host.closed("hello m0").await;
         assert_eq!((record.state, record.tries), (state, 0), "{record:?}");
         let anew = outside.bare.posted().iter().filter(|posted| posted.body["text"] == "anew").count();
-        assert_eq!(anew, usize::from(state == TurnState::Delivered));
+        assert_eq!(anew, usize::from(state == TurnState::Delivered), "{:?}", outside.bare.posted());
     }
 }
 
