@@ -55,7 +55,8 @@ struct Turns {
 
 /// The first turns of which words are left, whosever they are, and whether those may go.
 pub(crate) const WORDED: &str = "
-    SELECT t.seq, t.received_at < $2 OR t.closed_at < $2 AS old, t.tenant = $1 AND t.state <> 'open' AND t.closed_at < $2 AS goes
+    SELECT t.seq, min(t.received_at, coalesce(t.closed_at, t.received_at)) < $2 AS old,
+        t.tenant = $1 AND t.state <> 'open' AND coalesce(t.closed_at, t.received_at) < $2 AS goes
     FROM (SELECT DISTINCT turn FROM contents WHERE turn >= $3 ORDER BY turn LIMIT $4 + 0) AS worded
     CROSS JOIN turns AS t ON t.seq = worded.turn ORDER BY worded.turn";
 

@@ -43,6 +43,9 @@ async fn old_words_go_and_the_account_of_what_happened_stays() {
     let at = b.clock.now();
     b.clock.advance(Duration::from_millis(1));
     let young = told(&b, "young", &tenant()).await.lease.turn();
+    let mut waiting = arrival("waiting", &["waiting"]);
+    waiting.message.received = b.clock.now();
+    b.store.accept(vec![waiting]).await.unwrap();
     assert_eq!(b.store.purge_turns(&tenant(), at, 0, 99).await.unwrap(), Purged { turns: 0, next: None });
     let before = b.clock.now();
     assert_eq!(b.store.purge_turns(&tenant(), before, 0, 99).await.unwrap(), Purged { turns: 1, next: None });
