@@ -12,7 +12,7 @@ use chela_engine::{
     Acknowledgement, Engine, Error, Order, PluginStatus, Reloaded, Rooms, Update, Webhook, Who,
 };
 use chela_gateway::Gateway;
-use chela_sandbox::{Compiler, Pool, Sandbox};
+use chela_sandbox::{Compiler, Isolation, Pool, Sandbox};
 use chela_server::standin::{slack, webhook};
 use chela_store::{Store, TurnRecord, TurnState};
 use chela_types::{ChannelId, Clock, PluginId};
@@ -131,7 +131,8 @@ impl Setup {
             Compiler { wall: self.compile_wall, ..Compiler::new(program(), [chela_server::cli::COMPILER]) };
         let pool = Pool { instances: INSTANCES, ..Pool::STANDARD };
         let cache = program().with_file_name("chela-tests-cache");
-        let config = chela_sandbox::Config { pool, ..chela_sandbox::Config::new(cache, compiler) };
+        let isolation = Isolation::new(program(), [chela_server::cli::WORKER]);
+        let config = chela_sandbox::Config { pool, ..chela_sandbox::Config::new(cache, compiler, isolation) };
         let sandbox = Sandbox::new(config).expect("a sandbox");
         let clock = Arc::clone(&self.clock);
         let rooms =

@@ -31,6 +31,19 @@ pub fn program() -> PathBuf {
     program
 }
 
+/// Processes that run plugins for hosts of this test program.
+pub fn workers() -> Vec<Pid> {
+    let own = format!("PPid:\t{}", std::process::id());
+    let is_one = |pid: &i32| {
+        let read = |what: &str| std::fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap_or_default();
+        read("status").lines().any(|line| line == own)
+            && read("cmdline").split('\0').any(|word| word == chela_server::cli::WORKER)
+    };
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let numbers = processes.filter_map(|it| it.file_name().to_str()?.parse().ok());
+    numbers.filter(is_one).filter_map(Pid::from_raw).collect()
+}
+
 /// An address of this machine that nobody listens on. Below the ephemeral ports on purpose: a sender that calls
 /// a host that is down could otherwise be given the host's own port, and be connected to itself.
 pub fn free_address() -> SocketAddr {

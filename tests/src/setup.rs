@@ -12,7 +12,7 @@ use chela_engine::{
     RoutingConfig, SwapConfig,
 };
 use chela_gateway::{Cache, ModelName, ProviderKind, ProviderLimits, Rule, Script, UnknownPrice};
-use chela_sandbox::{Grant, Limits, Source};
+use chela_sandbox::{Grant, Level, Limits, Source};
 use chela_types::{AgentId, ChannelId, Clock, PluginId, Price, TenantId, TierId, Tokens};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
@@ -118,9 +118,31 @@ impl Setup {
     pub fn plugin(mut self, name: &str, source: Source, config: Value) -> Self {
         let grants = [Grant::Models, Grant::Knowledge, Grant::Memory, Grant::History];
         let limits = Limits { memory_bytes: 32 << 20, deadline: Duration::from_secs(20), ..Limits::STANDARD };
-        let config =
-            PluginConfig { source, grants: grants.into_iter().collect(), limits, config: object(config) };
+        let config = PluginConfig {
+            source,
+            grants: grants.into_iter().collect(),
+            level: Level::InProcess,
+            limits,
+            config: object(config),
+        };
         self.plugins.insert(PluginId::new(name).unwrap(), config);
+        self
+    }
+
+    /// All plugins run in processes of their own.
+    #[must_use]
+    pub fn in_workers(self) -> Self {
+        self.at(Level::Worker)
+    }
+
+    /// All plugins run in the host's process.
+    #[must_use]
+    pub fn in_process(self) -> Self {
+        self.at(Level::InProcess)
+    }
+
+    fn at(mut self, level: Level) -> Self {
+        self.plugins.values_mut().for_each(|plugin| plugin.level = level);
         self
     }
 

@@ -23,6 +23,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("wasmtime-wasi", &["sandbox"]),
     ("wasmtime-wasi-io", &["sandbox"]),
     ("wasmtime-wizer", &["sandbox"]),
+    ("landlock", &["sandbox"]),
+    ("seccompiler", &["sandbox"]),
     ("wasmparser", &["sandbox"]),
     ("sqlx", &["store"]),
     ("reqwest", &["egress"]),

@@ -5,12 +5,13 @@ use chela_sandbox::{Call, CallOptions, Kind, Plugin, PluginKind};
 use chela_types::{AgentId, DepartmentId, Reply, TurnId};
 use futures::future::BoxFuture;
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use wasmtime::component::{HasSelf, InstancePre, Linker};
 
-use crate::capability::Lent;
+use crate::capability::{self, Lends, Lent};
 use crate::config::{AgentConfig, Config};
 use crate::contract::{self, answering};
 use crate::desk::{Department, Desk, Seat};
@@ -27,17 +28,22 @@ const ASK_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_
 /// other agents need the places.
 const WAITING_SHARE: usize = 8;
 
-/// Plugins of the agent world.
+/// Plugins of the agent world, to which this is lent.
 #[derive(Debug)]
-pub struct Agent;
+pub struct Agent<L = Lent>(PhantomData<fn() -> L>);
 
-impl Kind for Agent {
+impl<L: Send + 'static> Kind for Agent<L>
+where
+    Call<L>: Lends,
+{
     const KIND: PluginKind = PluginKind::Agent;
-    type Lent = Lent;
-    type Pre = contract::agent::AgentPre<Call<Lent>>;
+    type Lent = L;
+    type Pre = contract::agent::AgentPre<Call<L>>;
     type Exports = contract::agent::Agent;
+    type Ask = answering::Turn;
+    type Said = Said;
 
-    fn link(linker: &mut Linker<Call<Lent>>) -> wasmtime::Result<()> {
+    fn link(linker: &mut Linker<Call<L>>) -> wasmtime::Result<()> {
         contract::models::add_to_linker::<_, HasSelf<_>>(linker, |call| call)?;
         contract::knowledge::add_to_linker::<_, HasSelf<_>>(linker, |call| call)?;
         contract::memory::add_to_linker::<_, HasSelf<_>>(linker, |call| call)?;
@@ -46,20 +52,35 @@ impl Kind for Agent {
         contract::blobs::add_to_linker::<_, HasSelf<_>>(linker, |call| call)
     }
 
-    fn prepare(pre: InstancePre<Call<Lent>>) -> wasmtime::Result<Self::Pre> {
+    fn prepare(pre: InstancePre<Call<L>>) -> wasmtime::Result<Self::Pre> {
         contract::agent::AgentPre::new(pre)
     }
 
     fn instantiate<'a>(
         pre: &'a Self::Pre,
-        store: &'a mut Sandboxed<Call<Lent>>,
+        store: &'a mut Sandboxed<Call<L>>,
     ) -> BoxFuture<'a, wasmtime::Result<Self::Exports>> {
         Box::pin(pre.instantiate_async(store))
     }
 
+    fn run<'a>(
+        exports: &'a Self::Exports,
+        store: &'a mut Sandboxed<Call<L>>,
+        turn: Self::Ask,
+    ) -> BoxFuture<'a, wasmtime::Result<Self::Said>> {
+        Box::pin(async move {
+            let turn = store.data_mut().hand(&turn)?;
+            exports.chela_plugin_answering().call_handle(store, turn).await
+        })
+    }
+
+    fn serve<'a>(call: &'a mut Call<L>, asked: &'a [u8]) -> BoxFuture<'a, wasmtime::Result<Vec<u8>>> {
+        Box::pin(capability::answer(call, asked))
+    }
+
     fn init<'a>(
         exports: &'a Self::Exports,
-        store: &'a mut Sandboxed<Call<Lent>>,
+        store: &'a mut Sandboxed<Call<L>>,
     ) -> BoxFuture<'a, wasmtime::Result<Result<(), String>>> {
         Box::pin(exports.call_init(store))
     }
@@ -148,14 +169,7 @@ pub(crate) async fn ask(
     (lent, options): (Lent, CallOptions),
     turn: answering::Turn,
 ) -> Result<Said, chela_sandbox::Error> {
-    plugin
-        .call(lent, options, move |store, exports| {
-            Box::pin(async move {
-                let turn = store.data_mut().hand(&turn)?;
-                exports.chela_plugin_answering().call_handle(store, turn).await
-            })
-        })
-        .await
+    plugin.ask(lent, options, turn).await
 }
 
 /// Takes what an agent said, if it keeps the rules.

@@ -1,7 +1,7 @@
 //! What the engine is told: agents, channels, routing, delivery. Plain and resolved; nobody below the
 //! composition root reads files or the environment.
 
-use chela_sandbox::{Grants, Limits, Source};
+use chela_sandbox::{Grants, Level, Limits, Source};
 use chela_types::{AgentId, ChannelId, DepartmentId, Digest, PluginId, TenantId, TierId};
 use secrecy::SecretString;
 use std::collections::BTreeMap;
@@ -45,6 +45,8 @@ pub struct PluginConfig {
     pub source: Source,
     /// What the operator gives it.
     pub grants: Grants,
+    /// Where its calls run.
+    pub level: Level,
     /// Limits of each call, all written down.
     pub limits: Limits,
     /// Its configuration, over the manifest's defaults.

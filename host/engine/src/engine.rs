@@ -163,6 +163,11 @@ impl Engine {
         replay(&house.config, &rooms, request, tell).await
     }
 
+    /// What this kernel lacks to shut workers of plugins in; absent: nothing, as far as one was started.
+    pub fn workers_lack(&self) -> Option<&'static str> {
+        self.journey.fleet.jailed()?.lacks()
+    }
+
     /// The version of a plugin that serves those whom no canary gets.
     pub fn serving(&self, plugin: &PluginId) -> Option<Digest> {
         self.journey.fleet.house().serving(plugin)

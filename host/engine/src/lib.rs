@@ -24,6 +24,7 @@ mod swap;
 #[cfg(test)]
 mod testing;
 mod words;
+pub mod worker;
 
 pub use agent::Agent;
 pub use channel::{Acknowledgement, Channel, Webhook};

@@ -23,6 +23,8 @@ impl Kind for Bare {
     type Lent = ();
     type Pre = router::RouterPre<Call<()>>;
     type Exports = router::Router;
+    type Ask = (types::Message, routing::Context);
+    type Said = Result<routing::Decision, routing::RoutingError>;
 
     fn link(_: &mut Linker<Call<()>>) -> wasmtime::Result<()> {
         Ok(())
@@ -37,6 +39,18 @@ impl Kind for Bare {
         store: &'a mut Sandboxed<Call<()>>,
     ) -> BoxFuture<'a, wasmtime::Result<Self::Exports>> {
         Box::pin(pre.instantiate_async(store))
+    }
+
+    fn run<'a>(
+        exports: &'a Self::Exports,
+        store: &'a mut Sandboxed<Call<()>>,
+        (message, context): Self::Ask,
+    ) -> BoxFuture<'a, wasmtime::Result<Self::Said>> {
+        Box::pin(async move { exports.chela_plugin_routing().call_route(store, &message, &context).await })
+    }
+
+    fn serve<'a>(_: &'a mut Call<()>, _: &'a [u8]) -> BoxFuture<'a, wasmtime::Result<Vec<u8>>> {
+        Box::pin(async { wasmtime::bail!("nothing is lent to it") })
     }
 
     fn init<'a>(
@@ -79,17 +93,10 @@ impl Measured {
     /// # Errors
     /// As any call.
     pub async fn fresh(&self) -> Result<Duration, Error> {
-        let (message, context) = (self.message.clone(), self.context.clone());
+        let ask = (self.message.clone(), self.context.clone());
         let began = Instant::now();
         let options = CallOptions { started: Millis(0), seed: [0; 32], deadline: None, patience: 1 };
-        let said = self
-            .plugin
-            .call((), options, move |store, exports| {
-                Box::pin(
-                    async move { exports.chela_plugin_routing().call_route(store, &message, &context).await },
-                )
-            })
-            .await?;
+        let said = self.plugin.ask((), options, ask).await?;
         let took = began.elapsed();
         answered(&said)?;
         Ok(took)

@@ -5,11 +5,12 @@ use chela_sandbox::wasmtime::Store as Sandboxed;
 use chela_sandbox::{Call, CallOptions, Kind, Limit, Plugin, PluginKind, Reason};
 use chela_types::{AgentId, Alternative, Decision, Message, PluginId, RoutedBy, Utterance};
 use futures::future::BoxFuture;
+use std::marker::PhantomData;
 use wasmtime::component::{HasSelf, InstancePre, Linker};
 
-use crate::capability::Lent;
+use crate::capability::{self, Lends, Lent};
 use crate::config::{AgentConfig, Config};
-use crate::contract::{self, router, routing};
+use crate::contract::{self, router, routing, types};
 use crate::error::Error;
 use crate::policy::Policy;
 use crate::words;
@@ -17,35 +18,55 @@ use crate::words;
 /// Alternatives in a record.
 const ALTERNATIVES_MAX: usize = 8;
 
-/// Plugins of the router world.
+/// Plugins of the router world, to which this is lent.
 #[derive(Debug)]
-pub struct Router;
+pub struct Router<L = Lent>(PhantomData<fn() -> L>);
 
-impl Kind for Router {
+impl<L: Send + 'static> Kind for Router<L>
+where
+    Call<L>: Lends,
+{
     const KIND: PluginKind = PluginKind::Router;
-    type Lent = Lent;
-    type Pre = router::RouterPre<Call<Lent>>;
+    type Lent = L;
+    type Pre = router::RouterPre<Call<L>>;
     type Exports = router::Router;
+    type Ask = (types::Message, routing::Context);
+    type Said = Said;
 
-    fn link(linker: &mut Linker<Call<Lent>>) -> wasmtime::Result<()> {
+    fn link(linker: &mut Linker<Call<L>>) -> wasmtime::Result<()> {
         contract::models::add_to_linker::<_, HasSelf<_>>(linker, |call| call)?;
         contract::memory::add_to_linker::<_, HasSelf<_>>(linker, |call| call)
     }
 
-    fn prepare(pre: InstancePre<Call<Lent>>) -> wasmtime::Result<Self::Pre> {
+    fn prepare(pre: InstancePre<Call<L>>) -> wasmtime::Result<Self::Pre> {
         router::RouterPre::new(pre)
     }
 
     fn instantiate<'a>(
         pre: &'a Self::Pre,
-        store: &'a mut Sandboxed<Call<Lent>>,
+        store: &'a mut Sandboxed<Call<L>>,
     ) -> BoxFuture<'a, wasmtime::Result<Self::Exports>> {
         Box::pin(pre.instantiate_async(store))
     }
 
+    fn run<'a>(
+        exports: &'a Self::Exports,
+        store: &'a mut Sandboxed<Call<L>>,
+        (message, context): Self::Ask,
+    ) -> BoxFuture<'a, wasmtime::Result<Self::Said>> {
+        Box::pin(async move {
+            let (message, context) = store.data_mut().hand((&message, &context))?;
+            exports.chela_plugin_routing().call_route(store, message, context).await
+        })
+    }
+
+    fn serve<'a>(call: &'a mut Call<L>, asked: &'a [u8]) -> BoxFuture<'a, wasmtime::Result<Vec<u8>>> {
+        Box::pin(capability::answer(call, asked))
+    }
+
     fn init<'a>(
         exports: &'a Self::Exports,
-        store: &'a mut Sandboxed<Call<Lent>>,
+        store: &'a mut Sandboxed<Call<L>>,
     ) -> BoxFuture<'a, wasmtime::Result<Result<(), String>>> {
         Box::pin(exports.call_init(store))
     }
@@ -61,15 +82,7 @@ pub(crate) async fn ask(
     message: &Message,
     context: routing::Context,
 ) -> Result<Said, chela_sandbox::Error> {
-    let message = contract::message(message);
-    plugin
-        .call(lent, options, move |store, exports| {
-            Box::pin(async move {
-                let (message, context) = store.data_mut().hand((&message, &context))?;
-                exports.chela_plugin_routing().call_route(store, message, context).await
-            })
-        })
-        .await
+    plugin.ask(lent, options, (contract::message(message), context)).await
 }
 
 /// The question of a message: who may answer, and who does if no router says otherwise.

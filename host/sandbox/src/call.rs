@@ -59,7 +59,7 @@ pub(crate) struct Beginning<L> {
     pub(crate) started: Millis,
     pub(crate) seed: [u8; 32],
     pub(crate) end: Option<Instant>,
-    pub(crate) log: GuestLog,
+    pub(crate) log: Arc<Mutex<GuestLog>>,
 }
 
 impl<L> fmt::Debug for Call<L> {
@@ -77,26 +77,7 @@ pub(crate) fn store<L: Send + 'static>(
     limits: &Limits,
     begin: Beginning<L>,
 ) -> Store<Call<L>> {
-    let mut table = ResourceTable::new();
-    table.set_max_capacity(limits.resources);
-    let call = Call {
-        lent: begin.lent,
-        plugin: begin.plugin,
-        config: begin.config,
-        grants: begin.grants,
-        meter: Meter::new(limits),
-        phase: begin.phase,
-        time: VirtualTime::starting_at(begin.started),
-        seed: begin.seed,
-        randomness: None,
-        log: Arc::new(Mutex::new(begin.log)),
-        wasi: None,
-        table,
-        end: begin.end,
-        overdue: false,
-        waits_for: None,
-    };
-    let mut store = Store::new(engine, call);
+    let mut store = Store::new(engine, Call::new(limits, begin));
     store.limiter(|call| &mut call.meter);
     store.set_hostcall_fuel(limits.output_bytes);
     store.set_max_component_handles(limits.resources);
@@ -114,6 +95,34 @@ pub(crate) fn store<L: Send + 'static>(
 }
 
 impl<L> Call<L> {
+    /// What a call begins with; in a store, or beside a worker that has the store.
+    pub(crate) fn new(limits: &Limits, begin: Beginning<L>) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits.resources);
+        Self {
+            lent: begin.lent,
+            plugin: begin.plugin,
+            config: begin.config,
+            grants: begin.grants,
+            meter: Meter::new(limits),
+            phase: begin.phase,
+            time: VirtualTime::starting_at(begin.started),
+            seed: begin.seed,
+            randomness: None,
+            log: begin.log,
+            wasi: None,
+            table,
+            end: begin.end,
+            overdue: false,
+            waits_for: None,
+        }
+    }
+
+    /// What is lent, where it is nobody's to count.
+    pub(crate) fn lent(&self) -> &L {
+        &self.lent
+    }
+
     /// Lends the capability, and counts a host call. The only way from a guest to what a station lends, whichever
     /// version of the contract the guest speaks.
     ///

@@ -53,6 +53,13 @@ pub(crate) fn initialising() -> wasmtime::Result<Engine> {
 
 /// The engine that runs plugins, and its ticker.
 pub(crate) fn running(pool: &Pool) -> wasmtime::Result<Engine> {
+    let engine = pooled(pool)?;
+    tick(&engine).map_err(wasmtime::Error::new)?;
+    Ok(engine)
+}
+
+/// The engine that runs plugins, before it ticks.
+pub(crate) fn pooled(pool: &Pool) -> wasmtime::Result<Engine> {
     let all = |each: u32| pool.instances.saturating_mul(each);
     let mut allocation = PoolingAllocationConfig::new();
     allocation
@@ -76,14 +83,12 @@ pub(crate) fn running(pool: &Pool) -> wasmtime::Result<Engine> {
         .pagemap_scan(Enabled::Auto);
     let mut config = settings();
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(allocation));
-    let engine = Engine::new(&config)?;
-    tick(&engine).map_err(wasmtime::Error::new)?;
-    Ok(engine)
+    Engine::new(&config)
 }
 
 /// Ticks from a thread of its own: a task of the runtime would not tick while a guest spins on the runtime's threads.
 /// It ends with the engine.
-fn tick(engine: &Engine) -> std::io::Result<()> {
+pub(crate) fn tick(engine: &Engine) -> std::io::Result<()> {
     let engine = engine.weak();
     let ticker = move || {
         while let Some(engine) = engine.upgrade() {

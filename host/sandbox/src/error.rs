@@ -77,6 +77,9 @@ pub enum Reason {
         /// Its value.
         bound: u64,
     },
+    /// The process that ran it ended.
+    #[error("the process that ran it is gone: {0}")]
+    Worker(Ending),
     /// A capability failed in a way that the guest must not see, or the host itself did.
     #[error("the host failed")]
     Host(#[from] HostError),
@@ -280,7 +283,7 @@ impl Error {
         Self { plugin: plugin.clone(), version: version.map(str::to_owned), reason: Box::new(reason.into()) }
     }
 
-    /// One word for metrics: `refused`, `trap`, `timeout`, `waiting`, `limit` or `host`.
+    /// One word for metrics: `refused`, `trap`, `timeout`, `waiting`, `limit`, `worker` or `host`.
     pub fn outcome(&self) -> &'static str {
         match *self.reason {
             Reason::Refused(_) => "refused",
@@ -288,6 +291,7 @@ impl Error {
             Reason::Timeout(_) => "timeout",
             Reason::Waiting { .. } => "waiting",
             Reason::Limit { .. } => "limit",
+            Reason::Worker(_) => "worker",
             Reason::Host(_) => "host",
         }
     }
@@ -301,7 +305,9 @@ impl Fault for Error {
                 Grant::Models | Grant::Tools | Grant::Http => Blame::Provider,
                 Grant::Knowledge | Grant::Memory | Grant::History | Grant::Blobs => Blame::Host,
             },
-            Reason::Trap { .. } | Reason::Timeout(_) | Reason::Limit { .. } => Blame::Plugin,
+            Reason::Trap { .. } | Reason::Timeout(_) | Reason::Limit { .. } | Reason::Worker(_) => {
+                Blame::Plugin
+            }
             Reason::Refused(Refusal::NotGranted { .. } | Refusal::Folder { .. } | Refusal::Init { .. }) => {
                 Blame::Operator
             }

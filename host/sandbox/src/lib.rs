@@ -26,6 +26,7 @@ mod sandbox;
 mod source;
 mod time;
 mod wasi;
+pub mod worker;
 
 pub use call::Call;
 pub use compiler::{Compiler, Stage};
@@ -37,6 +38,7 @@ pub use link::bindings;
 pub use manifest::{Manifest, ManifestError, PluginKind};
 pub use plugin::{BoxFuture, CallOptions, Kind, Plugin};
 pub use pool::Pool;
-pub use sandbox::{Config, Progress, Sandbox, Settings};
+pub use sandbox::{Config, Level, Progress, Sandbox, Settings};
 pub use source::{Build, Source};
 pub use wasmtime;
+pub use worker::Isolation;

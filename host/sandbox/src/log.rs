@@ -92,6 +92,13 @@ impl GuestLog {
         self.put(Line { level, text: escaped(text) });
     }
 
+    /// Lines that another process has kept, as far as they are within this log's bounds.
+    pub(crate) fn pass_on(&mut self, lines: Vec<Line>) {
+        for line in lines {
+            self.write(line.level, &line.text);
+        }
+    }
+
     /// Bytes of stdout or stderr; each line becomes a line of the log.
     pub(crate) fn write_stdio(&mut self, bytes: &Bytes) {
         for &byte in bytes {

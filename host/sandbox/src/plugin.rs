@@ -7,13 +7,17 @@
 use crate::call::{self, Beginning, Call, Phase};
 use crate::cpu;
 use crate::dropper;
-use crate::error::{Error, HostError, Reason};
+use crate::error::{Ending, Error, HostError, Reason};
 use crate::grants::Grants;
 use crate::limits::{Limit, LimitReached, Limits};
 use crate::log::{GuestLog, Stamp, cut, escaped};
 use crate::manifest::{Manifest, PluginKind};
+use crate::worker::{Begin, Event, Workers};
 use chela_types::{Digest, Millis, PluginId};
 use metrics::{Counter, Histogram};
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -41,6 +45,10 @@ pub trait Kind: Send + Sync + 'static {
     type Pre: Send + Sync;
     /// The exports of one instance.
     type Exports: Send + Sync;
+    /// What it is asked. As a worker reads it, too.
+    type Ask: Serialize + DeserializeOwned + Send + Sync + 'static;
+    /// What it says.
+    type Said: Serialize + DeserializeOwned + Send + 'static;
 
     /// Links what this kind may import beyond `config`, `log` and WASI, which the sandbox links itself.
     ///
@@ -59,6 +67,18 @@ pub trait Kind: Send + Sync + 'static {
         pre: &'a Self::Pre,
         store: &'a mut Store<Call<Self::Lent>>,
     ) -> BoxFuture<'a, wasmtime::Result<Self::Exports>>;
+
+    /// Calls the export that answers what is asked.
+    fn run<'a>(
+        exports: &'a Self::Exports,
+        store: &'a mut Store<Call<Self::Lent>>,
+        ask: Self::Ask,
+    ) -> BoxFuture<'a, wasmtime::Result<Self::Said>>;
+
+    /// Answers what a guest asks from a worker ([`Call::ask`] there), through the same functions and grants as a guest
+    /// here.
+    fn serve<'a>(call: &'a mut Call<Self::Lent>, asked: &'a [u8])
+    -> BoxFuture<'a, wasmtime::Result<Vec<u8>>>;
 
     /// Calls `init`, for components without a snapshot.
     fn init<'a>(
@@ -110,10 +130,26 @@ struct Inner<K: Kind> {
     known: Known,
     shared: Shared,
     stamp: Arc<Stamp>,
-    component: Component,
-    pre: K::Pre,
+    home: Home<K>,
     meters: Meters,
 }
+
+/// Where the calls run.
+pub(crate) enum Home<K: Kind> {
+    /// In this process.
+    Here(Ready<K>),
+    /// In a process of their own.
+    There(Box<Workers>),
+}
+
+/// A component that can be instantiated.
+pub(crate) struct Ready<K: Kind> {
+    pub(crate) component: Component,
+    pub(crate) pre: K::Pre,
+}
+
+/// The log of one call.
+type Log = Arc<Mutex<GuestLog>>;
 
 /// Looked up once: a call should not search for its metrics.
 struct Meters {
@@ -122,6 +158,7 @@ struct Meters {
     timeout: Counter,
     waiting: Counter,
     limit: Counter,
+    worker: Counter,
     host: Counter,
     seconds: Histogram,
 }
@@ -155,13 +192,41 @@ impl<T: Send + 'static> Drop for Held<T> {
 }
 
 impl<K: Kind> Plugin<K> {
-    pub(crate) fn new(known: Known, shared: Shared, component: Component, pre: K::Pre) -> Self {
+    pub(crate) fn new(known: Known, shared: Shared, home: Home<K>) -> Self {
         let stamp = Stamp { name: known.id.to_string(), version: known.manifest.version.clone() };
         let meters = Meters::of(known.id.as_str());
-        Self(Arc::new(Inner { known, shared, stamp: Arc::new(stamp), component, pre, meters }))
+        Self(Arc::new(Inner { known, shared, stamp: Arc::new(stamp), home, meters }))
     }
 
-    /// Calls the plugin: a fresh instance, the limits, the deadline, then `run`.
+    /// Asks the plugin: a fresh instance, the limits, the deadline; here or in its worker.
+    ///
+    /// # Errors
+    /// As [`Plugin::call`], or a worker that is gone.
+    pub async fn ask(&self, lent: K::Lent, options: CallOptions, ask: K::Ask) -> Result<K::Said, Error> {
+        let began = Instant::now();
+        let said = self.asked(lent, (options, self.log()), ask).await;
+        let said = said.map_err(|reason| self.failed(reason));
+        self.0.meters.record(began, said.as_ref().err());
+        said
+    }
+
+    pub(crate) async fn asked(
+        &self,
+        lent: K::Lent,
+        (options, log): (CallOptions, Log),
+        ask: K::Ask,
+    ) -> Result<K::Said, Reason> {
+        match &self.0.home {
+            Home::Here(ready) => {
+                self.attempt(ready, (lent, options, log), move |store, exports| K::run(exports, store, ask))
+                    .await
+            }
+            Home::There(workers) => self.away(workers, (lent, options, log), ask).await,
+        }
+    }
+
+    /// Calls the plugin in this process: a fresh instance, the limits, the deadline, then `run`. For benches, and tests of
+    /// the sandbox itself.
     ///
     /// # Errors
     /// Trap, timeout, limit, or a failure or slowness of the host, stamped with the plugin's name and version. It ends
@@ -173,33 +238,38 @@ impl<K: Kind> Plugin<K> {
             + Send,
     {
         let began = Instant::now();
-        let result = self.attempt(lent, options, run).await.map_err(|reason| self.failed(reason));
+        let result = match &self.0.home {
+            Home::Here(ready) => self.attempt(ready, (lent, options, self.log()), run).await,
+            Home::There(_) => Err(HostError::new(ELSEWHERE).into()),
+        };
+        let result = result.map_err(|reason| self.failed(reason));
         self.0.meters.record(began, result.as_ref().err());
         result
     }
 
-    async fn attempt<R, F>(&self, lent: K::Lent, options: CallOptions, run: F) -> Result<R, Reason>
+    async fn attempt<R, F>(
+        &self,
+        ready: &Ready<K>,
+        (lent, options, log): (K::Lent, CallOptions, Log),
+        run: F,
+    ) -> Result<R, Reason>
     where
         R: Send,
         F: for<'a> FnOnce(&'a mut Store<Call<K::Lent>>, &'a K::Exports) -> BoxFuture<'a, wasmtime::Result<R>>
             + Send,
     {
-        let Inner { known, shared, pre, .. } = &*self.0;
-        let usual = known.limits.deadline.saturating_mul(options.patience.max(1));
-        let deadline = options.deadline.map_or(usual, |asked| asked.min(usual));
+        let Inner { known, shared, .. } = &*self.0;
+        let deadline = known.deadline(&options);
         let cpu = known.limits.cpu.saturating_mul(options.patience.max(1));
-        let Ok(permit) = tokio::time::timeout(deadline, shared.instances.clone().acquire_owned()).await
-        else {
-            return Err(Reason::Limit { limit: Limit::Pool, bound: u64::from(shared.instances_max) });
-        };
-        let permit = permit.map_err(HostError::new)?;
-        let store = self.store_until(Instant::now().checked_add(deadline), lent, &options);
+        let permit = shared.place(deadline).await?;
+        let begin = self.beginning(Instant::now().checked_add(deadline), (lent, log), &options);
+        let store = call::store(ready.component.engine(), &known.limits, begin);
         let mut held = Held { store: Some((store, permit)) };
         let Some((store, _)) = held.store.as_mut() else {
             return Err(HostError::new("a store was gone before its call").into()); // unreachable by construction
         };
         let work = async {
-            let exports = K::instantiate(pre, store).await?;
+            let exports = K::instantiate(&ready.pre, store).await?;
             if !known.manifest.snapshot
                 && let Err(refused) = K::init(&exports, store).await?
             {
@@ -216,20 +286,79 @@ impl<K: Kind> Plugin<K> {
         }
     }
 
-    /// A store for one call, without a deadline and without a place in the pool's count. For benches that call one
-    /// warm instance many times.
-    pub fn store(&self, lent: K::Lent, options: &CallOptions) -> Store<Call<K::Lent>> {
-        self.store_until(None, lent, options)
+    /// Makes an instance in this process and lets it go: whether there can be one.
+    pub(crate) async fn try_instance(&self, lent: K::Lent) -> Result<(), Reason> {
+        let Home::Here(ready) = &self.0.home else { return Ok(()) };
+        let options = CallOptions { started: Millis(0), seed: [0; 32], deadline: None, patience: 1 };
+        self.attempt(ready, (lent, options, self.log()), |_, _| Box::pin(async { Ok(()) })).await
     }
 
-    fn store_until(
+    /// The same in a worker. What it asks of the host is answered here, counted and granted as if it ran here.
+    async fn away(
+        &self,
+        workers: &Workers,
+        (lent, options, log): (K::Lent, CallOptions, Log),
+        ask: K::Ask,
+    ) -> Result<K::Said, Reason> {
+        let Inner { known, shared, .. } = &*self.0;
+        let deadline = known.deadline(&options);
+        let time = (deadline, known.is_in_a_hurry);
+        let _permit = shared.place(deadline).await?;
+        let begin = self.beginning(None, (lent, Arc::clone(&log)), &options);
+        let mut call = Call::new(&known.limits, begin);
+        let begin =
+            Begin { started: options.started, seed: options.seed, deadline, patience: options.patience };
+        let work = async {
+            let ask = match call.hand(ask) {
+                Ok(ask) => postcard::to_stdvec(&ask).map_err(HostError::new)?,
+                Err(error) => return Err(reason(error, &call, time)),
+            };
+            let mut away = workers.begin(&begin, &ask).await?;
+            let mut event = away.next().await;
+            loop {
+                match event {
+                    Event::Asked(asked) => {
+                        tokio::select! {
+                            told = K::serve(&mut call, &asked) => {
+                                let told = told.map_err(|error| reason(error, &call, time))?;
+                                call.polls();
+                                away.tell(call.now(), &told)?;
+                                event = away.next().await;
+                            }
+                            // It does not wait for the answer any more.
+                            other = away.next() => event = other,
+                        }
+                    }
+                    Event::Said(lines, said) => {
+                        log.lock().pass_on(lines);
+                        return postcard::from_bytes(&said).map_err(|_| garbled());
+                    }
+                    Event::Failed(lines, why) => {
+                        log.lock().pass_on(lines);
+                        return Err(why.reason().unwrap_or_else(|| late(&call, time)));
+                    }
+                    Event::Gone(ending) => return Err(Reason::Worker(ending)),
+                }
+            }
+        };
+        match tokio::time::timeout(deadline, work).await {
+            Ok(ended) => ended,
+            Err(_) => Err(late(&call, time)),
+        }
+    }
+
+    fn log(&self) -> Log {
+        Arc::new(Mutex::new(GuestLog::to_host(Arc::clone(&self.0.stamp), &self.0.known.limits)))
+    }
+
+    fn beginning(
         &self,
         end: Option<Instant>,
-        lent: K::Lent,
+        (lent, log): (K::Lent, Log),
         options: &CallOptions,
-    ) -> Store<Call<K::Lent>> {
-        let Inner { known, stamp, component, .. } = &*self.0;
-        let begin = Beginning {
+    ) -> Beginning<K::Lent> {
+        let Inner { known, stamp, .. } = &*self.0;
+        Beginning {
             lent,
             plugin: stamp.clone(),
             config: known.config.clone(),
@@ -238,9 +367,8 @@ impl<K: Kind> Plugin<K> {
             started: options.started,
             seed: options.seed,
             end,
-            log: GuestLog::to_host(stamp.clone(), &known.limits),
-        };
-        call::store(component.engine(), &known.limits, begin)
+            log,
+        }
     }
 
     fn failed(&self, reason: Reason) -> Error {
@@ -307,25 +435,16 @@ impl<K: Kind> Plugin<K> {
         self.0.known.from_cache
     }
 
-    /// The pre-instantiated component. For benches.
-    pub fn pre(&self) -> &K::Pre {
-        &self.0.pre
-    }
-
-    /// The compiled snapshot. For benches.
-    pub fn component(&self) -> &Component {
-        &self.0.component
-    }
-
     /// The same snapshot on the same engine with every import a trap: no limiter, no WASI, no grants. The floor that
     /// `chela bench sandbox` measures calls against. Its stores need an epoch deadline (`set_epoch_deadline`).
     ///
     /// # Errors
     /// What the linker says.
     pub fn bare(&self) -> wasmtime::Result<InstancePre<()>> {
-        let mut linker = Linker::new(self.0.component.engine());
-        linker.define_unknown_imports_as_traps(&self.0.component)?;
-        linker.instantiate_pre(&self.0.component)
+        let Home::Here(Ready { component, .. }) = &self.0.home else { wasmtime::bail!(ELSEWHERE) };
+        let mut linker = Linker::new(component.engine());
+        linker.define_unknown_imports_as_traps(component)?;
+        linker.instantiate_pre(component)
     }
 }
 
@@ -375,9 +494,40 @@ fn engine_limit<L>(error: &wasmtime::Error, call: &Call<L>) -> Option<Reason> {
 }
 
 fn trap(error: &wasmtime::Error) -> Reason {
-    let short =
-        escaped(cut(error.root_cause().to_string().lines().next().unwrap_or_default(), TRAP_LINE_BYTES_MAX));
-    Reason::Trap { short, message: cut(&format!("{error:?}"), TRAP_BYTES_MAX).to_owned() }
+    Reason::trap(&error.root_cause().to_string(), &format!("{error:?}"))
+}
+
+impl Reason {
+    /// Within its bounds.
+    pub(crate) fn trap(short: &str, message: &str) -> Self {
+        let short = escaped(cut(short.lines().next().unwrap_or_default(), TRAP_LINE_BYTES_MAX));
+        Self::Trap { short, message: cut(message, TRAP_BYTES_MAX).to_owned() }
+    }
+}
+
+/// What a benchmark or a test of the sandbox asked of a plugin that runs in a worker.
+const ELSEWHERE: &str = "this plugin does not run in this process";
+
+/// A worker that says what no guest can say.
+fn garbled() -> Reason {
+    Reason::Worker(Ending::Protocol("its answer is none".to_owned()))
+}
+
+impl Known {
+    fn deadline(&self, options: &CallOptions) -> Duration {
+        let usual = self.limits.deadline.saturating_mul(options.patience.max(1));
+        options.deadline.map_or(usual, |asked| asked.min(usual))
+    }
+}
+
+impl Shared {
+    /// A place among those that live.
+    async fn place(&self, wait_max: Duration) -> Result<OwnedSemaphorePermit, Reason> {
+        match tokio::time::timeout(wait_max, Arc::clone(&self.instances).acquire_owned()).await {
+            Ok(permit) => Ok(permit.map_err(HostError::new)?),
+            Err(_) => Err(Reason::Limit { limit: Limit::Pool, bound: u64::from(self.instances_max) }),
+        }
+    }
 }
 
 impl Meters {
@@ -389,6 +539,7 @@ impl Meters {
             timeout: count("timeout"),
             waiting: count("waiting"),
             limit: count("limit"),
+            worker: count("worker"),
             host: count("host"),
             seconds: metrics::histogram!("plugin_call_seconds", "plugin" => plugin.to_owned()),
         }
@@ -401,6 +552,7 @@ impl Meters {
             Some(Reason::Timeout(_)) => &self.timeout,
             Some(Reason::Waiting { .. }) => &self.waiting,
             Some(Reason::Limit { .. }) => &self.limit,
+            Some(Reason::Worker(_)) => &self.worker,
             Some(Reason::Host(_)) => &self.host,
         };
         counter.increment(1);

@@ -23,6 +23,11 @@ pub const INSTANCES_MAX: usize = 10_000;
 /// Instances beside those of turns and requests.
 pub const SPARE: usize = 64;
 
+/// One element of a table.
+const TABLE_ELEMENT_BYTES: u64 = 8;
+/// The engine's stack of a guest that waits, with its guard.
+const STACK_BYTES: u64 = (2 << 20) + (64 << 10);
+
 /// Mappings of one instance at most: two of its stack, four of each memory.
 const MAPS_FOR_EACH: u64 = 10;
 /// Mappings of everything else in this process.
@@ -70,6 +75,12 @@ impl Pool {
     pub fn of(turns: usize, requests: usize) -> Self {
         let instances = turns.saturating_add(requests).saturating_add(SPARE).min(INSTANCES_MAX);
         Self { instances: u32::try_from(instances).unwrap_or(u32::MAX), ..Self::STANDARD }
+    }
+
+    /// Bytes that count as this process's own from the start, though nothing is in them: tables and stacks.
+    pub(crate) fn reserved_bytes(&self) -> u64 {
+        let tables = u64::from(TABLES_MAX) * (self.table_elements_max as u64) * TABLE_ELEMENT_BYTES;
+        u64::from(self.instances) * (tables + STACK_BYTES)
     }
 
     /// Checks that this machine gives a process as many mappings as all instances may need. Where it does not say,

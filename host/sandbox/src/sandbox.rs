@@ -12,16 +12,19 @@ use crate::inspect::{self, Interfaces};
 use crate::limits::Limits;
 use crate::link;
 use crate::manifest::Manifest;
-use crate::plugin::{Kind, Known, Plugin, Shared};
+use crate::plugin::{Home, Kind, Known, Plugin, Ready, Shared};
 use crate::pool::{Pool, PoolError};
 use crate::source::{self, Build, Source};
+use crate::worker::jail::Jailed;
+use crate::worker::{Isolation, Loading, Spares, Workers};
 use bytes::Bytes;
 use chela_types::{Digest, PluginId};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
@@ -39,6 +42,8 @@ pub struct Config {
     pub pool: Pool,
     /// The child process that prepares plugins.
     pub compiler: Compiler,
+    /// The child processes that run those which are not to run here.
+    pub isolation: Isolation,
 }
 
 impl Config {
@@ -48,13 +53,14 @@ impl Config {
     pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
 
     /// With the documented limits.
-    pub fn new(cache: impl Into<PathBuf>, compiler: Compiler) -> Self {
+    pub fn new(cache: impl Into<PathBuf>, compiler: Compiler, isolation: Isolation) -> Self {
         Self {
             cache: cache.into(),
             cache_bytes_max: Self::CACHE_BYTES_MAX,
             component_bytes_max: Self::COMPONENT_BYTES_MAX,
             pool: Pool::STANDARD,
             compiler,
+            isolation,
         }
     }
 }
@@ -70,6 +76,18 @@ pub struct Settings {
     pub grants: Grants,
     /// The most that a call of it may use; the manifest can only lower them.
     pub limits: Limits,
+    /// Where its calls run.
+    pub level: Level,
+}
+
+/// Where the calls of a plugin run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// In this process: for what the operator trusts.
+    InProcess,
+    /// In a jailed process of their own: for everything else.
+    Worker,
 }
 
 /// How far a load is.
@@ -96,6 +114,7 @@ struct Inner {
     cache: Cache,
     preparing: Semaphore,
     shared: Shared,
+    spares: Arc<Spares>,
 }
 
 impl fmt::Debug for Sandbox {
@@ -106,6 +125,8 @@ impl fmt::Debug for Sandbox {
 
 /// A plugin that passed every check that needs no compiler.
 struct Checked {
+    /// The text of the manifest.
+    text: String,
     manifest: Manifest,
     component: Bytes,
     interfaces: Interfaces,
@@ -134,12 +155,18 @@ impl Sandbox {
         };
         let fingerprint = engine::fingerprint(&engine);
         let preparing = Semaphore::new(config.compiler.at_once.max(1));
-        Ok(Self(Arc::new(Inner { config, engine, fingerprint, cache, preparing, shared })))
+        let spares = Spares::new(config.isolation.clone());
+        Ok(Self(Arc::new(Inner { config, engine, fingerprint, cache, preparing, shared, spares })))
     }
 
     /// The engine. For benches.
     pub fn engine(&self) -> &Engine {
         &self.0.engine
+    }
+
+    /// Which walls stood around the last worker; absent before the first.
+    pub fn jailed(&self) -> Option<Jailed> {
+        self.0.spares.jailed()
     }
 
     /// Instances that could be made now without waiting.
@@ -189,8 +216,7 @@ impl Sandbox {
 
         let (code, from_cache) = self.code(&settings.id, &checked, &progress).await.map_err(failed)?;
         let code_bytes = code.len();
-        let engine = self.0.engine.clone();
-        let (component, pre) = blocking(move || ready::<K>(&engine, &code)).await.map_err(failed)?;
+        let home = self.home::<K>(&settings, &checked, code).await.map_err(failed)?;
         progress(Progress::Ready);
 
         let known = Known {
@@ -207,12 +233,40 @@ impl Sandbox {
             load_time: began.elapsed(),
             from_cache,
         };
-        Ok(Plugin::new(known, self.0.shared.clone(), component, pre))
+        Ok(Plugin::new(known, self.0.shared.clone(), home))
+    }
+
+    /// Machine code that can be called: here, or in a worker that has loaded it.
+    async fn home<K: Kind>(
+        &self,
+        settings: &Settings,
+        checked: &Checked,
+        code: Vec<u8>,
+    ) -> Result<Home<K>, Reason> {
+        if settings.level == Level::InProcess {
+            let engine = self.0.engine.clone();
+            return Ok(Home::Here(blocking(move || ready::<K>(&engine, &code)).await?));
+        }
+        let Checked { text, manifest, limits, config, .. } = checked;
+        let isolation = &self.0.config.isolation;
+        let guests = (limits.memory_bytes as u64).saturating_mul(u64::from(Pool::STANDARD.instances));
+        let guests = guests.min(isolation.guests_bytes);
+        let loading = Loading {
+            plugin: settings.id.to_string(),
+            version: manifest.version.clone(),
+            kind: K::KIND,
+            manifest: text.clone(),
+            config: config.as_ref().to_owned(),
+            limits: limits.clone(),
+            data_bytes_max: (isolation.base_bytes + Pool::STANDARD.reserved_bytes()).saturating_add(guests),
+            code_bytes: code.len() as u64,
+        };
+        Ok(Home::There(Box::new(Workers::start(Arc::clone(&self.0.spares), loading, code.into()).await?)))
     }
 
     async fn check<K: Kind>(&self, source: Source, settings: &Settings) -> Result<Checked, Error> {
-        let Settings { id, config, grants, limits } = settings.clone();
-        let Build { manifest, component, .. } = self.read(&id, source).await?;
+        let Settings { id, config, grants, limits, level: _ } = settings.clone();
+        let Build { text, manifest, component, .. } = self.read(&id, source).await?;
         let version = manifest.version.clone();
         let name = id.to_string();
         let check = move || {
@@ -224,7 +278,7 @@ impl Sandbox {
             let grants = interfaces.check_grants(&manifest, &name, grants)?;
             let limits = limits.lowered_by(&manifest.limits);
             let config = merged(&manifest, config)?;
-            Ok(Checked { manifest, component, interfaces, grants, limits, config })
+            Ok(Checked { text, manifest, component, interfaces, grants, limits, config })
         };
         blocking(check).await.map_err(|reason| Error::new(&id, Some(&version), reason))
     }
@@ -304,15 +358,37 @@ impl Checked {
     }
 }
 
+/// The plugin that a worker holds: nothing of it is loaded or checked but its machine code.
+pub(crate) fn held<K: Kind>(engine: &Engine, loading: &Loading, code: &[u8]) -> Result<Plugin<K>, Reason> {
+    let ready = ready::<K>(engine, code)?;
+    let known = Known {
+        id: PluginId::new(&loading.plugin).map_err(HostError::new)?,
+        manifest: Manifest::parse(&loading.manifest).map_err(Refusal::from)?,
+        digest: Digest::from_bytes([0; 32]),
+        imports: Vec::new(),
+        component_bytes: 0,
+        code_bytes: code.len(),
+        grants: Grants::NONE,
+        limits: loading.limits.clone(),
+        is_in_a_hurry: false,
+        config: loading.config.as_str().into(),
+        load_time: Duration::ZERO,
+        from_cache: true,
+    };
+    let instances_max = Pool::STANDARD.instances;
+    let shared = Shared { instances: Arc::new(Semaphore::new(instances_max as usize)), instances_max };
+    Ok(Plugin::new(known, shared, Home::Here(ready)))
+}
+
 /// Loads machine code and links it.
-fn ready<K: Kind>(engine: &Engine, code: &[u8]) -> Result<(Component, K::Pre), Reason> {
+fn ready<K: Kind>(engine: &Engine, code: &[u8]) -> Result<Ready<K>, Reason> {
     let compile = |error: wasmtime::Error| Refusal::Compile { message: format!("{error:#}") };
     let component = deserialized(engine, code).map_err(compile)?;
     let mut linker: Linker<Call<K::Lent>> = Linker::new(engine);
     link::base(&mut linker).map_err(compile)?;
     K::link(&mut linker).map_err(compile)?;
     let pre = linker.instantiate_pre(&component).and_then(K::prepare).map_err(compile)?;
-    Ok((component, pre))
+    Ok(Ready { component, pre })
 }
 
 /// The one unsafe line of this program.
@@ -323,7 +399,8 @@ fn ready<K: Kind>(engine: &Engine, code: &[u8]) -> Result<(Component, K::Pre), R
 fn deserialized(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: `code` is either what the compiler child just returned through its pipe, or a file whose MAC, under a
     // key that only this user reads, says that this host filed it for this engine, component and configuration. It
-    // is in this process's memory since before it was checked, so nothing can change it in between.
+    // is in this process's memory since before it was checked, so nothing can change it in between. In a worker, it is
+    // what the host sent; if an attacker made the compiler lie, it is he who is shut in there.
     unsafe { Component::deserialize(engine, code) }
 }
 

@@ -6,12 +6,15 @@ mod absent;
 mod knowledge;
 mod memory;
 mod models;
+mod remote;
 
 // Named in generated bindings, which re-export it.
 #[allow(unreachable_pub, reason = "generated bindings re-export it")]
 pub use models::StreamReader;
+pub(crate) use remote::answer;
 
 use chela_gateway::Gateway;
+use chela_sandbox::worker::Remote;
 use chela_sandbox::{Call, HostError, NotGranted};
 use chela_store::Store;
 use chela_types::{AgentId, ConversationId, Digest, Message, TenantId, TierId, TurnId};
@@ -19,6 +22,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use crate::config::Config;
+use crate::contract::{self, types};
 use crate::drafts::Sink;
 use crate::error::Error;
 use crate::journal::Journal;
@@ -100,6 +104,23 @@ fn host_failed(error: Error) -> wasmtime::Error {
     wasmtime::Error::new(HostError::new(error))
 }
 
+/// Everything that a plugin may import: of a call here, and of one in a worker.
+pub trait Lends:
+    types::Host
+    + contract::models::Host
+    + contract::models::HostStreamReader
+    + contract::knowledge::Host
+    + contract::memory::Host
+    + contract::tools::Host
+    + contract::http::Host
+    + contract::blobs::Host
+    + Send
+{
+}
+
+impl Lends for Call<Lent> {}
+impl Lends for Call<Remote> {}
+
 /// The words of a typed denial.
 fn denied(denial: &NotGranted) -> String {
     denial.to_string()
@@ -116,5 +137,6 @@ macro_rules! lend {
 }
 pub(crate) use lend;
 
-impl crate::contract::types::Host for Call<Lent> {}
-impl crate::contract::types::Host for Call<()> {}
+impl types::Host for Call<Lent> {}
+impl types::Host for Call<()> {}
+impl types::Host for Call<Remote> {}

@@ -1,9 +1,11 @@
 //! The channel's component, called: `receive`, `render`, `update`, `sent`. Nothing is decided here.
 
 use chela_egress::Response;
-use chela_sandbox::CallOptions;
+use chela_sandbox::wasmtime::Store as Sandboxed;
+use chela_sandbox::{Call, CallOptions};
 use chela_types::{Millis, Target};
 use http::{HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
 
 use super::station::ChannelStation;
 use super::verify::Verified;
@@ -42,15 +44,10 @@ impl ChannelStation {
         });
         let surroundings =
             translating::Surroundings { channel: self.name.to_string(), own_ids: self.own_ids().to_vec() };
-        Ok(self
-            .plugin
-            .call((), options(now, b"receive"), move |store, exports| {
-                Box::pin(async move {
-                    let (frame, surroundings) = store.data_mut().hand((&frame, &surroundings))?;
-                    exports.chela_plugin_translating().call_receive(store, frame, surroundings).await
-                })
-            })
-            .await?)
+        match self.plugin.ask((), options(now, b"receive"), Ask::Receive(frame, surroundings)).await? {
+            Said::Received(inbound) => Ok(inbound),
+            Said::Step(_) => Err(self.another_answer()),
+        }
     }
 
     /// The first step of an answer, or the one that the state says.
@@ -61,18 +58,7 @@ impl ChannelStation {
         state: Option<String>,
         at: Millis,
     ) -> Result<translating::Step, Error> {
-        let step: Step = self
-            .plugin
-            .call((), options(at, b"render"), move |store, exports| {
-                Box::pin(async move {
-                    let translating = exports.chela_plugin_translating();
-                    let (outgoing, target, state) =
-                        store.data_mut().hand((&outgoing, &target, state.as_deref()))?;
-                    translating.call_render(store, outgoing, target, state).await
-                })
-            })
-            .await?;
-        self.step(step)
+        self.step(b"render", Ask::Render(outgoing, target, state), at).await
     }
 
     /// The first step of a draft, or of the answer in its place.
@@ -83,18 +69,7 @@ impl ChannelStation {
         revision: translating::Revision,
         at: Millis,
     ) -> Result<translating::Step, Error> {
-        let step: Step = self
-            .plugin
-            .call((), options(at, b"update"), move |store, exports| {
-                Box::pin(async move {
-                    let translating = exports.chela_plugin_translating();
-                    let (outgoing, target, revision) =
-                        store.data_mut().hand((&outgoing, &target, &revision))?;
-                    translating.call_update(store, outgoing, target, revision).await
-                })
-            })
-            .await?;
-        self.step(step)
+        self.step(b"update", Ask::Update(outgoing, target, revision), at).await
     }
 
     /// What the component makes of a platform's response.
@@ -112,25 +87,69 @@ impl ChannelStation {
             headers: response.headers.iter().filter_map(shown).collect(),
             body: response.body.iter().copied().take(RESPONSE_BYTES_MAX).collect(),
         };
-        let step: Step = self
-            .plugin
-            .call((), options(at, b"sent"), move |store, exports| {
-                Box::pin(async move {
-                    let (state, response) = store.data_mut().hand((&state, &response))?;
-                    exports.chela_plugin_translating().call_sent(store, state, response).await
-                })
-            })
-            .await?;
-        self.step(step)
+        self.step(b"sent", Ask::Sent(state, response), at).await
     }
 
-    fn step(&self, step: Step) -> Result<translating::Step, Error> {
+    async fn step(&self, purpose: &[u8], ask: Ask, at: Millis) -> Result<translating::Step, Error> {
+        let Said::Step(step) = self.plugin.ask((), options(at, purpose), ask).await? else {
+            return Err(self.another_answer());
+        };
         match step {
             Ok(step) => Ok(step),
             Err(translating::RenderingError::Unsuitable(reason)) => Ok(translating::Step::Permanent(reason)),
             Err(translating::RenderingError::Other(reason)) => {
                 Err(Error::reported(format!("channel `{}`", self.name), &reason, false))
             }
+        }
+    }
+
+    /// No guest can answer another question than it was asked; a worker that somebody has taken over can.
+    fn another_answer(&self) -> Error {
+        Error::reported(format!("channel `{}`", self.name), "its worker answers what was not asked", false)
+    }
+}
+
+/// What a channel is asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[allow(unreachable_pub, reason = "named by the kind, which is public")]
+pub enum Ask {
+    /// `receive`.
+    Receive(translating::Frame, translating::Surroundings),
+    /// `render`.
+    Render(translating::Outgoing, translating::Target, Option<String>),
+    /// `sent`.
+    Sent(String, translating::Response),
+    /// `update`.
+    Update(translating::Outgoing, translating::Target, translating::Revision),
+}
+
+/// What it says.
+#[derive(Debug, Serialize, Deserialize)]
+#[allow(unreachable_pub, reason = "named by the kind, which is public")]
+pub enum Said {
+    /// To `receive`.
+    Received(Result<translating::Inbound, translating::Rejection>),
+    /// To all others.
+    Step(Step),
+}
+
+/// Calls the export that is asked for.
+pub(super) async fn run(
+    translating: &translating::Guest,
+    store: &mut Sandboxed<Call<()>>,
+    ask: Ask,
+) -> wasmtime::Result<Said> {
+    let ask = store.data_mut().hand(ask)?;
+    match &ask {
+        Ask::Receive(frame, surroundings) => {
+            translating.call_receive(store, frame, surroundings).await.map(Said::Received)
+        }
+        Ask::Render(outgoing, target, state) => {
+            translating.call_render(store, outgoing, target, state.as_deref()).await.map(Said::Step)
+        }
+        Ask::Sent(state, response) => translating.call_sent(store, state, response).await.map(Said::Step),
+        Ask::Update(outgoing, target, revision) => {
+            translating.call_update(store, outgoing, target, revision).await.map(Said::Step)
         }
     }
 }

@@ -12,6 +12,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
 use wasmtime::component::{InstancePre, Linker};
 
+use super::component;
 use super::manifest::{EndpointKind, Tables};
 use super::progress::Pace;
 use super::session::Sessions;
@@ -30,6 +31,8 @@ impl Kind for Channel {
     type Lent = ();
     type Pre = contract::channel::ChannelPre<Call<()>>;
     type Exports = contract::channel::Channel;
+    type Ask = component::Ask;
+    type Said = component::Said;
 
     fn link(_: &mut Linker<Call<()>>) -> wasmtime::Result<()> {
         Ok(())
@@ -44,6 +47,19 @@ impl Kind for Channel {
         store: &'a mut Sandboxed<Call<()>>,
     ) -> BoxFuture<'a, wasmtime::Result<Self::Exports>> {
         Box::pin(pre.instantiate_async(store))
+    }
+
+    fn run<'a>(
+        exports: &'a Self::Exports,
+        store: &'a mut Sandboxed<Call<()>>,
+        ask: Self::Ask,
+    ) -> BoxFuture<'a, wasmtime::Result<Self::Said>> {
+        Box::pin(component::run(exports.chela_plugin_translating(), store, ask))
+    }
+
+    /// It imports nothing that could be asked for.
+    fn serve<'a>(_: &'a mut Call<()>, _: &'a [u8]) -> BoxFuture<'a, wasmtime::Result<Vec<u8>>> {
+        Box::pin(async { wasmtime::bail!("a channel asks nothing of the host") })
     }
 
     fn init<'a>(

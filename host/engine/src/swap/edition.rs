@@ -1,7 +1,9 @@
 //! A version of one plugin, loaded for every place where it serves: each agent and channel may configure it otherwise,
 //! and `init` sees that.
 
-use chela_sandbox::{Build, Grant, Grants, Kind, Limits, Plugin, PluginKind, Progress, Sandbox, Settings};
+use chela_sandbox::{
+    Build, Grant, Grants, Kind, Level, Limits, Plugin, PluginKind, Progress, Sandbox, Settings,
+};
 use chela_types::{AgentId, ChannelId, Digest, PluginId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -23,6 +25,7 @@ pub(crate) type OnProgress<'a> = &'a (dyn Fn(&str, Progress) + Send + Sync);
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Settled {
     pub(crate) grants: Grants,
+    pub(crate) level: Level,
     pub(crate) limits: Limits,
     pub(crate) config: Map<String, Value>,
     pub(crate) routes: bool,
@@ -50,6 +53,7 @@ impl Settled {
         })?;
         Ok(Some(Self {
             grants: plugin.grants,
+            level: plugin.level,
             limits: plugin.limits.clone(),
             config: plugin.config.clone(),
             routes,
@@ -76,6 +80,7 @@ impl Settled {
             config: Value::Object(told),
             grants: self.grants,
             limits: self.limits.clone(),
+            level: self.level,
         }
     }
 

@@ -6,6 +6,7 @@
 use arc_swap::ArcSwap;
 use chela_egress::Egress;
 use chela_gateway::Gateway;
+use chela_sandbox::worker::jail::Jailed;
 use chela_sandbox::{Build, Sandbox, Source};
 use chela_store::{Store, VersionState};
 use chela_types::{ChannelId, Clock, Digest, PluginId};
@@ -134,6 +135,11 @@ impl Fleet {
         ReplayRooms { store, sandbox, gateway: house.gateway.clone(), clock }
     }
 
+    /// Which walls stood around the last worker.
+    pub(crate) fn jailed(&self) -> Option<Jailed> {
+        self.below.sandbox.jailed()
+    }
+
     /// Tells of each swap.
     pub(crate) fn swaps(&self) -> tokio::sync::watch::Receiver<()> {
         self.houses.swaps()
@@ -192,7 +198,9 @@ impl Fleet {
         }
         let mut settled: Settled = serde_json::from_str(&version.settings).ok()?;
         // What the operator has taken away since then, it does not get back.
-        settled.grants = settled.grants.intersection(house.config.plugins.get(id)?.grants);
+        let now = house.config.plugins.get(id)?;
+        settled.grants = settled.grants.intersection(now.grants);
+        settled.level = now.level;
         let is_it = |known: &&Arc<Edition>| known.digest() == digest && known.settled == settled;
         if let Some(known) = self.recalled.lock().iter().find(is_it) {
             return Some(Arc::clone(known));

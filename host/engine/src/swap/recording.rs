@@ -93,7 +93,10 @@ impl Said {
             Reason::Trap { short, .. } => Failed::Trap(short.clone()),
             Reason::Timeout(_) | Reason::Limit { limit: Limit::Cpu, .. } => Failed::Time,
             Reason::Waiting { .. } => Failed::Waiting,
-            Reason::Limit { limit: Limit::Pool, .. } | Reason::Host(_) | Reason::Refused(_) => return None,
+            Reason::Limit { limit: Limit::Pool, .. }
+            | Reason::Host(_)
+            | Reason::Refused(_)
+            | Reason::Worker(_) => return None,
             Reason::Limit { limit, .. } => Failed::Limit(limit.to_string()),
         }))
     }

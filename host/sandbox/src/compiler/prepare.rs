@@ -13,6 +13,7 @@ use crate::inspect;
 use crate::link;
 use crate::log::{GuestLog, Stamp, cut};
 use chela_types::Millis;
+use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
 use wasmtime::component::types::ComponentItem;
@@ -163,7 +164,7 @@ fn beginning(job: &Job) -> Beginning<()> {
         started: Millis(0),
         seed: [0; 32],
         end: None,
-        log: GuestLog::kept(&job.limits()),
+        log: Arc::new(Mutex::new(GuestLog::kept(&job.limits()))),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::rig::*;
 use chela_sandbox::{
-    CallOptions, Error, Grants, HostError, Limit, Limits, Reason, Refusal, Settings, Source,
+    CallOptions, Error, Grants, HostError, Level, Limit, Limits, Reason, Refusal, Settings, Source,
 };
 use chela_types::{Blame, Fault, Retry};
 use serde_json::json;
@@ -190,15 +190,15 @@ async fn cpu_violated() {
     assert_eq!(error.blame(), Blame::Plugin);
 }
 
-/// 1,500 bytes and the two of their number.
+/// 1,500 bytes and the two of their number, and two of the question.
 async fn input_bytes_obeyed() {
-    let plugin = rig().limited(Limits { input_bytes: 1_502, ..Limits::STANDARD }).await;
+    let plugin = rig().limited(Limits { input_bytes: 1_504, ..Limits::STANDARD }).await;
     assert_eq!(call(&plugin, 1_500).await.unwrap(), 1_500);
 }
 
 async fn input_bytes_violated() {
-    let plugin = rig().limited(Limits { input_bytes: 1_501, ..Limits::STANDARD }).await;
-    assert_eq!(limit(call(&plugin, 1_500).await), (Limit::InputBytes, 1_501));
+    let plugin = rig().limited(Limits { input_bytes: 1_503, ..Limits::STANDARD }).await;
+    assert_eq!(limit(call(&plugin, 1_500).await), (Limit::InputBytes, 1_503));
 }
 
 /// A guest with so many memories beside its own; such a one cannot be snapshotted.
@@ -294,8 +294,7 @@ async fn the_same_seed_and_clock_give_the_same_answer() {
 }
 
 async fn a_bare_instance_answers() {
-    let plugin =
-        rig().load(chela_sandbox::Settings { config: json!({ "do": 0 }), ..doing(0) }).await.unwrap();
+    let plugin = rig().load(Settings { level: Level::InProcess, ..doing(0) }).await.unwrap();
     let bare = plugin.bare().unwrap();
     let mut store = chela_sandbox::wasmtime::Store::new(bare.component().engine(), ());
     store.set_epoch_deadline(u64::MAX / 2);

@@ -2,18 +2,24 @@
 
 use chela_sandbox::wasmtime::component::{InstancePre, Linker, TypedFunc};
 use chela_sandbox::wasmtime::{self, Store};
+use chela_sandbox::worker::Remote;
 use chela_sandbox::{
-    BoxFuture, Call, CallOptions, Compiler, Config, Error, Grant, Grants, HostError, Kind, Limits, Plugin,
-    PluginKind, Pool, Reason, Refusal, Sandbox, Settings, Source,
+    BoxFuture, Call, CallOptions, Compiler, Config, Error, Grant, Grants, HostError, Isolation, Kind, Level,
+    Limits, Plugin, PluginKind, Pool, Reason, Refusal, Sandbox, Settings, Source,
 };
 use chela_types::{Millis, PluginId};
 use serde_json::{Value, json};
+use std::marker::PhantomData;
 use std::pin::Pin;
+use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
 pub(crate) const CHILD: &str = "prepare-plugin";
+pub(crate) const WORKER: &str = "run-plugin";
+pub(crate) const ESCAPE: &str = "escape";
 pub(crate) const MANIFEST: &str =
     "name = \"guest\"\nversion = \"1.2.3\"\nkind = \"router\"\ncontract = \"0.1.0\"\ngrants = [\"models\"]\n";
 
@@ -43,51 +49,90 @@ pub(crate) struct Lent {
 }
 
 #[derive(Debug)]
-pub(crate) struct Router;
+pub(crate) struct Router<L = Lent>(PhantomData<fn() -> L>);
 
 pub(crate) type Route = TypedFunc<(u32,), (u32,)>;
 type Init = TypedFunc<(), (Result<(), String>,)>;
 
-impl Kind for Router {
-    const KIND: PluginKind = PluginKind::Router;
-    type Lent = Lent;
-    type Pre = InstancePre<Call<Lent>>;
-    type Exports = (Route, Init);
+/// What the host makes of `models.ask`.
+async fn asked(call: &mut Call<Lent>, n: u32) -> wasmtime::Result<u32> {
+    let lent = match call.lend(Grant::Models)? {
+        Ok(lent) => lent,
+        Err(_) => return Ok(DENIED),
+    };
+    match n {
+        ASK_SLOWLY => tokio::time::sleep(SLOW).await,
+        ASK_FOREVER => {
+            lent.waits.notify_one();
+            std::future::pending::<()>().await;
+        }
+        ASK_BROKEN => return Err(HostError::new(std::io::Error::other("disk full")).into()),
+        n => drop(call.hand(vec![0_u8; n as usize])?),
+    }
+    Ok(n)
+}
 
-    fn link(linker: &mut Linker<Call<Lent>>) -> wasmtime::Result<()> {
+/// Who answers `models.ask`: this process, or the one that started it.
+trait Asks: Send + Sized + 'static {
+    fn ask(call: &mut Call<Self>, n: u32) -> BoxFuture<'_, wasmtime::Result<u32>>;
+}
+
+impl Asks for Lent {
+    fn ask(call: &mut Call<Self>, n: u32) -> BoxFuture<'_, wasmtime::Result<u32>> {
+        Box::pin(asked(call, n))
+    }
+}
+
+impl Asks for Remote {
+    fn ask(call: &mut Call<Self>, n: u32) -> BoxFuture<'_, wasmtime::Result<u32>> {
+        Box::pin(async move { call.ask(&n).await })
+    }
+}
+
+/// What the hidden command of the product is.
+pub(crate) fn worker() -> ExitCode {
+    chela_sandbox::worker::main(|_, worker| Box::pin(worker.serve::<Router<Remote>>()))
+}
+
+impl<L: Asks> Kind for Router<L> {
+    const KIND: PluginKind = PluginKind::Router;
+    type Lent = L;
+    type Pre = InstancePre<Call<L>>;
+    type Exports = (Route, Init);
+    type Ask = u32;
+    type Said = u32;
+
+    fn link(linker: &mut Linker<Call<L>>) -> wasmtime::Result<()> {
         linker.instance("chela:plugin/models@0.1.0")?.func_wrap_async("ask", |mut store, (n,): (u32,)| {
-            Box::new(async move {
-                let lent = match store.data_mut().lend(Grant::Models)? {
-                    Ok(lent) => lent,
-                    Err(_) => return Ok((DENIED,)),
-                };
-                match n {
-                    ASK_SLOWLY => {
-                        tokio::time::sleep(SLOW).await;
-                        Ok((n,))
-                    }
-                    ASK_FOREVER => {
-                        lent.waits.notify_one();
-                        std::future::pending::<()>().await;
-                        Ok((0,))
-                    }
-                    ASK_BROKEN => Err(HostError::new(std::io::Error::other("disk full")).into()),
-                    n => {
-                        store.data_mut().hand(vec![0_u8; n as usize])?;
-                        Ok((n,))
-                    }
-                }
-            })
+            Box::new(async move { Ok((L::ask(store.data_mut(), n).await?,)) })
         })
     }
 
-    fn prepare(pre: InstancePre<Call<Lent>>) -> wasmtime::Result<Self::Pre> {
+    fn run<'a>(
+        (route, _): &'a (Route, Init),
+        store: &'a mut Store<Call<L>>,
+        n: u32,
+    ) -> BoxFuture<'a, wasmtime::Result<u32>> {
+        Box::pin(async move {
+            let n = store.data_mut().hand(n)?;
+            Ok(route.call_async(store, (n,)).await?.0)
+        })
+    }
+
+    fn serve<'a>(call: &'a mut Call<L>, asked: &'a [u8]) -> BoxFuture<'a, wasmtime::Result<Vec<u8>>> {
+        Box::pin(async move {
+            let n = postcard::from_bytes(asked)?;
+            Ok(postcard::to_stdvec(&L::ask(call, n).await?)?)
+        })
+    }
+
+    fn prepare(pre: InstancePre<Call<L>>) -> wasmtime::Result<Self::Pre> {
         Ok(pre)
     }
 
     fn instantiate<'a>(
         pre: &'a Self::Pre,
-        store: &'a mut Store<Call<Lent>>,
+        store: &'a mut Store<Call<L>>,
     ) -> BoxFuture<'a, wasmtime::Result<(Route, Init)>> {
         Box::pin(async move {
             let instance = pre.instantiate_async(&mut *store).await?;
@@ -100,7 +145,7 @@ impl Kind for Router {
 
     fn init<'a>(
         (_, init): &'a (Route, Init),
-        store: &'a mut Store<Call<Lent>>,
+        store: &'a mut Store<Call<L>>,
     ) -> BoxFuture<'a, wasmtime::Result<Result<(), String>>> {
         Box::pin(async move { Ok(init.call_async(store, ()).await?.0) })
     }
@@ -115,6 +160,18 @@ pub(crate) fn child() -> Compiler {
     Compiler::new(std::env::current_exe().unwrap(), [CHILD])
 }
 
+/// Where the calls of the tests run.
+static LEVEL: AtomicBool = AtomicBool::new(false);
+
+/// From now on they run there.
+pub(crate) fn run_in(level: Level) {
+    LEVEL.store(level == Level::Worker, Ordering::Relaxed);
+}
+
+pub(crate) fn level() -> Level {
+    if LEVEL.load(Ordering::Relaxed) { Level::Worker } else { Level::InProcess }
+}
+
 pub(crate) fn rig() -> Rig {
     rig_with(child(), 4)
 }
@@ -122,7 +179,11 @@ pub(crate) fn rig() -> Rig {
 pub(crate) fn rig_with(compiler: Compiler, instances: u32) -> Rig {
     let folder = tempfile::tempdir().unwrap();
     let pool = Pool { instances, ..Pool::STANDARD };
-    let sandbox = Sandbox::new(Config { pool, ..Config::new(folder.path(), compiler) }).unwrap();
+    let sandbox = Sandbox::new(Config {
+        pool,
+        ..Config::new(folder.path(), compiler, Isolation::new(std::env::current_exe().unwrap(), [WORKER]))
+    })
+    .unwrap();
     Rig { folder, sandbox }
 }
 
@@ -132,7 +193,7 @@ pub(crate) fn guest() -> Vec<u8> {
 
 pub(crate) fn settings(config: Value, limits: Limits) -> Settings {
     let grants: Grants = [Grant::Models].into_iter().collect();
-    Settings { id: PluginId::new("helper").unwrap(), config, grants, limits }
+    Settings { id: PluginId::new("helper").unwrap(), config, grants, limits, level: level() }
 }
 
 /// {"do":N} for `init`.
@@ -164,11 +225,7 @@ pub(crate) async fn call_with(
     lent: Lent,
     options: CallOptions,
 ) -> Result<u32, Error> {
-    plugin
-        .call(lent, options, move |store, (route, _)| {
-            Box::pin(async move { Ok(route.call_async(store, (n,)).await?.0) })
-        })
-        .await
+    plugin.ask(lent, options, n).await
 }
 
 pub(crate) async fn call(plugin: &Plugin<Router>, n: u32) -> Result<u32, Error> {

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::Command;
-pub use args::{COMPILER, Cli};
+pub use args::{COMPILER, Cli, WORKER};
 
 use crate::turn::printable;
 
@@ -86,9 +86,11 @@ pub(crate) type Outcome = Result<ExitCode, Failure>;
 /// Reads the arguments and does what they say.
 pub fn main() -> ExitCode {
     let command = Cli::parse().command;
-    if matches!(command, Command::Compiler) {
-        // Before any runtime or log: this process is small, limits itself, and speaks on its standard output.
-        return chela_sandbox::compiler::main();
+    // Before any runtime or log: these processes are small, and shut themselves in.
+    match command {
+        Command::Compiler => return chela_sandbox::compiler::main(),
+        Command::Worker => return chela_engine::worker::main(),
+        _ => {}
     }
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -114,7 +116,7 @@ async fn run(command: Command) -> Outcome {
         Command::Replay(asked) => replay::run(&asked).await,
         Command::Status { config, json } => status::run(&config, json).await,
         Command::Bench { command } => bench::run(command).await,
-        Command::Compiler => Ok(ExitCode::FAILURE),
+        Command::Compiler | Command::Worker => Ok(ExitCode::FAILURE),
     }
 }
 

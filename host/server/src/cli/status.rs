@@ -90,6 +90,11 @@ fn trouble(status: &Status, coloured: bool) -> String {
     if !status.restart.is_empty() {
         text.push_str(&format!("\nneeds a restart: {}\n", in_one_line(&status.restart.join(", "))));
     }
+    if let Some(lacks) = &status.workers_lack {
+        text.push_str(&format!(
+            "\nthis kernel lacks {lacks}: plugins in processes of their own are shut in by less\n"
+        ));
+    }
     for pending in &status.pending {
         text.push_str(&format!("\nplugin {}\n", plugin::note(pending)));
     }

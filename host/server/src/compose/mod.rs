@@ -15,7 +15,7 @@ use std::sync::Arc;
 use chela_egress::Egress;
 use chela_engine::{Engine, Loaded, ReplayRooms, Rooms};
 use chela_gateway::Gateway;
-use chela_sandbox::{Compiler, Progress, Sandbox};
+use chela_sandbox::{Compiler, Isolation, Progress, Sandbox};
 use chela_store::Store;
 use chela_types::{AgentId, ChannelId, Clock, PluginId, SystemClock, TenantId};
 use secrecy::SecretString;
@@ -64,10 +64,12 @@ pub enum Error {
 /// What the configuration does not say.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
-    /// This program: it is started again as the compiler of plugins.
+    /// This program: it is started again as the compiler of plugins, and as their workers.
     pub program: PathBuf,
     /// Arguments that make it a compiler.
     pub compiler: Vec<String>,
+    /// Arguments that make it a worker.
+    pub worker: Vec<String>,
 }
 
 impl Surroundings {
@@ -78,7 +80,14 @@ impl Surroundings {
     pub fn of_this_program() -> Result<Self, Error> {
         let failed = |source| Error::File { what: "find", path: PathBuf::from("this program"), source };
         let program = std::env::current_exe().map_err(failed)?;
-        Ok(Self { program, compiler: vec![crate::cli::COMPILER.to_owned()] })
+        let hidden = |command: &str| vec![command.to_owned()];
+        Ok(Self { program, compiler: hidden(crate::cli::COMPILER), worker: hidden(crate::cli::WORKER) })
+    }
+
+    /// A sandbox with the documented limits, and compiled plugins in this folder.
+    pub(crate) fn sandbox(&self, cache: impl Into<PathBuf>) -> chela_sandbox::Config {
+        let compiler = Compiler::new(&self.program, &self.compiler);
+        chela_sandbox::Config::new(cache, compiler, Isolation::new(&self.program, &self.worker))
     }
 }
 
@@ -137,9 +146,8 @@ pub async fn compose(
 
 /// The sandbox's configuration; compiled plugins lie in the data folder.
 fn sandbox(config: &Config, surroundings: &Surroundings) -> chela_sandbox::Config {
-    let compiler = Compiler::new(&surroundings.program, &surroundings.compiler);
     let cache = config.store.folder.join("plugins");
-    chela_sandbox::Config { pool: rooms::pool(config), ..chela_sandbox::Config::new(cache, compiler) }
+    chela_sandbox::Config { pool: rooms::pool(config), ..surroundings.sandbox(cache) }
 }
 
 /// A sandbox for looking at plugins: it reads and refuses, and runs nothing. Its cache lies in a temporary folder,
@@ -148,11 +156,10 @@ fn sandbox(config: &Config, surroundings: &Surroundings) -> chela_sandbox::Confi
 /// # Errors
 /// [`Error::File`] or [`Error::Sandbox`].
 pub fn looking_sandbox(surroundings: &Surroundings) -> Result<Sandbox, Error> {
-    let compiler = Compiler::new(&surroundings.program, &surroundings.compiler);
     let failed = |source| Error::File { what: "make", path: std::env::temp_dir(), source };
     // Gone when it is opened: nothing will be filed.
     let folder = tempfile::tempdir().map_err(failed)?;
-    let mut config = chela_sandbox::Config::new(folder.path(), compiler);
+    let mut config = surroundings.sandbox(folder.path());
     config.pool.instances = 1;
     Sandbox::new(config).map_err(Error::Sandbox)
 }

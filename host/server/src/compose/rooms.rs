@@ -301,6 +301,7 @@ fn terminal_adapter(config: &Config, name: &PluginId) -> Result<PluginConfig, Er
         grants: BTreeSet::new(),
         kind: None,
         limits: config.limits.channel.clone(),
+        level: chela_sandbox::Level::InProcess,
         config: Map::new(),
     };
     plugin(name, &adapter)
@@ -311,6 +312,7 @@ fn plugin(name: &PluginId, given: &Plugin) -> Result<PluginConfig, Error> {
         source: source(name, &given.source)?,
         grants: grants(name, &given.grants)?,
         limits: limits(&given.limits),
+        level: given.level,
         config: given.config.clone(),
     })
 }

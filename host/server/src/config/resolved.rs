@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chela_sandbox::Level;
 use chela_types::{AgentId, ChannelId, DepartmentId, Digest, Money, PluginId, Price, TierId};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
@@ -297,6 +298,8 @@ pub struct Plugin {
     pub limits: Limits,
     /// What it is told.
     pub config: Map<String, Value>,
+    /// Where its calls run.
+    pub level: Level,
 }
 
 /// What one call may use.

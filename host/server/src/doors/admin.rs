@@ -132,6 +132,9 @@ pub struct Status {
     /// Versions that plugins' folders hold and that do not serve.
     #[serde(default)]
     pub pending: Vec<Pending>,
+    /// What this kernel lacks to shut workers of plugins in; absent: nothing, as far as one was started.
+    #[serde(default)]
+    pub workers_lack: Option<String>,
     /// `ready`, `draining`, or `stopped` if only the store was read.
     pub state: String,
     /// Since it was ready, in seconds.
@@ -174,6 +177,7 @@ impl Status {
             unapplied_contents: Vec::new(),
             restart: Vec::new(),
             pending: Vec::new(),
+            workers_lack: None,
             state: "stopped".to_owned(),
             up_s: None,
             waiting: counts.waiting,
@@ -205,6 +209,7 @@ async fn status(admin: Allowed<Read>) -> Result<Json<Status>, Error> {
         unapplied_contents: waiting.map(|waiting| waiting.contents).unwrap_or_default(),
         restart: standing.restart(),
         pending: plugins.iter().flat_map(PluginStatus::pending).collect(),
+        workers_lack: admin.engine.workers_lack().map(str::to_owned),
         up_s: Some(now.since(admin.started).as_secs()),
         channels: admin.engine.channel_health().into_iter().map(channel).collect(),
         agents: admin.engine.agents().into_iter().map(agent).collect(),

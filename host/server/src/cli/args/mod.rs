@@ -126,10 +126,16 @@ pub enum Command {
     /// Compiles one plugin, in a process of its own. Speaks frames on standard input and output.
     #[command(name = COMPILER, hide = true)]
     Compiler,
+
+    /// Runs one plugin, in a process of its own. Speaks frames on the socket that is its standard input.
+    #[command(name = WORKER, hide = true)]
+    Worker,
 }
 
 /// The hidden command with which the host starts itself as a compiler.
 pub const COMPILER: &str = "compile-plugin";
+/// The hidden command with which the host starts itself as a worker.
+pub const WORKER: &str = "run-plugin";
 
 /// `chela demo`.
 #[derive(Debug, Clone, Args)]
@@ -306,7 +312,9 @@ mod tests {
     #[test]
     fn the_compiler_is_found_and_not_shown() {
         assert!(matches!(Cli::parse_from(["chela", COMPILER]).command, Command::Compiler));
-        assert!(!Cli::command().render_long_help().to_string().contains(COMPILER));
+        assert!(matches!(Cli::parse_from(["chela", WORKER]).command, Command::Worker));
+        let help = Cli::command().render_long_help().to_string();
+        assert!(!help.contains(COMPILER) && !help.contains(WORKER));
     }
 
     #[test]

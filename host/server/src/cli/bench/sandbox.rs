@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use chela_engine::measure::Measured;
-use chela_sandbox::{Compiler, Config, Grants, Limits, Sandbox, Settings};
+use chela_sandbox::{Grants, Level, Limits, Sandbox, Settings};
 use chela_types::PluginId;
 use serde_json::Value;
 
@@ -60,12 +60,17 @@ pub(super) async fn run(time: Duration) -> Result<Report, Failure> {
 
 /// The keyword router with the demo's rules.
 async fn load(cache: &std::path::Path) -> Result<Measured, Failure> {
-    let Surroundings { program, compiler } = Surroundings::of_this_program()?;
-    let sandbox = Sandbox::new(Config::new(cache, Compiler::new(program, compiler)))
+    let sandbox = Sandbox::new(Surroundings::of_this_program()?.sandbox(cache))
         .map_err(|error| Failure::from(crate::compose::Error::Sandbox(error)))?;
     let id = PluginId::new("keyword")?;
     let source = plugin_source(&id, &Source::Builtin("keyword".to_owned()))?;
     let rules: Value = toml::from_str(chela_bundle::document("rules.toml").unwrap_or_default())?;
-    let settings = Settings { id, config: rules, grants: Grants::NONE, limits: Limits::STANDARD };
+    let settings = Settings {
+        id,
+        config: rules,
+        grants: Grants::NONE,
+        limits: Limits::STANDARD,
+        level: Level::InProcess,
+    };
     Ok(Measured::load(&sandbox, source, settings).await?)
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use chela_engine::{Agent, Channel, Router};
-use chela_sandbox::{Grants, Limits, Manifest, PluginKind, Settings};
+use chela_sandbox::{Grants, Level, Limits, Manifest, PluginKind, Settings};
 use chela_types::{Digest, PluginId};
 use serde_json::json;
 
@@ -56,7 +56,8 @@ pub(super) async fn look(source: chela_sandbox::Source) -> Result<Looked, Failur
         None => Failure::from(error),
     })?;
     let (component, kind, source) = (build.component_digest, build.manifest.kind, build.source());
-    let settings = Settings { id, config: json!({}), grants: Grants::all(), limits: Limits::STANDARD };
+    let (grants, limits, level) = (Grants::all(), Limits::STANDARD, Level::Worker);
+    let settings = Settings { id, config: json!({}), grants, limits, level };
     let (manifest, imports) = match kind {
         PluginKind::Router => sandbox.inspect::<Router>(source, &settings).await?,
         PluginKind::Agent => sandbox.inspect::<Agent>(source, &settings).await?,

@@ -33,6 +33,9 @@ pub(in crate::config) enum Grant {
 pub(in crate::config) enum Isolation {
     /// In a sandbox within this process: for plugins that the operator trusts.
     InProcess,
+    /// In a sandbox within a process of its own, which is shut in: it reaches no file, no network and no secret, even if
+    /// the sandbox had a hole.
+    Worker,
 }
 
 /// A plugin.
@@ -52,13 +55,9 @@ pub(in crate::config) struct Plugin {
     #[serde(default)]
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub(in crate::config) config: Free,
-    /// Where its calls run.
-    #[serde(default = "in_process")]
-    pub(in crate::config) isolation: Isolation,
-}
-
-fn in_process() -> Isolation {
-    Isolation::InProcess
+    /// Where its calls run: in this process, or in a jailed one of their own. Left out: `in-process` for what comes with
+    /// Chela, `worker` for everything else.
+    pub(in crate::config) isolation: Option<Isolation>,
 }
 
 /// A department.

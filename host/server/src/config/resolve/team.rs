@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chela_sandbox::Level;
 use chela_types::{AgentId, ChannelId, DepartmentId, PluginId, TierId};
 
 use super::host::over;
@@ -26,9 +27,13 @@ impl Resolver<'_> {
             if own.is_some() {
                 self.within_lease(raw, &["plugin", name, "limits", "deadline_ms"], limits.deadline);
             }
-            let raw::Isolation::InProcess = plugin.isolation;
             let grants = plugin.grants.iter().map(|grant| grant_name(*grant).to_owned()).collect();
-            Some((id?, Plugin { source: source?, grants, kind, limits, config }))
+            let source = source?;
+            let level = match (plugin.isolation, &source) {
+                (Some(raw::Isolation::InProcess), _) | (None, Source::Builtin(_)) => Level::InProcess,
+                (Some(raw::Isolation::Worker), _) | (None, Source::Folder(_)) => Level::Worker,
+            };
+            Some((id?, Plugin { source, grants, kind, limits, config, level }))
         };
         raw.plugin.iter().filter_map(each).collect()
     }

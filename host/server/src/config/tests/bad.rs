@@ -191,7 +191,7 @@ const BAD: &[(&str, &str, &[Code])] = &[
         "[plugin.p]\nsource = \"builtin:p\"\ngrants = [\"model\", \"sockets\"]\n",
         &[Code::WrongValue, Code::WrongValue],
     ),
-    ("isolation-worker", "[plugin.p]\nsource = \"builtin:p\"\nisolation = \"worker\"\n", &[Code::WrongValue]),
+    ("isolation-word", "[plugin.p]\nsource = \"builtin:p\"\nisolation = \"process\"\n", &[Code::WrongValue]),
     (
         "agent-references",
         "[agent.hr]\nplugin = \"asistant\"\ntier = \"fast\"\ndepartment = \"people\"\nreachable_from = [\"slack\", \"slack/\"]\n",
