@@ -1,0 +1,1 @@
+"""Builds a component from a plugin's folder: `python -m chela_sdk.build FOLDER`."""
