@@ -54,11 +54,22 @@ pub fn all_sources() -> Vec<(String, String)> {
         .collect()
 }
 
+/// Languages other than Rust, by the ends of their files' names.
+const SCRIPTS: [&str; 4] = ["py", "js", "ts", "sh"];
+
+/// What is written in them.
+pub fn scripts() -> Vec<(String, String)> {
+    let is_script = |path: &str| SCRIPTS.iter().any(|kind| path.ends_with(&format!(".{kind}")));
+    other_sources().into_iter().filter(|(path, _)| is_script(path)).collect()
+}
+
 /// What else is written by hand: path and text.
 pub fn other_sources() -> Vec<(String, String)> {
     let kinds = [("host", "html"), ("host", "sql"), ("host", "toml"), ("wit", "wit"), ("plugins", "toml")];
+    let scripts = ["sdk", "examples", "tests"].into_iter().flat_map(|top| SCRIPTS.map(|kind| (top, kind)));
     kinds
-        .iter()
+        .into_iter()
+        .chain(scripts)
         .flat_map(|(top, kind)| {
             files(top, kind).into_iter().map(move |(path, text)| (format!("{top}/{path}"), text))
         })
@@ -89,7 +100,7 @@ fn files(folder: &str, extension: &str) -> Vec<(String, String)> {
             let path = entry.path();
             let name = entry.file_name().to_string_lossy().into_owned();
             if path.is_dir() {
-                if name != "target" && !name.starts_with('.') {
+                if !["target", "node_modules"].contains(&name.as_str()) && !name.starts_with('.') {
                     waiting.push(path);
                 }
             } else if path.extension().is_some_and(|found| found == extension) {

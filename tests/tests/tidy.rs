@@ -22,6 +22,19 @@ fn every_file_says_what_it_is() {
 }
 
 #[test]
+fn every_script_says_what_it_is() {
+    let scripts = tree::scripts();
+    for (path, text) in &scripts {
+        let mut lines = text.lines();
+        let first = lines.next().unwrap_or_default();
+        let first = if first.starts_with("#!") { lines.next().unwrap_or_default() } else { first };
+        let says = ["\"\"\"", "// ", "# "].iter().any(|start| first.starts_with(start));
+        assert!(says, "{path} does not start by saying what it is");
+    }
+    assert!(scripts.len() > 40, "scripts were seen: {}", scripts.len());
+}
+
+#[test]
 fn every_function_of_the_contract_says_when_it_is_called() {
     let mut seen = 0;
     for (path, text) in tree::other_sources().into_iter().filter(|(path, _)| path.ends_with(".wit")) {
