@@ -38,8 +38,15 @@ const DOORS: &[(&str, &[&str])] = &[
 ];
 
 /// Engine files that may speak of wasmtime: bindings and the stations that link them.
-const BINDINGS: &[&str] =
-    &["contract.rs", "agent.rs", "router.rs", "channel/station.rs", "capability/", "measure.rs"];
+const BINDINGS: &[&str] = &[
+    "contract.rs",
+    "agent.rs",
+    "router.rs",
+    "channel/component.rs",
+    "channel/station.rs",
+    "capability/",
+    "measure.rs",
+];
 
 type Manifests = BTreeMap<String, Vec<String>>;
 

@@ -2,7 +2,7 @@
 //! as a bare wasmtime loop would. The router runs without capabilities, so that all three do the same work.
 
 use chela_sandbox::wasmtime::Store as Sandboxed;
-use chela_sandbox::{Call, CallOptions, Kind, Plugin, PluginKind, Sandbox, Settings, Source};
+use chela_sandbox::{Call, CallOptions, Kind, Level, Plugin, PluginKind, Sandbox, Settings, Source};
 use chela_types::Millis;
 use futures::future::BoxFuture;
 use std::time::{Duration, Instant};
@@ -61,6 +61,44 @@ impl Kind for Bare {
     }
 }
 
+/// A router in a worker, that is measured.
+pub struct Away(Plugin<Bare>);
+
+impl std::fmt::Debug for Away {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Away").field(self.0.id()).finish()
+    }
+}
+
+impl Away {
+    /// Loads a router that imports no capability.
+    ///
+    /// # Errors
+    /// As any load.
+    pub async fn load(sandbox: &Sandbox, source: Source, settings: Settings) -> Result<Self, Error> {
+        let settings = Settings { level: Level::Worker, ..settings };
+        Ok(Self(sandbox.load::<Bare>(source, settings, |_| {}).await?))
+    }
+
+    /// As the product calls, in the worker's process.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn call(&self) -> Result<Duration, Error> {
+        timed(&self.0, (message(), context())).await
+    }
+}
+
+/// A call as the product makes it.
+async fn timed(plugin: &Plugin<Bare>, ask: (types::Message, routing::Context)) -> Result<Duration, Error> {
+    let began = Instant::now();
+    let options = CallOptions { started: Millis(0), seed: [0; 32], deadline: None, patience: 1 };
+    let said = plugin.ask((), options, ask).await?;
+    let took = began.elapsed();
+    answered(&said)?;
+    Ok(took)
+}
+
 /// A router that is measured.
 pub struct Measured {
     plugin: Plugin<Bare>,
@@ -93,13 +131,7 @@ impl Measured {
     /// # Errors
     /// As any call.
     pub async fn fresh(&self) -> Result<Duration, Error> {
-        let ask = (self.message.clone(), self.context.clone());
-        let began = Instant::now();
-        let options = CallOptions { started: Millis(0), seed: [0; 32], deadline: None, patience: 1 };
-        let said = self.plugin.ask((), options, ask).await?;
-        let took = began.elapsed();
-        answered(&said)?;
-        Ok(took)
+        timed(&self.plugin, (self.message.clone(), self.context.clone())).await
     }
 
     /// The floor: a fresh bare store and instance on the same engine and snapshot; no limiter, no WASI.

@@ -55,9 +55,13 @@ pub(in crate::config) struct Plugin {
     #[serde(default)]
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub(in crate::config) config: Free,
-    /// Where its calls run: in this process, or in a jailed one of their own. Left out: `in-process` for what comes with
-    /// Chela, `worker` for everything else.
-    pub(in crate::config) isolation: Option<Isolation>,
+    /// Where its calls run: in this process, or in a jailed one of their own.
+    #[serde(default = "in_process")]
+    pub(in crate::config) isolation: Isolation,
+}
+
+fn in_process() -> Isolation {
+    Isolation::InProcess
 }
 
 /// A department.

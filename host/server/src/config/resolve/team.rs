@@ -28,12 +28,11 @@ impl Resolver<'_> {
                 self.within_lease(raw, &["plugin", name, "limits", "deadline_ms"], limits.deadline);
             }
             let grants = plugin.grants.iter().map(|grant| grant_name(*grant).to_owned()).collect();
-            let source = source?;
-            let level = match (plugin.isolation, &source) {
-                (Some(raw::Isolation::InProcess), _) | (None, Source::Builtin(_)) => Level::InProcess,
-                (Some(raw::Isolation::Worker), _) | (None, Source::Folder(_)) => Level::Worker,
+            let level = match plugin.isolation {
+                raw::Isolation::InProcess => Level::InProcess,
+                raw::Isolation::Worker => Level::Worker,
             };
-            Some((id?, Plugin { source, grants, kind, limits, config, level }))
+            Some((id?, Plugin { source: source?, grants, kind, limits, config, level }))
         };
         raw.plugin.iter().filter_map(each).collect()
     }
