@@ -325,13 +325,16 @@ impl<K: Kind> Plugin<K> {
                                 away.tell(call.now(), &told)?;
                                 event = away.next().await;
                             }
-                            // It does not wait for the answer any more.
-                            other = away.next() => event = other,
+                            other = away.next() => match other {
+                                // No guest asks while it waits. What it asked would be begun, and paid, for nobody.
+                                Event::Asked(_) => return Err(broken("it asks while it is answered")),
+                                other => event = other,
+                            },
                         }
                     }
                     Event::Said(lines, said) => {
                         log.lock().pass_on(lines);
-                        return postcard::from_bytes(&said).map_err(|_| garbled());
+                        return postcard::from_bytes(&said).map_err(|_| broken("its answer is none"));
                     }
                     Event::Failed(lines, why) => {
                         log.lock().pass_on(lines);
@@ -509,8 +512,8 @@ impl Reason {
 const ELSEWHERE: &str = "this plugin does not run in this process";
 
 /// A worker that says what no guest can say.
-fn garbled() -> Reason {
-    Reason::Worker(Ending::Protocol("its answer is none".to_owned()))
+fn broken(what: &str) -> Reason {
+    Reason::Worker(Ending::Protocol(what.to_owned()))
 }
 
 impl Known {

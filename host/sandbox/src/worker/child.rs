@@ -32,6 +32,9 @@ use super::pipe::{Incoming, Pipe};
 /// Largest body of a frame from the host but the machine code: what a call is asked or told.
 const WORDS_BYTES_MAX: usize = 256 << 20;
 
+/// Open files: the socket, the log, those of the runtime, and of the engine one for each snapshot that it maps.
+const OPEN_FILES_MAX: u64 = 128;
+
 /// Runs one plugin: what the hidden subcommand of the binary calls, with the socket as its stdin. `serve` says which kind
 /// runs how.
 pub fn main(serve: impl FnOnce(PluginKind, Worker) -> BoxFuture<'static, io::Result<()>>) -> ExitCode {
@@ -50,7 +53,7 @@ fn run(serve: impl FnOnce(PluginKind, Worker) -> BoxFuture<'static, io::Result<(
     // Engine and runtime open what they need; every further thread is begun behind the walls.
     let engine = engine::pooled(&Pool::STANDARD).map_err(io::Error::other)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    let jailed = jail::shut()?;
+    let jailed = jail::shut(OPEN_FILES_MAX)?;
     engine::tick(&engine)?;
     runtime.block_on(async {
         let pipe = Arc::new(Pipe::new(socket)?);

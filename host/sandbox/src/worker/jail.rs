@@ -17,9 +17,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
 
-/// Open files: the socket, the log, those of the runtime, and of the engine one for each snapshot that it maps.
-const OPEN_FILES_MAX: u64 = 128;
-
 /// Which walls stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Jailed {
@@ -41,13 +38,13 @@ impl Jailed {
     }
 }
 
-/// Shuts this process in. Must be called by its only thread: Landlock holds for the calling thread and for those that it
-/// begins later.
+/// Shuts this process in, with at most so many open files. Must be called by its only thread: Landlock holds for the
+/// calling thread and for those that it begins later.
 ///
 /// # Errors
 /// What the kernel says; the process must end then.
-pub fn shut() -> io::Result<Jailed> {
-    limit(Resource::Nofile, OPEN_FILES_MAX)?;
+pub fn shut(open_files_max: u64) -> io::Result<Jailed> {
+    limit(Resource::Nofile, open_files_max)?;
     limit(Resource::Core, 0)?;
     let landlock = landlocked()?;
     let seccomp = filtered(no_clone3(), Whom::ThisThread)? && filtered(allowed(), Whom::ThisThread)?;

@@ -77,7 +77,7 @@ const ATTEMPTS: [Attempt; 13] = [
 pub(crate) fn attack() -> ExitCode {
     let targets = Targets::of_arguments();
     if std::env::args().nth(2).as_deref() == Some("behind") {
-        let jailed = jail::shut().unwrap();
+        let jailed = jail::shut(64).unwrap();
         jail::seal(1 << 30).unwrap();
         println!("lacks {:?}", jailed.lacks());
         println!("begin a thread: {}", std::thread::Builder::new().spawn(|| ()).is_ok());
@@ -156,7 +156,7 @@ async fn a_worker_holds_nothing_but_its_socket() {
                 break;
             }
             assert!(Instant::now() < deadline, "{status}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::task::yield_now().await;
         }
         assert!(std::fs::read(format!("/proc/{pid}/environ")).unwrap().is_empty());
         let open: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
