@@ -13,14 +13,16 @@ use std::time::Duration;
 
 use chela_server::standin::{SenderSettings, provider, slack};
 use chela_store::{Phase, Progress, Store, TurnRecord, TurnState};
-use chela_tests::kill::{Books, Conversations, Evidence, Load, Name, Verdict, check, configuration, growing};
+use chela_tests::Outside;
+use chela_tests::kill::{
+    Books, Conversations, Evidence, Load, Name, Verdict, check, configuration, growing, rest,
+};
 use chela_tests::outside::{PRICE, PROVIDER_KEY, ROOMS, SLACK_SECRET, SLACK_TOKEN};
 use chela_tests::process::Process;
-use chela_tests::{Outside, PATIENCE};
 use chela_types::SystemClock;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 const KILLS: u32 = 50;
 /// Conversations in Slack, in Slack with answers that grow, and at the webhook partner.
@@ -110,19 +112,6 @@ async fn kill_again_and_again(
     hits
 }
 
-/// Waits until the platforms have everything that was acknowledged. What is missing then is lost, and the checker
-/// says so.
-async fn drain(load: &Load) {
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
-        let evidence = Evidence { sent: load.sent(), seen: load.seen(), ..Evidence::default() };
-        if !check(&evidence).wrong.iter().any(|wrong| wrong.starts_with("lost")) {
-            return;
-        }
-        sleep(Duration::from_millis(250)).await;
-    }
-}
-
 fn report(hits: &BTreeMap<Phase, Hit>, verdict: &Verdict, evidence: &Evidence, load: &Load, bills: usize) {
     tell("phase of a turn   kills that hit it   turns");
     for phase in &PHASES {
@@ -163,7 +152,8 @@ async fn what_was_acknowledged_is_answered_once_whenever_the_host_is_killed() {
     let mut load = Load::start(Arc::clone(&outside), |name| process.channel(name), seed, CONVERSATIONS);
     let hits = kill_again_and_again(&mut process, kills, &mut random).await;
     load.end().await;
-    drain(&load).await;
+    let evidence = || Evidence { sent: load.sent(), seen: load.seen(), ..Evidence::default() };
+    rest(&process, evidence).await;
     assert!(process.terminate().await, "it does not stop well:\n{}", process.log());
 
     let store = Store::open_read_only(&process.data()).await.unwrap();

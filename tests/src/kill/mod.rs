@@ -6,9 +6,11 @@
 
 mod check;
 mod load;
+mod rest;
 
 pub use check::{Books, Evidence, Seen, Sent, Verdict, check};
 pub use load::{Conversations, Load, configuration, growing};
+pub use rest::rest;
 
 /// A message: which conversation, which number in it, and how many words its answer must repeat.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

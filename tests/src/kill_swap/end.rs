@@ -3,14 +3,9 @@
 use std::fmt;
 
 use chela_store::Store;
-use tokio::time::{Instant, sleep};
 
 use super::{Rig, judge_turns};
-use crate::kill::{Books, Evidence, Name, check};
-use crate::wait::PATIENCE;
-
-/// Between two looks at what the platforms have.
-const LOOK: std::time::Duration = std::time::Duration::from_millis(100);
+use crate::kill::{Books, Evidence, Name, check, rest};
 
 /// What came of it all.
 #[derive(Debug)]
@@ -38,7 +33,7 @@ impl Rig {
     /// Stops the load and the host, and judges what was sent, what was seen and what is kept.
     pub async fn end(mut self) -> Ended {
         self.load.end().await;
-        self.drain().await;
+        rest(&self.process, || self.evidence()).await;
         assert!(self.process.terminate().await, "it does not stop well:\n{}", self.process.log());
         let store = Store::open_read_only(&self.process.data()).await.unwrap();
         let (counts, ledger) = (store.counts().await.unwrap(), store.ledger(0).await.unwrap());
@@ -70,17 +65,6 @@ impl Rig {
             turns: turns.len(),
             cut: self.cut.begun(),
             repeats: verdict.repeats,
-        }
-    }
-
-    /// Waits until the platforms have everything that was acknowledged.
-    async fn drain(&self) {
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            if !check(&self.evidence()).wrong.iter().any(|wrong| wrong.starts_with("lost")) {
-                return;
-            }
-            sleep(LOOK).await;
         }
     }
 
