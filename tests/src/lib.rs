@@ -16,6 +16,7 @@ pub mod outside;
 pub mod process;
 pub mod recorded;
 mod setup;
+pub mod shop;
 pub mod signing;
 pub mod small;
 pub mod tree;

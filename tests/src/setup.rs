@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chela_engine::{
     AgentConfig, Ambiguous, ChannelConfig, Config, DeliveryConfig, Origin, PluginConfig, RetentionConfig,
-    RoutingConfig, SwapConfig,
+    RoutingConfig, SwapConfig, TrustConfig,
 };
 use chela_gateway::{Cache, ModelName, ProviderKind, ProviderLimits, Rule, Script, UnknownPrice};
 use chela_sandbox::{Grant, Level, Limits, Source};
@@ -34,6 +34,7 @@ pub struct Setup {
     pub(crate) routing: RoutingConfig,
     pub(crate) delivery: DeliveryConfig,
     pub(crate) swap: SwapConfig,
+    pub(crate) trust: TrustConfig,
     pub(crate) retention: RetentionConfig,
     pub(crate) gateway: chela_gateway::Config,
     pub(crate) clock: Arc<dyn Clock>,
@@ -69,6 +70,7 @@ pub fn host(outside: &Outside) -> Setup {
             steps_max: 16,
         },
         swap: SwapConfig::STANDARD,
+        trust: TrustConfig::STANDARD,
         retention: RetentionConfig::STANDARD,
         gateway: chela_gateway::Config {
             providers: vec![scripted],
@@ -121,9 +123,10 @@ impl Setup {
         let config = PluginConfig {
             source,
             grants: grants.into_iter().collect(),
-            level: Level::InProcess,
+            level: None,
             limits,
             config: object(config),
+            secrets: BTreeMap::new(),
         };
         self.plugins.insert(PluginId::new(name).unwrap(), config);
         self
@@ -142,7 +145,7 @@ impl Setup {
     }
 
     fn at(mut self, level: Level) -> Self {
-        self.plugins.values_mut().for_each(|plugin| plugin.level = level);
+        self.plugins.values_mut().for_each(|plugin| plugin.level = Some(level));
         self
     }
 
@@ -296,6 +299,13 @@ impl Setup {
         self
     }
 
+    /// Changes whom the operator trusts.
+    #[must_use]
+    pub fn with_trust(mut self, change: impl FnOnce(&mut TrustConfig)) -> Self {
+        change(&mut self.trust);
+        self
+    }
+
     /// How long what is old is kept.
     #[must_use]
     pub fn keeps(mut self, words: Option<Duration>, versions: Duration) -> Self {
@@ -346,11 +356,13 @@ impl Setup {
             routing: self.routing.clone(),
             delivery: self.delivery.clone(),
             swap: self.swap.clone(),
+            trust: self.trust.clone(),
             retention: self.retention,
             turns_max: self.turns_max,
             waiting_max: 128,
             lease: chela_store::Config::LEASE,
             session_key: [7; 32],
+            guarded: vec![PROVIDER_KEY.into()],
         }
     }
 }

@@ -249,3 +249,82 @@ async fn the_demo_prints_where_its_web_chat_is_and_serves_it() {
     assert!(String::from_utf8_lossy(&page.body).contains("<html"), "a page");
     demo.kill().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_is_signed_and_verified() {
+    let outside = Outside::new().await;
+    let process = prepare(&outside);
+    let plugin = chela_tests::guests::get("router").folder(process.folder());
+    let none = run(&process, &["plugin", "verify", "router"]).await;
+    assert!(none.code == Some(1) && none.errors.contains("is not signed"), "{}", none.errors);
+
+    let made = run(&process, &["plugin", "keygen", "ada"]).await;
+    assert_eq!(made.code, Some(0), "{}", made.errors);
+    let trusted: String = made
+        .out
+        .lines()
+        .filter(|line| line.starts_with("[trust") || line.starts_with("public"))
+        .fold(String::new(), |text, line| text + line + "\n");
+    let key = std::fs::read_to_string(process.folder().join("ada.key")).unwrap();
+    assert!(
+        key.starts_with("-----BEGIN PRIVATE KEY-----") && !made.out.contains(key.lines().nth(1).unwrap())
+    );
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(process.folder().join("ada.key")).unwrap().permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o600);
+    let again = run(&process, &["plugin", "keygen", "ada"]).await;
+    assert!(again.code == Some(1) && again.errors.contains("never written over"), "{}", again.errors);
+
+    let signed = run(&process, &["plugin", "sign", "router", "--key", "ada.key"]).await;
+    assert!(signed.code == Some(0) && signed.out.contains("is signed by ed25519:"), "{}", signed.errors);
+    let stranger = run(&process, &["plugin", "verify", "router"]).await;
+    assert!(
+        stranger.code == Some(1) && stranger.errors.contains("a process of its own"),
+        "{}",
+        stranger.errors
+    );
+    let config = process.folder().join("chela.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{text}\n{trusted}")).unwrap();
+    let verified = run(&process, &["plugin", "verify", "router"]).await;
+    assert!(
+        verified.code == Some(0)
+            && verified.out.contains("(ada)")
+            && verified.out.contains("every department"),
+        "{} {}",
+        verified.out,
+        verified.errors
+    );
+    let whole = json(&process, &["plugin", "verify", "router", "--json"]).await;
+    assert_eq!(whole["signer"], "ada", "{whole}");
+    let public = whole["key"].as_str().unwrap().to_owned();
+    let other = format!("{}A", &public[..public.len() - 1]);
+    assert_eq!(run(&process, &["plugin", "verify", "router", "--public", &public]).await.code, Some(0));
+    assert_eq!(run(&process, &["plugin", "verify", "router", "--public", &other]).await.code, Some(1));
+
+    // Where builds are signed by a machine.
+    let mut by_variable = process.command(&["plugin", "sign", "router", "--key", "env:SIGNING_KEY"]);
+    let output = by_variable.env("SIGNING_KEY", &key).output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    std::fs::write(
+        plugin.join("plugin.toml"),
+        std::fs::read_to_string(plugin.join("plugin.toml")).unwrap() + "\n",
+    )
+    .unwrap();
+    let changed = run(&process, &["plugin", "verify", "router"]).await;
+    assert!(
+        changed.code == Some(1) && changed.errors.contains("changed after it was signed"),
+        "{}",
+        changed.errors
+    );
+    // An old signature is no reason not to sign anew.
+    assert_eq!(run(&process, &["plugin", "sign", "router", "--key", "ada.key"]).await.code, Some(0));
+    assert_eq!(run(&process, &["plugin", "verify", "router"]).await.code, Some(0));
+
+    for (key, why) in [("none.key", "none.key"), ("chela.toml", "PKCS#8"), ("env:NOT_SET", "NOT_SET")] {
+        let failed = run(&process, &["plugin", "sign", "router", "--key", key]).await;
+        assert!(failed.code == Some(1) && failed.errors.contains(why), "{}", failed.errors);
+    }
+}

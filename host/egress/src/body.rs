@@ -8,7 +8,8 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Error, Phase};
+use crate::leak::Watch;
+use crate::{Error, Phase, Way};
 
 /// What one answer may take.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub(crate) struct Guard {
     pub(crate) idle: Duration,
     /// The whole, and when it ends.
     pub(crate) total: (Duration, Instant),
+    /// What must not be in it.
+    pub(crate) leaks: Option<Watch>,
 }
 
 impl Guard {
@@ -31,7 +34,7 @@ impl Guard {
     ) -> BoxStream<'static, Result<Bytes, Error>> {
         let state = Some((self, 0_usize, Box::pin(source)));
         futures::stream::unfold(state, |state| async move {
-            let (guard, seen, mut source) = state?;
+            let (mut guard, seen, mut source) = state?;
             let (phase, after, until) = guard.next_deadline();
             let item = match timeout_at(until, source.next()).await {
                 Err(_) => Err(Error::Timeout { host: guard.host.clone(), phase, after }),
@@ -41,6 +44,9 @@ impl Guard {
             match item {
                 Ok(bytes) if seen.saturating_add(bytes.len()) > guard.bytes_max => {
                     Some((Err(Error::TooLarge { host: guard.host, limit: guard.bytes_max }), None))
+                }
+                Ok(bytes) if guard.leaks.as_mut().is_some_and(|leaks| leaks.found_in(&bytes)) => {
+                    Some((Err(Error::Leak { host: guard.host, way: Way::In }), None))
                 }
                 Ok(bytes) => {
                     let seen = seen.saturating_add(bytes.len());
@@ -85,6 +91,7 @@ mod tests {
             bytes_max,
             idle: Duration::from_secs(5),
             total: (total, Instant::now() + total),
+            leaks: None,
         }
     }
 

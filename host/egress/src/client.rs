@@ -17,8 +17,10 @@ use tokio::time::{Instant, timeout_at};
 use crate::address::{Rules, host_of};
 use crate::body::{Guard, collect};
 use crate::error::{sort, unsent};
+use crate::leak::Watch;
+use crate::request::headers_leak;
 use crate::resolver::Filtered;
-use crate::{Error, Phase, Request};
+use crate::{Error, Phase, Request, Way};
 
 /// The documented defaults of [`Config`].
 pub mod defaults {
@@ -203,8 +205,11 @@ impl Egress {
     pub async fn stream(&self, request: Request) -> Result<StreamResponse, Error> {
         let Inner { config, rules, plain, encrypted, in_flight } = &*self.0;
         rules.check(&request.url)?;
-        let headers = request.sealed_headers()?;
         let host = host_of(&request.url);
+        if request.leaks() {
+            return Err(Error::Leak { host, way: Way::Out });
+        }
+        let headers = request.sealed_headers()?;
         let first_byte = request.timeouts.first_byte.unwrap_or(config.first_byte_timeout);
         let total = request.timeouts.total.unwrap_or(config.total_timeout);
         let now = Instant::now();
@@ -228,7 +233,13 @@ impl Egress {
         };
         tracing::debug!(host, status = answer.status().as_u16(), "answered");
         let idle = request.timeouts.idle.unwrap_or(config.idle_timeout);
-        let guard = Guard { host, bytes_max: config.response_bytes_max, idle, total: (total, until) };
+        let bytes_max = config.response_bytes_max;
+        let bytes_max = request.response_bytes_max.map_or(bytes_max, |own| own.min(bytes_max));
+        if request.leaks.as_ref().is_some_and(|leaks| headers_leak(leaks, answer.headers())) {
+            return Err(Error::Leak { host, way: Way::In });
+        }
+        let leaks = request.leaks.map(Watch::new);
+        let guard = Guard { host, bytes_max, idle, total: (total, until), leaks };
         Ok(guarded(answer, guard, permit, config.connect_timeout))
     }
 }

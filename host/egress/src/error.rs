@@ -35,6 +35,24 @@ impl fmt::Display for Phase {
     }
 }
 
+/// Which way something goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// To the peer: nothing was sent.
+    Out,
+    /// From the peer.
+    In,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Out => "the request to",
+            Self::In => "the answer of",
+        })
+    }
+}
+
 /// A cause, kept as text without the URL.
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -60,6 +78,14 @@ pub enum Error {
     /// A header that the host alone sets, or a credential that no header can carry.
     #[error("header `{0}` cannot be set")]
     Header(String),
+    /// A secret of this host would have travelled.
+    #[error("{way} `{host}` holds a secret of this host")]
+    Leak {
+        /// The host.
+        host: String,
+        /// Which way.
+        way: Way,
+    },
     /// The request could not be signed.
     #[error("signing the request failed")]
     Sign(#[source] chela_types::signature::Error),
@@ -120,6 +146,7 @@ impl Error {
         match self {
             Self::Url { .. } | Self::Denied { .. } | Self::Header(_) | Self::Sign(_) => false,
             Self::Connect { .. } | Self::Setup(_) => false,
+            Self::Leak { way, .. } => *way == Way::In,
             Self::Timeout { phase, .. } => !matches!(phase, Phase::Turn | Phase::Connect),
             Self::Broken { .. } | Self::TooLarge { .. } | Self::Answer { .. } => true,
         }
@@ -130,6 +157,7 @@ impl Fault for Error {
     fn blame(&self) -> Blame {
         match self {
             Self::Url { .. } | Self::Denied { .. } | Self::Header(_) | Self::Sign(_) => Blame::Operator,
+            Self::Leak { way: Way::Out, .. } => Blame::Plugin,
             Self::Setup(_) | Self::Timeout { phase: Phase::Turn, .. } => Blame::Host,
             _ => Blame::Provider,
         }
@@ -140,7 +168,7 @@ impl Fault for Error {
             Self::Url { .. } | Self::Denied { .. } | Self::Header(_) | Self::Sign(_) | Self::Setup(_) => {
                 Retry::Never
             }
-            Self::TooLarge { .. } | Self::Answer { .. } => Retry::Never,
+            Self::TooLarge { .. } | Self::Answer { .. } | Self::Leak { .. } => Retry::Never,
             Self::Connect { .. } | Self::Timeout { .. } | Self::Broken { .. } => Retry::Later(Duration::ZERO),
         }
     }

@@ -9,6 +9,7 @@ mod address;
 mod body;
 mod client;
 mod error;
+mod leak;
 mod local;
 mod request;
 mod resolver;
@@ -16,7 +17,8 @@ mod retry_after;
 mod sent;
 
 pub use client::{Config, Egress, Heard, Response, StreamResponse, defaults};
-pub use error::{Error, Phase};
+pub use error::{Error, Phase, Way};
+pub use leak::Leaks;
 pub use local::Local;
 pub use request::{Credential, Request, Signing, Timeouts};
 pub use retry_after::{RETRY_AFTER_MAX, retry_after};

@@ -9,11 +9,12 @@ use chela_types::signature::{Encoding, Recipe, SecretEncoding};
 use http::Method;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
+use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
-use crate::Error;
 use crate::sent::Begun;
+use crate::{Error, Leaks};
 
 /// What to send.
 #[derive(Debug, Clone)]
@@ -32,6 +33,10 @@ pub struct Request {
     pub sign: Option<Signing>,
     /// Where they differ from the configured ones.
     pub timeouts: Timeouts,
+    /// What may be neither in it nor in its answer, the credential that is put in apart.
+    pub leaks: Option<Arc<Leaks>>,
+    /// Bytes of the answer, if it may have fewer than the configuration says.
+    pub response_bytes_max: Option<usize>,
     /// Tells whoever keeps a clone whether the request was begun, also if the exchange is dropped.
     pub begun: Begun,
 }
@@ -47,8 +52,17 @@ impl Request {
             credential: None,
             sign: None,
             timeouts: Timeouts::default(),
+            leaks: None,
+            response_bytes_max: None,
             begun: Begun::default(),
         }
+    }
+
+    /// Whether a secret stands in what the caller wants to send.
+    pub(crate) fn leaks(&self) -> bool {
+        let Some(leaks) = &self.leaks else { return false };
+        let (url, body) = (self.url.as_str().as_bytes(), &self.body);
+        leaks.found_in(url) || headers_leak(leaks, &self.headers) || leaks.found_in(body)
     }
 
     /// The same with a JSON content type.
@@ -73,6 +87,14 @@ impl Request {
         }
         Ok(headers)
     }
+}
+
+/// Whether a secret stands in headers.
+pub(crate) fn headers_leak(leaks: &Leaks, headers: &HeaderMap) -> bool {
+    let of = |(name, value): (&HeaderName, &HeaderValue)| {
+        leaks.found_in(name.as_str().as_bytes()) || leaks.found_in(value.as_bytes())
+    };
+    headers.iter().any(of)
 }
 
 /// Headers that decide about framing, connection or target: the HTTP client alone writes them.

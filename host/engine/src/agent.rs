@@ -166,9 +166,12 @@ pub(crate) type Said = Result<answering::Outcome, answering::AnsweringError>;
 /// Lets one version of an agent handle a turn. Decides nothing.
 pub(crate) async fn ask(
     plugin: &Plugin<Agent>,
-    (lent, options): (Lent, CallOptions),
+    (mut lent, options): (Lent, CallOptions),
     turn: answering::Turn,
 ) -> Result<Said, chela_sandbox::Error> {
+    if let Some(outward) = &mut lent.outward {
+        outward.plugin = Some(plugin.clone());
+    }
     plugin.ask(lent, options, turn).await
 }
 

@@ -7,6 +7,8 @@ use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::trust::TrustConfig;
+
 /// Everything the engine runs.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -26,6 +28,8 @@ pub struct Config {
     pub delivery: DeliveryConfig,
     /// How plugins are swapped.
     pub swap: SwapConfig,
+    /// Whose plugins may serve, and where.
+    pub trust: TrustConfig,
     /// How long what is old is kept.
     pub retention: RetentionConfig,
     /// How many turns run at once.
@@ -36,6 +40,17 @@ pub struct Config {
     pub lease: Duration,
     /// Key of the host's own web sessions: 32 random bytes that outlive a restart.
     pub session_key: [u8; 32],
+    /// Secrets of other rooms (models, operators) that no plugin's request may hold.
+    pub guarded: Vec<SecretString>,
+}
+
+impl Config {
+    /// Every secret that this host holds.
+    pub(crate) fn all_secrets(&self) -> impl Iterator<Item = &SecretString> {
+        let plugins = self.plugins.values().flat_map(|plugin| plugin.secrets.values());
+        let channels = self.channels.values().flat_map(|channel| channel.secrets.values());
+        self.guarded.iter().chain(plugins).chain(channels)
+    }
 }
 
 /// A plugin as the operator grants it.
@@ -45,12 +60,14 @@ pub struct PluginConfig {
     pub source: Source,
     /// What the operator gives it.
     pub grants: Grants,
-    /// Where its calls run.
-    pub level: Level,
+    /// Where its calls run; absent: in this process if its build is trusted, else in one of their own.
+    pub level: Option<Level>,
     /// Limits of each call, all written down.
     pub limits: Limits,
     /// Its configuration, over the manifest's defaults.
     pub config: serde_json::Map<String, serde_json::Value>,
+    /// Named secrets, for its requests.
+    pub secrets: BTreeMap<String, SecretString>,
 }
 
 /// An agent.

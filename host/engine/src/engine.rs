@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
 use crate::attempt::Frames;
+use crate::capability::check_requests;
 use crate::channel::{
     Account, Acknowledgement, Channel, ChannelStation, Parts, Sessions, Waiting, Webhook, session_key,
 };
@@ -321,6 +322,9 @@ impl Checking<'_> {
         let agent = self.config.agents.get(name).ok_or_else(|| Error::UnknownAgent(name.to_string()))?;
         let serves = serves_agent(name);
         let (plugin, _) = self.load::<Agent>(&agent.plugin, &agent.config, &serves).await?;
+        if let Some(own) = self.config.plugins.get(&agent.plugin) {
+            check_requests(&plugin, &own.secrets)?;
+        }
         Ok(describe(serves, &plugin, PluginKind::Agent))
     }
 
@@ -357,10 +361,12 @@ impl Checking<'_> {
             ))
         };
         let plugin = self.config.plugins.get(name).ok_or_else(unused)?;
-        let settled = Settled::of(self.config, name)?.ok_or_else(unused)?;
+        let build = self.sandbox.read(name, plugin.source.clone()).await?;
+        let settled = Settled::of(self.config, name, (&build.provenance, build.component_digest))?;
+        let settled = settled.ok_or_else(unused)?;
         let told = |progress| (self.progress)(serves, progress);
         let settings = settled.settings(name, over);
-        let loaded = self.sandbox.load::<K>(plugin.source.clone(), settings, told).await?;
+        let loaded = self.sandbox.load::<K>(build.source(), settings, told).await?;
         let told = serde_json::from_str(loaded.config()).unwrap_or_default();
         Ok((loaded, told))
     }

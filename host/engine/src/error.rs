@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::swap::SwapRefused;
 use crate::swap::playback::Stop;
+use crate::trust::Untrusted;
 use crate::words;
 
 /// How soon a turn in which the host stopped asks again whether it may run.
@@ -117,6 +118,9 @@ pub enum Error {
     /// An order about versions that is not carried out.
     #[error(transparent)]
     Swap(#[from] SwapRefused),
+    /// A build that may not serve.
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
     /// A run of what is recorded ended where the recording does.
     #[error(transparent)]
     Replay(#[from] Stop),
@@ -236,7 +240,9 @@ impl Fault for Error {
             | Self::Misbehaved { .. }
             | Self::AskedAgain { .. } => Blame::Plugin,
             Self::Busy { .. } | Self::Suspect | Self::Crashed(_) | Self::Replay(_) => Blame::Host,
-            Self::Unreachable(_) | Self::Configuration(_) | Self::Swap(_) => Blame::Operator,
+            Self::Unreachable(_) | Self::Configuration(_) | Self::Swap(_) | Self::Untrusted(_) => {
+                Blame::Operator
+            }
             Self::Sandbox(error) => error.blame(),
             Self::Store(error) => error.blame(),
             Self::Gateway(error) => error.blame(),
@@ -253,6 +259,7 @@ impl Fault for Error {
             | Self::Crashed(_)
             | Self::Configuration(_)
             | Self::Swap(_)
+            | Self::Untrusted(_)
             | Self::Replay(_) => Retry::Never,
             Self::Undelivered { after, .. } | Self::Unknown { after, .. } => {
                 Retry::Later(after.unwrap_or_default())

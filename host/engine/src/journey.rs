@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, Semaphore};
 
 use crate::agent::Outcome;
 use crate::attempt::{self, Frames, IGNORED};
-use crate::capability::{Lent, Whom};
+use crate::capability::{Lent, Outward, Whom};
 use crate::channel::{
     Acknowledgement, ChannelStation, Delivered, Delivery, Received, Response, Showing, Shown, Waiting,
     Webhook,
@@ -316,6 +316,12 @@ impl Journey {
             journal: Arc::clone(journal),
             whom: Arc::new(whom),
             drafts,
+            outward: Some(Outward {
+                egress: self.fleet.egress().clone(),
+                leaks: Arc::clone(&house.leaks),
+                config: Arc::clone(&house.config),
+                plugin: None,
+            }),
         })
     }
 

@@ -23,6 +23,7 @@ mod router;
 mod swap;
 #[cfg(test)]
 mod testing;
+mod trust;
 mod words;
 pub mod worker;
 
@@ -41,3 +42,4 @@ pub use swap::{
     ReplayRequest, ReplayRooms, ShadowExample, ShadowStatus, SwapRefused, Under, Update, VersionStatus, Who,
     replay,
 };
+pub use trust::{TrustConfig, TrustedKey, Unsigned, Untrusted};

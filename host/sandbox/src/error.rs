@@ -8,6 +8,7 @@ use crate::compiler::Stage;
 use crate::grants::Grant;
 use crate::limits::Limit;
 use crate::manifest::{ManifestError, PluginKind};
+use crate::signature::SignatureError;
 use chela_types::{Blame, Fault, PluginId, Retry};
 use std::fmt;
 use std::path::PathBuf;
@@ -77,6 +78,9 @@ pub enum Reason {
         /// Its value.
         bound: u64,
     },
+    /// It was loaded, and the operator has withdrawn his trust since then.
+    #[error("closed: it is not trusted any more")]
+    Closed,
     /// The process that ran it ended.
     #[error("the process that ran it is gone: {0}")]
     Worker(Ending),
@@ -122,6 +126,9 @@ pub enum Refusal {
     /// The manifest is wrong.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// Signed, and not rightly.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
     /// Larger than the host accepts.
     #[error("{what} is larger than {limit_bytes} bytes, the limit of this host")]
     TooLarge {
@@ -283,10 +290,11 @@ impl Error {
         Self { plugin: plugin.clone(), version: version.map(str::to_owned), reason: Box::new(reason.into()) }
     }
 
-    /// One word for metrics: `refused`, `trap`, `timeout`, `waiting`, `limit`, `worker` or `host`.
+    /// One word for metrics: `refused`, `closed`, `trap`, `timeout`, `waiting`, `limit`, `worker` or `host`.
     pub fn outcome(&self) -> &'static str {
         match *self.reason {
             Reason::Refused(_) => "refused",
+            Reason::Closed => "closed",
             Reason::Trap { .. } => "trap",
             Reason::Timeout(_) => "timeout",
             Reason::Waiting { .. } => "waiting",
@@ -300,7 +308,8 @@ impl Error {
 impl Fault for Error {
     fn blame(&self) -> Blame {
         match &*self.reason {
-            Reason::Limit { limit: Limit::Pool, .. } | Reason::Host(_) => Blame::Host,
+            // What is closed was closed by the operator, and is his to open: until then its messages wait.
+            Reason::Limit { limit: Limit::Pool, .. } | Reason::Host(_) | Reason::Closed => Blame::Host,
             Reason::Waiting { for_what, .. } => match for_what {
                 Grant::Models | Grant::Tools | Grant::Http => Blame::Provider,
                 Grant::Knowledge | Grant::Memory | Grant::History | Grant::Blobs => Blame::Host,

@@ -21,6 +21,9 @@ const LIKENESS_MIN: f64 = 0.75;
 /// The tables that only channels may have.
 const CHANNEL_TABLES: [&str; 7] = ["accept", "verify", "identity", "bind", "endpoint", "progress", "own"];
 
+/// The tables that only agents may have.
+const AGENT_TABLES: [&str; 2] = ["http", "credential"];
+
 /// What a plugin is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -75,6 +78,9 @@ pub struct Manifest {
     /// The tables that only channels have, as written: `accept`, `verify`, `identity`, `bind`, `endpoint`, `progress`,
     /// `own`. Empty for other kinds.
     pub channel: toml::Table,
+    /// The tables that only agents have, as written: `http`, `credential`. Empty for other kinds.
+    #[serde(skip_serializing_if = "toml::Table::is_empty")]
+    pub outward: toml::Table,
 }
 
 /// Why a manifest is refused.
@@ -117,6 +123,8 @@ struct Written {
     endpoint: Option<toml::Value>,
     progress: Option<toml::Value>,
     own: Option<toml::Value>,
+    http: Option<toml::Value>,
+    credential: Option<toml::Value>,
 }
 
 fn yes() -> bool {
@@ -152,6 +160,12 @@ impl Manifest {
         {
             return Err(plain(format!("`{table}` belongs to channels, and `kind` is `{}`", written.kind)));
         }
+        let outward = named(AGENT_TABLES, [written.http.take(), written.credential.take()]);
+        if let Some(table) = outward.keys().next()
+            && written.kind != PluginKind::Agent
+        {
+            return Err(plain(format!("`{table}` belongs to agents, and `kind` is `{}`", written.kind)));
+        }
         Ok(Self {
             name: written.name,
             version: written.version,
@@ -163,6 +177,7 @@ impl Manifest {
             limits: written.limits,
             config: written.config,
             channel,
+            outward,
         })
     }
 }
@@ -177,7 +192,11 @@ fn channel_tables(written: &mut Written) -> toml::Table {
         written.progress.take(),
         written.own.take(),
     ];
-    let named = CHANNEL_TABLES.into_iter().zip(values);
+    named(CHANNEL_TABLES, values)
+}
+
+fn named<const N: usize>(names: [&str; N], values: [Option<toml::Value>; N]) -> toml::Table {
+    let named = names.into_iter().zip(values);
     named.filter_map(|(name, value)| value.map(|value| (name.to_owned(), value))).collect()
 }
 
@@ -276,5 +295,14 @@ mod tests {
         assert_eq!(manifest.channel.keys().collect::<Vec<_>>(), ["bind", "verify"]);
         let error = Manifest::parse(&format!("{PLAIN}{tables}")).unwrap_err();
         assert!(error.message.contains("belongs to channels"), "{error}");
+    }
+
+    #[test]
+    fn tables_of_agents_are_kept_for_the_station() {
+        let table = "[[http]]\nurl = \"https://api.example.com/*\"\n";
+        let manifest = Manifest::parse(&format!("{PLAIN}{table}")).unwrap();
+        assert_eq!(manifest.outward.keys().collect::<Vec<_>>(), ["http"]);
+        let error = Manifest::parse(&format!("{}{table}", PLAIN.replace("agent", "router"))).unwrap_err();
+        assert!(error.message.contains("belongs to agents"), "{error}");
     }
 }

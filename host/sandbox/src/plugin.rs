@@ -22,6 +22,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::{Component, InstancePre, Linker, ResourceTableError};
@@ -132,6 +133,7 @@ struct Inner<K: Kind> {
     stamp: Arc<Stamp>,
     home: Home<K>,
     meters: Meters,
+    is_open: AtomicBool,
 }
 
 /// Where the calls run.
@@ -154,6 +156,7 @@ type Log = Arc<Mutex<GuestLog>>;
 /// Looked up once: a call should not search for its metrics.
 struct Meters {
     ok: Counter,
+    closed: Counter,
     trap: Counter,
     timeout: Counter,
     waiting: Counter,
@@ -195,7 +198,13 @@ impl<K: Kind> Plugin<K> {
     pub(crate) fn new(known: Known, shared: Shared, home: Home<K>) -> Self {
         let stamp = Stamp { name: known.id.to_string(), version: known.manifest.version.clone() };
         let meters = Meters::of(known.id.as_str());
-        Self(Arc::new(Inner { known, shared, stamp: Arc::new(stamp), home, meters }))
+        let (stamp, is_open) = (Arc::new(stamp), AtomicBool::new(true));
+        Self(Arc::new(Inner { known, shared, stamp, home, meters, is_open }))
+    }
+
+    /// From now on no call of it begins, or calls begin again. Those that run end as they do.
+    pub fn set_open(&self, is_open: bool) {
+        self.0.is_open.store(is_open, Ordering::Relaxed);
     }
 
     /// Asks the plugin: a fresh instance, the limits, the deadline; here or in its worker.
@@ -216,6 +225,9 @@ impl<K: Kind> Plugin<K> {
         (options, log): (CallOptions, Log),
         ask: K::Ask,
     ) -> Result<K::Said, Reason> {
+        if !self.0.is_open.load(Ordering::Relaxed) {
+            return Err(Reason::Closed);
+        }
         match &self.0.home {
             Home::Here(ready) => {
                 self.attempt(ready, (lent, options, log), move |store, exports| K::run(exports, store, ask))
@@ -538,6 +550,7 @@ impl Meters {
         let count = |outcome: &'static str| metrics::counter!("plugin_calls_total", "plugin" => plugin.to_owned(), "outcome" => outcome);
         Self {
             ok: count("ok"),
+            closed: count("closed"),
             trap: count("trap"),
             timeout: count("timeout"),
             waiting: count("waiting"),
@@ -552,6 +565,7 @@ impl Meters {
         let counter = match error.map(|error| &*error.reason) {
             None => &self.ok,
             Some(Reason::Trap { .. } | Reason::Refused(_)) => &self.trap,
+            Some(Reason::Closed) => &self.closed,
             Some(Reason::Timeout(_)) => &self.timeout,
             Some(Reason::Waiting { .. }) => &self.waiting,
             Some(Reason::Limit { .. }) => &self.limit,

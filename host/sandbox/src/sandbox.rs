@@ -90,6 +90,16 @@ pub enum Level {
     Worker,
 }
 
+impl Level {
+    /// As it is written in files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InProcess => "in-process",
+            Self::Worker => "worker",
+        }
+    }
+}
+
 /// How far a load is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {

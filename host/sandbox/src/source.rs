@@ -2,6 +2,7 @@
 
 use crate::error::Refusal;
 use crate::manifest::{MANIFEST_BYTES_MAX, Manifest};
+use crate::signature::{Provenance, SIGNATURE_BYTES_MAX, SIGNATURE_FILE, Signature};
 use bytes::Bytes;
 use chela_types::Digest;
 use rustix::fs::{Dir, Mode, OFlags};
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 /// Where a plugin comes from.
 #[derive(Clone)]
 pub enum Source {
-    /// A folder with `plugin.toml` and exactly one `*.wasm`.
+    /// A folder with `plugin.toml`, exactly one `*.wasm`, and `plugin.sig` if it is signed.
     Folder(PathBuf),
     /// What the program carries.
     Embedded {
@@ -24,6 +25,15 @@ pub enum Source {
         manifest: String,
         /// The component.
         component: Bytes,
+    },
+    /// What was read before, and kept.
+    Kept {
+        /// The text of `plugin.toml`.
+        manifest: String,
+        /// The component.
+        component: Bytes,
+        /// Where it came from, as [`Provenance::text`] says.
+        provenance: String,
     },
 }
 
@@ -33,6 +43,7 @@ impl fmt::Debug for Source {
         match self {
             Self::Folder(folder) => f.debug_tuple("Folder").field(folder).finish(),
             Self::Embedded { component, .. } => write!(f, "Embedded({} bytes)", component.len()),
+            Self::Kept { component, .. } => write!(f, "Kept({} bytes)", component.len()),
         }
     }
 }
@@ -48,25 +59,38 @@ pub struct Build {
     pub component: Bytes,
     /// Its digest.
     pub component_digest: Digest,
+    /// Where both come from: a signature that does not hold is not read at all.
+    pub provenance: Provenance,
 }
 
 impl Build {
     pub(crate) fn parse(parts: Parts) -> Result<Self, Refusal> {
-        let Parts { manifest: text, component } = parts;
+        let Parts { manifest: text, component, provenance } = parts;
         let manifest = Manifest::parse(&text)?;
         let component_digest = component_digest(&component);
-        Ok(Self { text, manifest, component, component_digest })
+        Ok(Self { text, manifest, component, component_digest, provenance })
     }
 
-    /// Of manifest and component, whatever the operator configures of them.
+    /// Of manifest and component, and of who signed them; whatever the operator configures of them.
     pub fn digest(&self) -> Digest {
         let manifest = serde_json::to_vec(&self.manifest).unwrap_or_default();
-        Digest::of("chela 2026 build", &[&manifest, self.component_digest.as_bytes()])
+        let both: [&[u8]; 2] = [&manifest, self.component_digest.as_bytes()];
+        match &self.provenance {
+            Provenance::Signed(signature) => {
+                let [manifest, component] = both;
+                Digest::of("chela 2026 signed build", &[manifest, component, signature.text().as_bytes()])
+            }
+            Provenance::Builtin | Provenance::Unsigned => Digest::of("chela 2026 build", &both),
+        }
     }
 
     /// As a source, to be loaded.
     pub fn source(&self) -> Source {
-        Source::Embedded { manifest: self.text.clone(), component: self.component.clone() }
+        Source::Kept {
+            manifest: self.text.clone(),
+            component: self.component.clone(),
+            provenance: self.provenance.text(),
+        }
     }
 }
 
@@ -79,30 +103,61 @@ pub(crate) fn component_digest(component: &[u8]) -> Digest {
 pub(crate) struct Parts {
     pub(crate) manifest: String,
     pub(crate) component: Bytes,
+    pub(crate) provenance: Provenance,
 }
 
 impl Source {
+    /// What it holds, read into memory, without a signature that it may have: as something that is to be signed.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn without_signature(&self, component_bytes_max: usize) -> Result<Self, Refusal> {
+        let (manifest, component) = match self {
+            Self::Folder(path) => {
+                let folder = Folder::open(path)?;
+                (folder.manifest()?, folder.component(component_bytes_max)?)
+            }
+            Self::Embedded { manifest, component } | Self::Kept { manifest, component, .. } => {
+                (manifest.clone(), component.clone())
+            }
+        };
+        Ok(Self::Kept { manifest, component, provenance: Provenance::Unsigned.text() })
+    }
+
     /// Reads everything into memory, so that what is checked is what is run. Blocks on the disk.
     pub(crate) fn read(&self, component_bytes_max: usize) -> Result<Parts, Refusal> {
         match self {
             Self::Folder(path) => {
                 let folder = Folder::open(path)?;
-                let manifest = folder.read(OsStr::new("plugin.toml"), MANIFEST_BYTES_MAX)?;
-                let manifest = String::from_utf8(manifest)
-                    .map_err(|_| folder_refused(path, "plugin.toml is not UTF-8 text".to_owned()))?;
-                let component = folder.read(&folder.only_component()?, component_bytes_max)?;
-                Ok(Parts { manifest, component: component.into() })
+                let (manifest, component) = (folder.manifest()?, folder.component(component_bytes_max)?);
+                let provenance =
+                    match folder.read_if_there(OsStr::new(SIGNATURE_FILE), SIGNATURE_BYTES_MAX)? {
+                        None => Provenance::Unsigned,
+                        Some(text) => {
+                            let text = String::from_utf8_lossy(&text);
+                            Provenance::Signed(Signature::check(&text, &manifest, &component)?)
+                        }
+                    };
+                Ok(Parts { manifest, component, provenance })
             }
             Self::Embedded { manifest, component } => {
-                if component.len() > component_bytes_max {
-                    return Err(Refusal::TooLarge {
-                        what: "component".into(),
-                        limit_bytes: component_bytes_max as u64,
-                    });
-                }
-                Ok(Parts { manifest: manifest.clone(), component: component.clone() })
+                within(component, component_bytes_max)?;
+                let (manifest, component) = (manifest.clone(), component.clone());
+                Ok(Parts { manifest, component, provenance: Provenance::Builtin })
+            }
+            Self::Kept { manifest, component, provenance } => {
+                within(component, component_bytes_max)?;
+                let provenance = Provenance::of_kept(provenance, manifest, component)?;
+                Ok(Parts { manifest: manifest.clone(), component: component.clone(), provenance })
             }
         }
+    }
+}
+
+fn within(component: &[u8], limit: usize) -> Result<(), Refusal> {
+    match component.len() <= limit {
+        true => Ok(()),
+        false => Err(Refusal::TooLarge { what: "component".into(), limit_bytes: limit as u64 }),
     }
 }
 
@@ -120,6 +175,16 @@ impl<'a> Folder<'a> {
         Ok(Self { path, opened })
     }
 
+    fn manifest(&self) -> Result<String, Refusal> {
+        let text = self.read(OsStr::new("plugin.toml"), MANIFEST_BYTES_MAX)?;
+        String::from_utf8(text)
+            .map_err(|_| folder_refused(self.path, "plugin.toml is not UTF-8 text".to_owned()))
+    }
+
+    fn component(&self, bytes_max: usize) -> Result<Bytes, Refusal> {
+        Ok(self.read(&self.only_component()?, bytes_max)?.into())
+    }
+
     fn only_component(&self) -> Result<OsString, Refusal> {
         let failed = |error| folder_refused(self.path, io::Error::from(error).to_string());
         let mut found = None;
@@ -135,16 +200,24 @@ impl<'a> Folder<'a> {
     }
 
     fn read(&self, name: &OsStr, bytes_max: usize) -> Result<Vec<u8>, Refusal> {
+        let absent = || folder_refused(&self.path.join(name), "no such file".to_owned());
+        self.read_if_there(name, bytes_max)?.ok_or_else(absent)
+    }
+
+    fn read_if_there(&self, name: &OsStr, bytes_max: usize) -> Result<Option<Vec<u8>>, Refusal> {
         let path = self.path.join(name);
         let failed = |error: io::Error| folder_refused(&path, error.to_string());
-        let file = self.file(name).map_err(failed)?;
+        let file = match self.file(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(failed)?,
+        };
         let mut bytes = Vec::new();
         file.take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
         if bytes.len() > bytes_max {
             let what = name.to_string_lossy().into_owned();
             return Err(Refusal::TooLarge { what, limit_bytes: bytes_max as u64 });
         }
-        Ok(bytes)
+        Ok(Some(bytes))
     }
 
     /// A file in the folder. What was opened is looked at, and not its name, which may lead elsewhere the next moment.

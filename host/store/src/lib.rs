@@ -7,6 +7,7 @@
 //! is kept before it is on the disk (`writer.rs` makes that cheap by committing for many at once).
 
 mod artefact;
+mod blob;
 mod change;
 mod connect;
 mod deployment;
@@ -35,6 +36,7 @@ mod trouble;
 mod version;
 mod writer;
 
+pub use blob::{Blob, BlobBounds};
 pub use change::{Change, Changed};
 pub use deployment::{Deploy, Deployment};
 pub use error::{Error, Result};

@@ -62,6 +62,7 @@ pub(crate) const WORDED: &str = "
 
 pub(crate) const FORGET: &str = "
     DELETE FROM contents WHERE turn IN (SELECT value FROM json_each($1));
+    DELETE FROM blobs WHERE turn IN (SELECT value FROM json_each($1));
     DELETE FROM journal WHERE turn IN (SELECT value FROM json_each($1))";
 
 impl Operation for Turns {

@@ -69,6 +69,8 @@ pub struct Version {
     pub component_bytes: u64,
     /// The manifest's text.
     pub manifest: String,
+    /// Where the build comes from, in the words of whoever keeps it: a signature is checked anew when it is read.
+    pub provenance: String,
     /// What the operator configures of it, as JSON.
     pub settings: String,
     /// What it asks to be granted.
@@ -244,6 +246,7 @@ fn version(row: &SqliteRow) -> Result<Version> {
         component: row::digest(row, "component")?,
         component_bytes: row::get::<i64>(row, "component_bytes")?.unsigned_abs(),
         manifest: row::get(row, "manifest")?,
+        provenance: row::get(row, "provenance")?,
         settings: row::get(row, "settings")?,
         asks: row::json(row, "asks")?.unwrap_or_default(),
         state: row::get::<&str>(row, "state")?.parse()?,
@@ -263,10 +266,10 @@ struct Keep {
 /// What it asks for is read anew: the host may have learned to read more.
 const KEEP: &str = "
     INSERT INTO versions (tenant, plugin, digest, kind, version, component, component_bytes, manifest, settings,
-        asks, state, reason, since, by, noticed)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+        asks, state, reason, since, by, noticed, provenance)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
     ON CONFLICT (tenant, plugin, digest) DO UPDATE SET asks = excluded.asks,
-        noticed = excluded.noticed";
+        noticed = excluded.noticed, provenance = excluded.provenance";
 
 impl Operation for Keep {
     type Output = ();
@@ -289,6 +292,7 @@ impl Operation for Keep {
             .bind(version.since.0)
             .bind(&version.by)
             .bind(version.noticed.0)
+            .bind(&version.provenance)
             .execute(&mut *tx.connection)
             .await?;
         Ok(())

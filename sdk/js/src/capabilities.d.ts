@@ -125,7 +125,7 @@ export interface Header {
   value: string;
 }
 
-/** Requests to allow-listed hosts. Grant: `http`. Hosts may answer `not-granted`. Throws `HostError`. */
+/** Requests to where the manifest's `[[http]]` says. Grant: `http`. Throws `HostError`. */
 export const http: {
   /** Sends a request; any status is a response. `credential` is named, never seen. */
   fetch(request: { method?: string; url: string; headers?: Header[]; body?: Uint8Array; credential?: string }): {
@@ -135,7 +135,7 @@ export const http: {
   };
 };
 
-/** Files that are too large for a message. Grant: `blobs`. Hosts may answer `not-granted`. Throws `HostError`. */
+/** Files that are too large for a message: the agent's own, of one conversation. Grant: `blobs`. Throws `HostError`. */
 export const blobs: {
   /** At most 64 KiB from `offset`; nothing at the end. */
   read(handle: string, offset: bigint | number): Uint8Array;

@@ -1,4 +1,4 @@
-"""Requests to allow-listed hosts. Grant: `http`. Hosts of this contract may answer `not-granted`."""
+"""Requests to where the manifest's `[[http]]` says. Grant: `http`."""
 
 from dataclasses import dataclass, field
 

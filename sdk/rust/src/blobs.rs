@@ -1,4 +1,4 @@
-//! Files that are too large for a message. Grant: `blobs`. Hosts of this contract may answer `not-granted`.
+//! Files that are too large for a message: the agent's own, of one conversation. Grant: `blobs`.
 
 use crate::HostError;
 

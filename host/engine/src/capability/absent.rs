@@ -3,7 +3,7 @@
 use chela_sandbox::{Call, Grant};
 
 use super::{Lent, lend};
-use crate::contract::{blobs, http, tools, types::HostError};
+use crate::contract::{tools, types::HostError};
 
 const LATER: &str = "this host does not serve this interface yet";
 
@@ -24,26 +24,5 @@ impl tools::Host for Call<Lent> {
 
     async fn call(&mut self, _: String, _: String) -> wasmtime::Result<Result<String, HostError>> {
         not_served!(self, Grant::Tools)
-    }
-}
-
-impl http::Host for Call<Lent> {
-    async fn fetch(&mut self, _: http::Request) -> wasmtime::Result<Result<http::Response, HostError>> {
-        not_served!(self, Grant::Http)
-    }
-}
-
-impl blobs::Host for Call<Lent> {
-    async fn read(&mut self, _: String, _: u64) -> wasmtime::Result<Result<Vec<u8>, HostError>> {
-        not_served!(self, Grant::Blobs)
-    }
-
-    async fn write(
-        &mut self,
-        _: String,
-        _: String,
-        _: Vec<u8>,
-    ) -> wasmtime::Result<Result<String, HostError>> {
-        not_served!(self, Grant::Blobs)
     }
 }

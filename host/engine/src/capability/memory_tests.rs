@@ -60,6 +60,7 @@ fn lent(bench: &Bench, journal: Journal) -> Lent {
             confidential: false,
         }),
         drafts: None,
+        outward: None,
     }
 }
 

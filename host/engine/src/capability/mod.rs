@@ -3,12 +3,15 @@
 //! passes `Call::hand`, where its bytes are counted.
 
 mod absent;
+mod blobs;
+mod http;
 mod knowledge;
 mod memory;
 mod models;
 mod remote;
 
 // Named in generated bindings, which re-export it.
+pub(crate) use http::{Outward, Rules, check as check_requests};
 #[allow(unreachable_pub, reason = "generated bindings re-export it")]
 pub use models::StreamReader;
 pub(crate) use remote::answer;
@@ -35,6 +38,8 @@ pub struct Lent {
     pub(crate) journal: Arc<Mutex<Journal>>,
     pub(crate) whom: Arc<Whom>,
     pub(crate) drafts: Option<Sink>,
+    /// Absent where a recorded part is run again.
+    pub(crate) outward: Option<Outward>,
 }
 
 /// For whom a call is made: what budgets, caches and memory are keyed by.

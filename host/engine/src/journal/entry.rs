@@ -33,10 +33,18 @@ pub(crate) enum Function {
     Set,
     /// A write that depends on the version that stands.
     CompareAndSet,
+    /// A request that only reads.
+    Fetch,
+    /// A request that may change something.
+    Send,
+    /// A part of a file.
+    Read,
+    /// A file that is kept.
+    Write,
 }
 
 impl Function {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 15] = [
         Self::Start,
         Self::Router,
         Self::Agent,
@@ -48,6 +56,10 @@ impl Function {
         Self::Get,
         Self::Set,
         Self::CompareAndSet,
+        Self::Fetch,
+        Self::Send,
+        Self::Read,
+        Self::Write,
     ];
 
     /// As it is written.
@@ -64,6 +76,10 @@ impl Function {
             Self::Get => "memory.get",
             Self::Set => "memory.set",
             Self::CompareAndSet => "memory.compare-and-set",
+            Self::Fetch => "http.fetch",
+            Self::Send => "http.send",
+            Self::Read => "blobs.read",
+            Self::Write => "blobs.write",
         }
     }
 
@@ -76,8 +92,9 @@ impl Function {
     pub(crate) fn is_effect(self) -> bool {
         match self {
             Self::Complete | Self::Relay | Self::Stream => true,
-            Self::Set | Self::CompareAndSet => true,
-            Self::Start | Self::Router | Self::Agent | Self::End | Self::Search | Self::Get => false,
+            Self::Set | Self::CompareAndSet | Self::Send | Self::Write => true,
+            Self::Start | Self::Router | Self::Agent | Self::End => false,
+            Self::Search | Self::Get | Self::Fetch | Self::Read => false,
         }
     }
 

@@ -344,6 +344,17 @@ impl Journal {
         Ok(self.filled(entry))
     }
 
+    /// Fills a place in which its own call has left word that it has begun. In order with what is written later.
+    pub(crate) async fn fill_over<T: Serialize>(
+        &mut self,
+        place: &Place,
+        value: &T,
+    ) -> Result<Millis, Error> {
+        let entry = self.entry(place, value)?;
+        self.backing.rerecord_behind(&entry).await?;
+        Ok(self.filled(entry))
+    }
+
     /// Fills a place, whatever stood there.
     async fn fill_anew<T: Serialize>(&mut self, place: &Place, value: &T) -> Result<(), Error> {
         let entry = Entry { version: self.version, ..self.entry(place, value)? };

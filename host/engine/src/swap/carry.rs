@@ -12,7 +12,6 @@ use super::release::Verdict;
 use super::state::State;
 use super::status::{Order, Reloaded, Who};
 use super::work::{Ahead, Work};
-use crate::config::Reload;
 use crate::error::Error;
 
 /// How often something is worked out without holding others up, before it holds them up.
@@ -103,7 +102,7 @@ impl Fleet {
         mut deployed: BTreeMap<PluginId, Deployment>,
         with: (&Who, &Ahead),
     ) -> Result<Outcome, Error> {
-        let is_applied = update.apply || standing.config.swap.reload == Reload::Auto;
+        let is_applied = update.is_applied(&standing);
         let config = if is_applied { Arc::new(update.config.clone()) } else { Arc::clone(&standing.config) };
         let work = Work::of(self, &config, with);
         let mut report = Reloaded { applied: is_applied, ..Reloaded::default() };

@@ -2,7 +2,7 @@
 //! and `init` sees that.
 
 use chela_sandbox::{
-    Build, Grant, Grants, Kind, Level, Limits, Plugin, PluginKind, Progress, Sandbox, Settings,
+    Build, Grant, Grants, Kind, Level, Limits, Plugin, PluginKind, Progress, Provenance, Sandbox, Settings,
 };
 use chela_types::{AgentId, ChannelId, Digest, PluginId};
 use serde::{Deserialize, Serialize};
@@ -13,13 +13,18 @@ use std::sync::Arc;
 use super::lineup::Post;
 use super::release::Release;
 use crate::agent::Agent;
+use crate::capability::Rules;
 use crate::channel::{Channel, Tables};
 use crate::config::Config;
 use crate::error::Error;
 use crate::router::Router;
+use crate::trust;
 
 /// Told while a plugin loads: what it serves, and how far it is.
 pub(crate) type OnProgress<'a> = &'a (dyn Fn(&str, Progress) + Send + Sync);
+
+/// Where a build comes from, and its component.
+pub(crate) type Origin<'a> = (&'a Provenance, Digest);
 
 /// What the operator says of a plugin, with what it is told in each place. Part of what a version is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,8 +39,28 @@ pub(crate) struct Settled {
 }
 
 impl Settled {
-    /// As the configuration has it; `None` if nothing uses the plugin.
-    pub(crate) fn of(config: &Config, id: &PluginId) -> Result<Option<Self>, Error> {
+    /// As the configuration has it of a build; `None` if nothing uses the plugin.
+    ///
+    /// # Errors
+    /// The build may not serve, or the plugin is not configured.
+    pub(crate) fn of(config: &Config, id: &PluginId, build: Origin<'_>) -> Result<Option<Self>, Error> {
+        Self::at(config, id, || Ok(trust::level(config, id, build)?))
+    }
+
+    /// The same of a build that is only looked at.
+    pub(crate) fn for_a_look(
+        config: &Config,
+        id: &PluginId,
+        build: Origin<'_>,
+    ) -> Result<Option<Self>, Error> {
+        Self::at(config, id, || Ok(trust::level_for_a_look(config, id, build)?))
+    }
+
+    fn at(
+        config: &Config,
+        id: &PluginId,
+        level: impl FnOnce() -> Result<Level, Error>,
+    ) -> Result<Option<Self>, Error> {
         let routes = config.routing.router.as_ref() == Some(id);
         let agents: BTreeMap<_, _> = (config.agents.iter())
             .filter(|(_, agent)| agent.plugin == *id)
@@ -53,7 +78,7 @@ impl Settled {
         })?;
         Ok(Some(Self {
             grants: plugin.grants,
-            level: plugin.level,
+            level: level()?,
             limits: plugin.limits.clone(),
             config: plugin.config.clone(),
             routes,
@@ -110,6 +135,8 @@ pub(crate) struct Edition {
     pub(crate) kind: PluginKind,
     /// Of manifest and component.
     pub(crate) build: Digest,
+    provenance: Provenance,
+    component: Digest,
     pub(crate) settled: Settled,
     pub(crate) asks: Vec<String>,
     pub(crate) imports: Vec<String>,
@@ -163,6 +190,8 @@ impl Edition {
             release: Arc::new(release),
             kind: manifest.kind,
             build: build.digest(),
+            provenance: build.provenance,
+            component: build.component_digest,
             asks: asks(build),
             imports: facts.imports,
             grants: facts.grants,
@@ -175,6 +204,25 @@ impl Edition {
 
     pub(crate) fn digest(&self) -> Digest {
         self.release.digest
+    }
+
+    /// Where its build comes from.
+    pub(crate) fn origin(&self) -> Origin<'_> {
+        (&self.provenance, self.component)
+    }
+
+    /// Who signed it, if somebody has.
+    pub(crate) fn signer(&self) -> Option<String> {
+        self.provenance.signer().map(|key| key.to_string())
+    }
+
+    /// From now on no call of it begins, wherever it serves, or calls begin again.
+    pub(crate) fn set_open(&self, is_open: bool) {
+        match &self.places {
+            Places::Routing(plugin) => plugin.set_open(is_open),
+            Places::Agents(agents) => agents.values().for_each(|plugin| plugin.set_open(is_open)),
+            Places::Channels(channels) => channels.values().for_each(|(plugin, _)| plugin.set_open(is_open)),
+        }
     }
 
     /// The same under the digest that turns know it by, where the operator has since then taken something from it.
@@ -285,6 +333,7 @@ pub(crate) fn asks(build: &Build) -> Vec<String> {
             asks.push(format!("[{name}] as in {digest}"));
         }
     }
+    asks.extend(Rules::asks(&manifest.outward, &manifest.config));
     asks.sort();
     asks.dedup();
     asks

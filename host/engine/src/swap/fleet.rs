@@ -27,8 +27,9 @@ use super::state::{Plugged, State, station};
 use super::status::{Order, Reloaded, Who};
 use super::work::{Ahead, Work};
 use crate::channel::{ChannelStation, Sessions, Waiting};
-use crate::config::Config;
+use crate::config::{Config, Reload};
 use crate::error::Error;
+use crate::trust;
 
 /// How often it is looked whether a version has been watched long enough.
 const ROUND: Duration = Duration::from_secs(1);
@@ -57,6 +58,13 @@ pub struct Update {
     pub gateway: Option<Gateway>,
     /// Apply what a host that reloads by hand would only report.
     pub apply: bool,
+}
+
+impl Update {
+    /// Whether it is more than a look.
+    pub(super) fn is_applied(&self, standing: &State) -> bool {
+        self.apply || standing.config.swap.reload == Reload::Auto
+    }
 }
 
 /// All plugins with their versions.
@@ -135,6 +143,11 @@ impl Fleet {
         ReplayRooms { store, sandbox, gateway: house.gateway.clone(), clock }
     }
 
+    /// The way out.
+    pub(crate) fn egress(&self) -> &Egress {
+        &self.below.egress
+    }
+
     /// Which walls stood around the last worker.
     pub(crate) fn jailed(&self) -> Option<Jailed> {
         self.below.sandbox.jailed()
@@ -182,7 +195,25 @@ impl Fleet {
     /// # Errors
     /// A configuration that a plugin refuses, or that cannot run.
     pub(crate) async fn reload(&self, update: Update, who: &Who) -> Result<Reloaded, Error> {
+        if update.is_applied(&self.state()) {
+            self.close_untrusted(&update.config);
+        }
         self.carry_out(Ask::Reload(&update), who).await
+    }
+
+    /// What the operator trusts no more begins no call from now on, whatever else comes of the configuration that says so;
+    /// what he trusts again does.
+    fn close_untrusted(&self, config: &Config) {
+        for (id, plugged) in &self.state().plugins {
+            for edition in plugged.editions() {
+                let trusted = trust::level(config, id, edition.origin());
+                if let Err(error) = &trusted {
+                    tracing::error!(plugin = %id, version = %edition.digest().short(), %error, "a version is closed");
+                }
+                edition.set_open(trusted.is_ok());
+            }
+        }
+        self.recalled.lock().clear();
     }
 
     pub(crate) async fn order(&self, id: &PluginId, order: Order, who: &Who) -> Result<(), Error> {
@@ -200,12 +231,13 @@ impl Fleet {
         // What the operator has taken away since then, it does not get back.
         let now = house.config.plugins.get(id)?;
         settled.grants = settled.grants.intersection(now.grants);
-        settled.level = now.level;
+        let build = kept_build(&self.below.store, &self.below.sandbox, id, &version).await.ok()?;
+        let origin = (&build.provenance, build.component_digest);
+        settled.level = trust::level(&house.config, id, origin).ok()?;
         let is_it = |known: &&Arc<Edition>| known.digest() == digest && known.settled == settled;
         if let Some(known) = self.recalled.lock().iter().find(is_it) {
             return Some(Arc::clone(known));
         }
-        let build = kept_build(&self.below.store, &self.below.sandbox, id, &version).await.ok()?;
         let loading = (id, &build, settled.clone());
         match Edition::load(&self.below.sandbox, loading, &|_, _| {}).await {
             Ok(edition) => {
@@ -335,6 +367,7 @@ pub(super) async fn kept_build(
             "the component of version {digest} of plugin `{id}` is not kept any more"
         ))
     })?;
-    let source = Source::Embedded { manifest: version.manifest.clone(), component };
+    let (manifest, provenance) = (version.manifest.clone(), version.provenance.clone());
+    let source = Source::Kept { manifest, component, provenance };
     Ok(sandbox.read(id, source).await?)
 }

@@ -1,6 +1,7 @@
 //! What serves at one moment: the configuration, and for each place the versions that a call may go to.
 
 use arc_swap::ArcSwap;
+use chela_egress::Leaks;
 use chela_gateway::Gateway;
 use chela_sandbox::Plugin;
 use chela_types::{ChannelId, Digest, PluginId};
@@ -23,6 +24,8 @@ pub(crate) struct House {
     pub(crate) channels: BTreeMap<ChannelId, Lineup<Arc<ChannelStation>>>,
     pub(crate) router: Option<(PluginId, Lineup<Plugin<Router>>)>,
     pub(crate) agents: AgentStation,
+    /// What no plugin's request may hold, nor its answer.
+    pub(crate) leaks: Arc<Leaks>,
 }
 
 impl House {

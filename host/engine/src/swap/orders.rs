@@ -12,7 +12,7 @@ use super::refused::{SwapRefused, the_one};
 use super::release::Verdict;
 use super::state::Plugged;
 use super::status::{Candidate, Order};
-use super::work::{ORDERED, Proposal, ROLLED_BACK, Work, is_lower};
+use super::work::{ORDERED, Proposal, ROLLED_BACK, Work, is_lower, is_passed_off};
 use crate::error::Error;
 
 /// What an operator says beforehand that he means.
@@ -84,26 +84,25 @@ impl Work<'_> {
     /// The version that an order means, under the settings that hold now.
     async fn candidate(&self, standing: &Plugged, candidate: &Candidate) -> Result<Proposal, Error> {
         let id = &standing.deployment.plugin;
-        let settled = self.settled(id)?;
         if let Some(digits) = &candidate.digest {
             let version = self.named(id, digits).await?;
-            return Ok(Proposal::new(id, self.kept_build(id, &version).await?, settled));
+            return self.proposal(id, self.kept_build(id, &version).await?);
         }
         if let Some(folder) = &candidate.folder {
             let build = self.below.sandbox.read(id, chela_sandbox::Source::Folder(folder.clone())).await?;
-            return Ok(Proposal::new(id, build, settled));
+            return self.proposal(id, build);
         }
         let beside = standing.canary.as_ref().map(|(edition, _)| edition).or(standing.shadow.as_ref());
         if let Some(digest) = beside.map(|edition| edition.digest())
             && let Some(version) = self.below.store.version(&self.config.tenant, id, digest).await?
         {
-            return Ok(Proposal::new(id, self.kept_build(id, &version).await?, settled));
+            return self.proposal(id, self.kept_build(id, &version).await?);
         }
         let build = self.below.sandbox.read(id, self.source(id)?).await?;
         if build.digest() == standing.active.build {
             return Err(SwapRefused::NothingNew { plugin: id.clone() }.into());
         }
-        Ok(Proposal::new(id, build, settled))
+        self.proposal(id, build)
     }
 
     async fn named(&self, id: &PluginId, digits: &str) -> Result<Version, Error> {
@@ -213,6 +212,11 @@ impl Work<'_> {
         if is_lower(to, from) && !allowed.downgrade {
             let (from, to) = (from.clone(), to.clone());
             return Err(SwapRefused::Downgrade { plugin: proposal.id.clone(), from, to }.into());
+        }
+        let is_the_same = proposal.build.digest() == standing.active.build;
+        if is_passed_off(self.config, to, from) && !is_the_same && !allowed.downgrade {
+            let (plugin, version) = (proposal.id.clone(), to.clone());
+            return Err(SwapRefused::SameVersion { plugin, version }.into());
         }
         let edition = self.loaded(&standing, &proposal).await?;
         if !allowed.unproven {

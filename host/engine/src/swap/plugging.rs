@@ -25,10 +25,9 @@ impl Work<'_> {
         deployed: Option<Deployment>,
         report: &mut Reloaded,
     ) -> Result<Change, Error> {
-        let settled = self.settled(id)?;
         let folder = self.below.sandbox.read(id, self.source(id)?).await;
         let Some((deployment, digest)) = deployed.and_then(|it| it.active.map(|digest| (it, digest))) else {
-            let proposal = Proposal::new(id, folder?, settled);
+            let proposal = self.proposal(id, folder?)?;
             let edition = self.load(&proposal).await?;
             return Ok(self.first(proposal, edition));
         };
@@ -38,12 +37,9 @@ impl Work<'_> {
             None => Err(Error::Configuration(format!("the active version of plugin `{id}` is not kept"))),
         };
         match (kept, folder) {
-            (Ok(build), folder) => {
-                let active = Proposal::new(id, build, settled);
-                self.resume(deployment, active, folder, report).await
-            }
+            (Ok(build), folder) => self.resume(deployment, (id, build), folder, report).await,
             (Err(error), Ok(build)) => {
-                let fresh = Proposal::new(id, build, settled);
+                let fresh = self.proposal(id, build)?;
                 if let Some(version) = &version {
                     self.may_restore(&deployment, version, &fresh).await?;
                 }
@@ -86,7 +82,7 @@ impl Work<'_> {
         Ok(match self.consider(deployment, approved, fresh).await? {
             Finding::Serve | Finding::Stay(VersionState::Ready, _) => None,
             Finding::Known(VersionState::Ready, why) if !why.starts_with(ROLLED_BACK) => {
-                objection(approved, fresh).map(|objection| objection.to_string())
+                objection(self.config, approved, fresh).map(|objection| objection.to_string())
             }
             Finding::Stay(_, why) | Finding::Known(_, why) => Some(why),
         })
@@ -96,20 +92,23 @@ impl Work<'_> {
     async fn resume(
         &self,
         deployment: Deployment,
-        active: Proposal,
+        (id, build): (&PluginId, Build),
         folder: Result<Build, chela_sandbox::Error>,
         report: &mut Reloaded,
     ) -> Result<Change, Error> {
-        let id = active.id.clone();
+        let active = match self.proposal(id, build.clone()) {
+            Ok(active) => active,
+            Err(error) => return self.instead(deployment, (id, &build), folder, error).await,
+        };
         let edition = match self.load(&active).await {
             Ok(edition) => edition,
-            Err(error) => return self.instead(deployment, &active, folder, error).await,
+            Err(error) => return self.instead(deployment, (id, &build), folder, error).await,
         };
         let written = deployment.active;
         let mut change = Change::of(Plugged::new(deployment, edition));
         if written == Some(active.digest) {
             // The last process may have died between the deployment and its own word on it.
-            self.observe(&id, active.digest).await;
+            self.observe(id, active.digest).await;
         } else {
             self.configured_meanwhile(&mut change, active, written);
         }
@@ -125,20 +124,20 @@ impl Work<'_> {
     async fn instead(
         &self,
         deployment: Deployment,
-        active: &Proposal,
+        (id, active): (&PluginId, &Build),
         folder: Result<Build, chela_sandbox::Error>,
         error: Error,
     ) -> Result<Change, Error> {
-        let Some(build) = folder.ok().filter(|build| build.digest() != active.build.digest()) else {
+        let Some(build) = folder.ok().filter(|build| build.digest() != active.digest()) else {
             return Err(error);
         };
-        let fresh = Proposal::new(&active.id, build, active.settled.clone());
-        let asked = asks(&active.build);
-        let approved = (&*active.build.manifest.version, &*asked);
+        let fresh = self.proposal(id, build)?;
+        let asked = asks(active);
+        let approved = (&*active.manifest.version, &*asked);
         if self.forbids(&deployment, approved, &fresh).await?.is_some() {
             return Err(error);
         }
-        tracing::error!(plugin = %active.id, %error, "what was active cannot be loaded; what is in the folder serves");
+        tracing::error!(plugin = %id, %error, "what was active cannot be loaded; what is in the folder serves");
         let edition = self.load(&fresh).await?;
         Ok(self.restored(deployment, fresh, edition, FOUND))
     }

@@ -96,6 +96,7 @@ impl Said {
             Reason::Limit { limit: Limit::Pool, .. }
             | Reason::Host(_)
             | Reason::Refused(_)
+            | Reason::Closed
             | Reason::Worker(_) => return None,
             Reason::Limit { limit, .. } => Failed::Limit(limit.to_string()),
         }))

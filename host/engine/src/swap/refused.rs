@@ -68,6 +68,16 @@ pub enum SwapRefused {
         /// What would.
         to: String,
     },
+    /// Of the same version as what serves, and not the same.
+    #[error(
+        "another build of plugin `{plugin}` calls itself {version}, as what serves does: a new build needs a new version; if that is meant: chela plugin promote {plugin} --downgrade"
+    )]
+    SameVersion {
+        /// The plugin.
+        plugin: PluginId,
+        /// What both call themselves.
+        version: String,
+    },
     /// Asks for more than what serves.
     #[error("the new version of plugin `{plugin}` asks for more than the active one: {}; if that is meant: chela plugin promote {plugin} --approve", asked.join(", "))]
     AsksMore {

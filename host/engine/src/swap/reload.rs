@@ -15,7 +15,6 @@ impl Work<'_> {
     /// A plugin after a look into its folder and at its settings.
     pub(super) async fn look(&self, change: &mut Change, report: &mut Reloaded) -> Result<(), Error> {
         let id = change.id().clone();
-        let settled = self.settled(&id)?;
         let serves = change.plugged.active.digest();
         self.follow(change).await;
         if change.plugged.active.digest() != serves {
@@ -24,9 +23,16 @@ impl Work<'_> {
         }
         let folder = self.below.sandbox.read(&id, self.source(&id)?).await;
         self.take(change, folder, report).await?;
-        if settled != change.plugged.active.settled {
-            self.reconfigure(change, &settled).await?;
-            report.changed.push(format!("plugin {id} is configured otherwise"));
+        let active = std::sync::Arc::clone(&change.plugged.active);
+        match self.settled(&id, active.origin()) {
+            Ok(settled) if settled == active.settled => change.plugged.closed = None,
+            Ok(_) => {
+                self.reconfigure(change).await?;
+                report.changed.push(format!("plugin {id} is configured otherwise"));
+            }
+            // Nothing takes its place, and nothing else is held up by that.
+            Err(error @ Error::Untrusted(_)) => self.closed(change, error.to_string(), report),
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -54,7 +60,14 @@ impl Work<'_> {
             change.plugged.deployment.noticed = change.plugged.deployment.active;
             return Ok(());
         }
-        let fresh = Proposal::new(&id, build, self.settled(&id)?);
+        let fresh = match self.proposal(&id, build) {
+            Ok(fresh) => fresh,
+            Err(error @ Error::Untrusted(_)) => {
+                self.unusable(change, error.to_string(), report);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         let approved = (&*active.release.version, &*active.asks);
         let stay = match self.consider(&change.plugged.deployment, approved, &fresh).await? {
             Finding::Known(state, why) => {
@@ -92,6 +105,17 @@ impl Work<'_> {
                 detail: Value::Null,
             });
             change.plugged.refused = Some(why.clone());
+        }
+        report.refused.push((change.id().to_string(), why));
+    }
+
+    /// What is active is trusted no more, and was closed; it stays written down as what serves until something else does.
+    fn closed(&self, change: &mut Change, why: String, report: &mut Reloaded) {
+        if change.plugged.closed.as_ref() != Some(&why) {
+            let active = std::sync::Arc::clone(&change.plugged.active);
+            let version = (active.digest(), &*active.release.version);
+            change.event(self.happened(change.id(), version, ("closed", &why), json!({})));
+            change.plugged.closed = Some(why.clone());
         }
         report.refused.push((change.id().to_string(), why));
     }

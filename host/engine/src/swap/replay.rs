@@ -31,6 +31,7 @@ use crate::contract::{self, answering, routing};
 use crate::error::Error;
 use crate::journal::Start;
 use crate::router;
+use crate::trust;
 
 /// Turns that are read at once, each with all of its journal.
 const PAGE: usize = 16;
@@ -181,8 +182,8 @@ async fn candidate(
             "a channel's calls are not recorded: what comes in is kept as messages, and not as requests";
         return Err(Error::Configuration(why.to_owned()));
     }
-    let settled =
-        Settled::of(config, &id)?.ok_or_else(|| Error::from(SwapRefused::NoPlugin(id.to_string())))?;
+    let settled = Settled::for_a_look(config, &id, (&build.provenance, build.component_digest))?;
+    let settled = settled.ok_or_else(|| Error::from(SwapRefused::NoPlugin(id.to_string())))?;
     if let Some(agent) = request.agent.as_ref().filter(|agent| !settled.agents.contains_key(*agent)) {
         return Err(Error::Configuration(format!(
             "plugin `{id}` does not serve the agent `{agent}` but {}: no part of that agent can be run under it",
@@ -387,9 +388,11 @@ impl Replaying {
         let Some(version) = store.version_of_any(&self.config.tenant, digest).await? else {
             return Ok(Loaded::Gone);
         };
-        let settled: Settled = serde_json::from_str(&version.settings)
+        let mut settled: Settled = serde_json::from_str(&version.settings)
             .map_err(|error| Error::Configuration(format!("settings of a version: {error}")))?;
         let build = kept_build(store, sandbox, &version.plugin, &version).await?;
+        let origin = (&build.provenance, build.component_digest);
+        settled.level = trust::level_for_a_look(&self.config, &version.plugin, origin)?;
         let edition = Edition::load(sandbox, (&version.plugin, &build, settled), &|_, _| {}).await?;
         Ok(Loaded::Edition(Arc::new(edition)))
     }

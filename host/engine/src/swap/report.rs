@@ -98,6 +98,10 @@ fn version_status(plugged: &Plugged, version: &Version, with_words: bool) -> Ver
     };
     if is(Some(&plugged.active)) {
         shown.by.clone_from(&plugged.deployment.by);
+        if let Some(why) = &plugged.closed {
+            "closed".clone_into(&mut shown.state);
+            shown.reason.clone_from(why);
+        }
     }
     if let Some(edition) = edition {
         let health = edition.release.health();
@@ -108,6 +112,8 @@ fn version_status(plugged: &Plugged, version: &Version, with_words: bool) -> Ver
         shown.imports.clone_from(&edition.imports);
         shown.limits = limits(&edition.limits);
         shown.from_cache = edition.from_cache;
+        shown.signer = edition.signer();
+        edition.settled.level.as_str().clone_into(&mut shown.isolation);
         shown.shadow = is(plugged.shadow.as_ref()).then(|| edition.release.tally.status(with_words));
     }
     shown

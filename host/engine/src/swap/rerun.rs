@@ -105,6 +105,7 @@ impl Rerun<'_> {
             journal: Arc::clone(&journal),
             whom: Arc::new(Whom::of_old(self.config, (agent, version), place)?),
             drafts: None,
+            outward: None,
         };
         Ok((lent, journal))
     }

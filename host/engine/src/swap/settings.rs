@@ -7,7 +7,7 @@ use serde_json::json;
 use std::sync::Arc;
 
 use super::change::Change;
-use super::edition::{Edition, Settled};
+use super::edition::Edition;
 use super::state::Plugged;
 use super::work::{RECONFIGURED, Work};
 use crate::error::Error;
@@ -17,7 +17,7 @@ impl Work<'_> {
     ///
     /// # Errors
     /// The active version refuses the settings.
-    pub(super) async fn reconfigure(&self, change: &mut Change, settled: &Settled) -> Result<(), Error> {
+    pub(super) async fn reconfigure(&self, change: &mut Change) -> Result<(), Error> {
         let old = change.plugged.clone();
         let (proposal, edition) = self.again(change.id(), old.active.digest()).await?;
         let earlier = Some(old.active.digest()).filter(|earlier| *earlier != proposal.digest);
@@ -35,12 +35,7 @@ impl Work<'_> {
             // It has been judged, and its rollback is under way.
             change.withdraw(&active);
         }
-        let standby = match &old.standby {
-            Some(standby) if standby.settled != *settled => {
-                self.standing_behind(change, Some(Arc::clone(standby))).await
-            }
-            standby => standby.clone(),
-        };
+        let standby = self.standing_behind(change, old.standby.clone()).await;
         let on_trial = old.active.release.is_on_trial();
         self.stand_behind(change, standby, on_trial, old.watch_until);
         self.beside_again(change, &old).await;

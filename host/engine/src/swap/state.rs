@@ -1,5 +1,6 @@
 //! What is deployed and loaded at one moment, and the house that is built of it.
 
+use chela_egress::Leaks;
 use chela_gateway::Gateway;
 use chela_sandbox::Plugin;
 use chela_store::Deployment;
@@ -46,6 +47,8 @@ pub(super) struct Plugged {
     pub(super) draining: Vec<Weak<Release>>,
     /// The last thing in the folder that was refused.
     pub(super) refused: Option<String>,
+    /// Why the active version begins no call any more, if it does not.
+    pub(super) closed: Option<String>,
 }
 
 impl Plugged {
@@ -59,6 +62,7 @@ impl Plugged {
             watch_until: None,
             draining: Vec::new(),
             refused: None,
+            closed: None,
         }
     }
 
@@ -145,7 +149,11 @@ impl State {
             lineups.insert(name.clone(), lineup);
         }
         let agents = AgentStation::new(lineups, &config, earlier.map(|house| &house.agents));
-        Ok(House { config, gateway: self.gateway.clone(), channels, router, agents })
+        let leaks = match earlier {
+            Some(earlier) if Arc::ptr_eq(&earlier.config, &config) => Arc::clone(&earlier.leaks),
+            _ => Arc::new(Leaks::of(config.all_secrets())),
+        };
+        Ok(House { config, gateway: self.gateway.clone(), channels, router, agents, leaks })
     }
 
     fn plugged(&self, id: &PluginId) -> Result<&Plugged, Error> {

@@ -167,7 +167,8 @@ pub struct VersionStatus {
     pub digest: String,
     /// The manifest's version.
     pub version: String,
-    /// `loading`, `refused`, `waiting`, `ready`, `shadow`, `canary`, `active`, `draining` or `retired`.
+    /// `loading`, `refused`, `waiting`, `ready`, `shadow`, `canary`, `active`, `closed` (active, and trusted no more: it
+    /// begins no call), `draining` or `retired`.
     pub state: String,
     /// A canary's share of a hundred.
     pub share: Option<u8>,
@@ -199,6 +200,12 @@ pub struct VersionStatus {
     pub component_bytes: u64,
     /// Whether its machine code was there already.
     pub from_cache: bool,
+    /// The key that signed it.
+    #[serde(default)]
+    pub signer: Option<String>,
+    /// Where its calls run: `in-process` or `worker`; empty if it is not loaded.
+    #[serde(default)]
+    pub isolation: String,
     /// What its shadow run has shown.
     pub shadow: Option<ShadowStatus>,
 }

@@ -132,7 +132,7 @@ impl Work<'_> {
         behind: Option<Arc<Edition>>,
     ) -> Option<Arc<Edition>> {
         let behind = behind.filter(|_| !self.config.swap.watch.is_zero())?;
-        if behind.settled == change.plugged.active.settled {
+        if self.is_current(&behind) {
             return Some(behind);
         }
         let id = change.id().clone();
@@ -203,12 +203,12 @@ impl Work<'_> {
         let id = change.id().clone();
         let to = to.ok_or_else(|| SwapRefused::NoBefore { plugin: id.clone() })?;
         let old = change.plugged.clone();
-        let (proposal, edition) = match old.loaded(to).filter(|it| it.settled == old.active.settled) {
+        let (proposal, edition) = match old.loaded(to).filter(|it| self.is_current(it)) {
             Some(edition) => {
                 let version = self.below.store.version(&self.config.tenant, &id, to).await?;
                 let version = version.ok_or_else(|| SwapRefused::NoBefore { plugin: id.clone() })?;
                 let build = self.kept_build(&id, &version).await?;
-                (Proposal::new(&id, build, edition.settled.clone()), Arc::clone(edition))
+                (self.proposal(&id, build)?, Arc::clone(edition))
             }
             None => self.again(&id, to).await?,
         };

@@ -9,14 +9,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::edition::{Edition, OnProgress, Settled, asks, more};
+use super::edition::{Edition, OnProgress, Origin, Settled, asks, more};
 use super::fleet::{Below, Fleet, kept_build};
 use super::refused::SwapRefused;
 use super::release::Verdict;
 use super::state::{check_strangers, station};
 use super::status::Who;
+use crate::capability::check_requests;
 use crate::config::{Config, Reload};
 use crate::error::Error;
+use crate::trust::Unsigned;
 
 /// Versions that were loaded for a change that is worked out, in case it must be worked out again.
 pub(super) type Ahead = Mutex<BTreeMap<(PluginId, Digest), Arc<Edition>>>;
@@ -42,7 +44,7 @@ pub(super) struct Proposal {
 }
 
 impl Proposal {
-    pub(super) fn new(id: &PluginId, build: Build, settled: Settled) -> Self {
+    fn new(id: &PluginId, build: Build, settled: Settled) -> Self {
         let digest = settled.digest(build.digest());
         Self { id: id.clone(), build, settled, digest }
     }
@@ -74,8 +76,27 @@ impl<'a> Work<'a> {
 }
 
 impl Work<'_> {
-    pub(super) fn settled(&self, id: &PluginId) -> Result<Settled, Error> {
-        Settled::of(self.config, id)?.ok_or_else(|| SwapRefused::NoPlugin(id.to_string()).into())
+    /// How a build of a plugin is to serve, under the configuration that holds now.
+    ///
+    /// # Errors
+    /// It may not.
+    pub(super) fn settled(&self, id: &PluginId, build: Origin<'_>) -> Result<Settled, Error> {
+        Settled::of(self.config, id, build)?.ok_or_else(|| SwapRefused::NoPlugin(id.to_string()).into())
+    }
+
+    /// The one way in: a build is looked at for whether it may serve before anything of it runs.
+    ///
+    /// # Errors
+    /// It may not.
+    pub(super) fn proposal(&self, id: &PluginId, build: Build) -> Result<Proposal, Error> {
+        let settled = self.settled(id, (&build.provenance, build.component_digest))?;
+        Ok(Proposal::new(id, build, settled))
+    }
+
+    /// Whether what is loaded is as it would be loaded now.
+    pub(super) fn is_current(&self, edition: &Edition) -> bool {
+        let now = self.settled(&edition.release.plugin, edition.origin());
+        now.is_ok_and(|now| now == edition.settled)
     }
 
     pub(super) fn source(&self, id: &PluginId) -> Result<chela_sandbox::Source, Error> {
@@ -106,6 +127,12 @@ impl Work<'_> {
         let loaded = Edition::load(&self.below.sandbox, loading, &progress).await;
         tell(None);
         let edition = Arc::new(loaded?);
+        for agent in settled.agents.keys() {
+            let secrets = self.config.plugins.get(id).map(|plugin| &plugin.secrets);
+            if let (Some(post), Some(secrets)) = (edition.agent(agent), secrets) {
+                check_requests(&post.plugin, secrets)?;
+            }
+        }
         for channel in settled.channels.keys() {
             let station = station(self.below, self.config, channel, (&edition, None))?;
             check_strangers(self.config, channel, &station)?;
@@ -124,7 +151,7 @@ impl Work<'_> {
         let version = version.ok_or_else(|| {
             Error::Configuration(format!("version {} of plugin `{id}` is not kept", digest.short()))
         })?;
-        let proposal = Proposal::new(id, self.kept_build(id, &version).await?, self.settled(id)?);
+        let proposal = self.proposal(id, self.kept_build(id, &version).await?)?;
         let edition = self.load(&proposal).await?;
         Ok((proposal, edition))
     }
@@ -146,6 +173,7 @@ impl Work<'_> {
             component,
             component_bytes: build.component.len() as u64,
             manifest: build.text.clone(),
+            provenance: build.provenance.text(),
             settings: settled.json(),
             asks: asks(build),
             state,
@@ -177,8 +205,12 @@ impl Work<'_> {
     ) -> Result<Finding, Error> {
         let Proposal { id, build, digest, .. } = fresh;
         let versions = self.below.store.versions(&self.config.tenant, Some(id), VERSIONS_MAX).await?;
-        let is_same_build =
-            |version: &Version| version.component == build.component_digest && version.manifest == build.text;
+        let provenance = build.provenance.text();
+        let is_same_build = |version: &Version| {
+            version.component == build.component_digest
+                && version.manifest == build.text
+                && version.provenance == provenance
+        };
         // What was sent back, or seen and not taken, stays so, whatever its settings are now; what was refused may have
         // been refused for its settings.
         let known = versions.into_iter().filter(is_same_build).find(|version| {
@@ -191,7 +223,7 @@ impl Work<'_> {
         if let Some(version) = known {
             return Ok(Finding::Known(version.state, version.reason));
         }
-        if let Some(objection) = objection((serves, approved), fresh) {
+        if let Some(objection) = objection(self.config, (serves, approved), fresh) {
             return Ok(Finding::Stay(VersionState::Waiting, objection.to_string()));
         }
         Ok(match self.config.swap.reload {
@@ -205,8 +237,15 @@ impl Work<'_> {
 }
 
 /// Why a build may not take the place of what serves by itself.
-pub(super) fn objection((serves, approved): (&str, &[String]), fresh: &Proposal) -> Option<SwapRefused> {
+pub(super) fn objection(
+    config: &Config,
+    (serves, approved): (&str, &[String]),
+    fresh: &Proposal,
+) -> Option<SwapRefused> {
     let Proposal { id, build, .. } = fresh;
+    if is_passed_off(config, &build.manifest.version, serves) {
+        return Some(SwapRefused::SameVersion { plugin: id.clone(), version: serves.to_owned() });
+    }
     if is_lower(&build.manifest.version, serves) {
         let (from, to) = (serves.to_owned(), build.manifest.version.clone());
         return Some(SwapRefused::Downgrade { plugin: id.clone(), from, to });
@@ -218,9 +257,17 @@ pub(super) fn objection((serves, approved): (&str, &[String]), fresh: &Proposal)
 /// True for what says nothing of the version itself: the same may load the next time.
 pub(super) fn may_pass(error: &Error) -> bool {
     use chela_sandbox::{Ending, Reason, Refusal};
-    let Error::Sandbox(refused) = error else { return error.blame() == Blame::Host };
+    let Error::Sandbox(refused) = error else {
+        return error.blame() == Blame::Host || matches!(error, Error::Untrusted(_));
+    };
     matches!(&*refused.reason, Reason::Refused(Refusal::Preparation { ending, .. })
         if matches!(ending, Ending::TimedOut(_) | Ending::Crashed { .. }))
+}
+
+/// Whether another build calls itself what serves, where builds are signed: which of both its author means cannot be
+/// told, and an old one with a hole in it would pass for the new one.
+pub(super) fn is_passed_off(config: &Config, version: &str, serves: &str) -> bool {
+    config.trust.unsigned == Unsigned::Refused && version == serves
 }
 
 /// What the event is called that makes a version the active one, and why.

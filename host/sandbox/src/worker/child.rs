@@ -210,7 +210,7 @@ fn failure(reason: Reason) -> Failure {
         Reason::Trap { short, message } => Failure::Trap { short, message },
         Reason::Timeout(_) | Reason::Waiting { .. } => Failure::OutOfTime,
         Reason::Limit { limit, bound } => Failure::Limit(limit, bound),
-        other @ (Reason::Refused(_) | Reason::Host(_) | Reason::Worker(_)) => {
+        other @ (Reason::Refused(_) | Reason::Closed | Reason::Host(_) | Reason::Worker(_)) => {
             Failure::Trap { short: other.to_string(), message: other.to_string() }
         }
     }

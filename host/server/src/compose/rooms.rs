@@ -10,6 +10,7 @@ use chela_engine::{
 use chela_gateway::{ModelName, ProviderLimits};
 use chela_sandbox::{Grants, PluginKind, Pool};
 use chela_types::{AgentId, ChannelId, Digest, PluginId, TenantId, TierId, Tokens};
+use secrecy::SecretString;
 use serde_json::{Map, Value};
 
 use super::Error;
@@ -172,11 +173,13 @@ pub(super) fn engine(
         },
         delivery: delivery(config),
         swap: swap(config),
+        trust: config.trust.clone(),
         retention: RetentionConfig { words: config.retention.words, versions: config.swap.keep },
         turns_max: config.server.max_turns,
         waiting_max: (config.server.requests_max / WAITING_SHARE).max(1),
         lease: config.store.lease,
         session_key,
+        guarded: guarded(config),
     })
 }
 
@@ -301,7 +304,8 @@ fn terminal_adapter(config: &Config, name: &PluginId) -> Result<PluginConfig, Er
         grants: BTreeSet::new(),
         kind: None,
         limits: config.limits.channel.clone(),
-        level: chela_sandbox::Level::InProcess,
+        level: None,
+        secrets: BTreeMap::new(),
         config: Map::new(),
     };
     plugin(name, &adapter)
@@ -314,7 +318,18 @@ fn plugin(name: &PluginId, given: &Plugin) -> Result<PluginConfig, Error> {
         limits: limits(&given.limits),
         level: given.level,
         config: given.config.clone(),
+        secrets: given.secrets.clone(),
     })
+}
+
+/// Secrets that no plugin names, and that none may send.
+fn guarded(config: &Config) -> Vec<SecretString> {
+    let keys = config.providers.values().filter_map(|provider| match &provider.kind {
+        ProviderKind::OpenAi(endpoint) | ProviderKind::Anthropic(endpoint) => endpoint.key.clone(),
+        ProviderKind::Scripted(_) => None,
+    });
+    let operators = config.operators.values().map(|operator| operator.token.clone());
+    keys.chain(operators).chain(config.server.admin_token.clone()).collect()
 }
 
 fn grants(plugin: &PluginId, names: &BTreeSet<String>) -> Result<Grants, Error> {

@@ -55,6 +55,8 @@ pub struct Config {
     pub limits: KindLimits,
     /// What becomes of changes while the host runs.
     pub swap: Swap,
+    /// Whose plugins may serve.
+    pub trust: chela_engine::TrustConfig,
     /// How long what people said is kept.
     pub retention: Retention,
     /// Who may use the admin listener, besides the holder of [`Server::admin_token`].
@@ -298,8 +300,10 @@ pub struct Plugin {
     pub limits: Limits,
     /// What it is told.
     pub config: Map<String, Value>,
-    /// Where its calls run.
-    pub level: Level,
+    /// Secrets by the manifest's names.
+    pub secrets: BTreeMap<String, SecretString>,
+    /// Where its calls run; absent: as it is trusted.
+    pub level: Option<Level>,
 }
 
 /// What one call may use.

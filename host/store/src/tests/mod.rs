@@ -1,6 +1,7 @@
 //! The room's tests: each opens a real store in a folder of its own, with a clock that it moves by hand.
 
 mod artefacts;
+mod blobs;
 mod folder;
 mod health;
 mod keeping;

@@ -159,6 +159,8 @@ async fn what_is_kept_of_plugins_is_found_by_an_index() {
         (version::OF_ANY, &["versions_digest (tenant=? AND digest=?)"]),
         (retention::WORDED, &["PRIMARY KEY (turn>?)", "INTEGER PRIMARY KEY (rowid=?)"]),
         (retention::FORGET, &["PRIMARY KEY (turn=?)"]),
+        (blob::READ, &["(tenant=? AND handle=?)"]),
+        (blob::KEPT, &["COVERING INDEX blobs_conversation (tenant=? AND conversation=?)"]),
         (retention::SHOWN, &["stream_events_old (at<?)"]),
         (retention::HIDE, &["PRIMARY KEY (tenant=? AND session=? AND seq=?)"]),
         (version::PURGE, &["journal_version (version=?)", "turns_open", "INTEGER PRIMARY KEY (rowid=?)"]),

@@ -25,6 +25,7 @@ pub(super) fn version(of: &str, since: i64) -> Version {
         component: Digest::of("chela 2026 component", &[of.as_bytes()]),
         component_bytes: of.len() as u64,
         manifest: format!("name = \"{of}\""),
+        provenance: format!("signed by {of}"),
         settings: r#"{"tier":"fast"}"#.into(),
         asks: vec!["models".into(), "memory".into()],
         state: VersionState::Ready,
@@ -104,6 +105,7 @@ async fn a_version_is_kept_once_under_its_digest() {
         component: digest("component"),
         component_bytes: 99,
         manifest: "m".into(),
+        provenance: "builtin".into(),
         settings: "{}".into(),
         asks: Vec::new(),
         state: VersionState::Waiting,
@@ -114,7 +116,7 @@ async fn a_version_is_kept_once_under_its_digest() {
         ..first.clone()
     };
     b.store.keep_version(&tenant(), again.clone()).await.unwrap();
-    let kept = Version { asks: Vec::new(), noticed: Millis(7), ..first };
+    let kept = Version { asks: Vec::new(), noticed: Millis(7), provenance: "builtin".into(), ..first };
     assert_eq!(
         b.store.versions(&tenant(), None, 10).await.unwrap(),
         [kept],

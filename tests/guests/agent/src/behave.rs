@@ -82,6 +82,12 @@ pub(crate) fn run(behaviour: &str, said: &str, turn: &Turn, seen: &str) -> Resul
         "memory-kv" => reply(kv()?),
         "memory-kv-ask" => reply(format!("{} | {}", kv()?, ask(said)?)),
         "absent" => reply(absent()),
+        "fetch" => reply(fetched(said)),
+        "file" => reply(file(said)),
+        "file-read" => reply(match blobs::read(said.trim(), 0) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) => error.to_string(),
+        }),
         "persona" => reply(&turn.profile.persona),
         _ => reply(format!("echo: {}", turn.message.text)),
     }
@@ -181,21 +187,67 @@ fn ask_again_once(said: &str) -> Result<Outcome, AnsweringError> {
 
 /// What each function says that this host does not serve.
 fn absent() -> String {
-    let request = http::Request {
-        method: "GET".to_owned(),
-        url: "https://example.com/".to_owned(),
-        headers: Vec::new(),
-        body: Vec::new(),
-        credential: None,
-    };
     let said = [
         denial("list-tools", tools::list_tools(None)),
         denial("call", tools::call("search", "{}")),
-        denial("fetch", http::fetch(&request)),
+        denial("fetch", http::fetch(&request("GET https://example.com/"))),
         denial("read", blobs::read("b1", 0)),
         denial("write", blobs::write("a.txt", "text/plain", b"a")),
     ];
     said.join("\n")
+}
+
+/// `METHOD URL`, then in any order `credential=NAME`, `header=NAME:VALUE`, `body=TEXT`.
+fn request(said: &str) -> http::Request {
+    let mut words = said.split_whitespace().map(str::to_owned);
+    let mut request = http::Request {
+        method: words.next().unwrap_or_default(),
+        url: words.next().unwrap_or_default(),
+        headers: Vec::new(),
+        body: Vec::new(),
+        credential: None,
+    };
+    for word in words {
+        match word.split_once('=') {
+            Some(("credential", name)) => request.credential = Some(name.to_owned()),
+            Some(("body", text)) => request.body = text.as_bytes().to_vec(),
+            Some(("header", header)) => {
+                let (name, value) = header.split_once(':').unwrap_or((header, ""));
+                request.headers.push(http::Header { name: name.to_owned(), value: value.to_owned() });
+            }
+            _ => {}
+        }
+    }
+    request
+}
+
+/// Status and body, or the error.
+fn fetched(said: &str) -> String {
+    match http::fetch(&request(said)) {
+        Ok(response) => format!("{} {}", response.status, String::from_utf8_lossy(&response.body)),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Keeps what was said, and reads it in two parts; so many times the word for a number of bytes.
+fn file(said: &str) -> String {
+    let content = match said.trim().parse::<usize>() {
+        Ok(bytes) => vec![b'x'; bytes],
+        Err(_) => said.as_bytes().to_vec(),
+    };
+    let handle = match blobs::write("said.txt", "text/plain", &content) {
+        Ok(handle) => handle,
+        Err(error) => return error.to_string(),
+    };
+    let mut read = Vec::new();
+    loop {
+        match blobs::read(&handle, read.len() as u64) {
+            Ok(part) if part.is_empty() => break,
+            Ok(part) => read.extend(part),
+            Err(error) => return error.to_string(),
+        }
+    }
+    format!("{handle} {} bytes, {}", read.len(), read == content)
 }
 
 fn denial<T>(function: &str, result: Result<T, HostError>) -> String {

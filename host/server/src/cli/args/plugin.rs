@@ -58,6 +58,48 @@ pub enum PluginCommand {
         json: bool,
     },
 
+    /// Make a pair of keys: a private one to sign plugins with, and a public one that operators trust
+    #[command(
+        after_help = "Writes NAME.key (PKCS#8, for its owner's eyes alone) and shows what goes into chela.toml.\n\nExamples:\n  chela plugin keygen sales\n  chela plugin keygen sales --out ~/keys"
+    )]
+    Keygen {
+        /// Whose key it is: a person, a team, a build machine
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// The folder for the private key
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        out: PathBuf,
+    },
+
+    /// Sign a plugin: its plugin.toml and its component, together
+    #[command(
+        after_help = "Writes plugin.sig beside both. A change of either ends the signature: sign last, and move the whole folder.\n\nExamples:\n  chela plugin sign ./plugins/my-router --key sales.key\n  chela plugin sign ./plugins/my-router --key env:SIGNING_KEY"
+    )]
+    Sign {
+        /// The plugin's folder
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        /// The private key's file, or `env:NAME` of a variable that holds its text
+        #[arg(long, value_name = "KEY")]
+        key: String,
+    },
+
+    /// Say who signed a plugin, and whether this host trusts him
+    #[command(
+        after_help = "Exits with 1 if it is not signed, not rightly, or by nobody who is trusted. Against a configuration that is there, or one key alone.\n\nExamples:\n  chela plugin verify ./plugins/my-router\n  chela plugin verify ./plugins/my-router --config /etc/chela/chela.toml\n  chela plugin verify ./plugins/my-router --public ed25519:…"
+    )]
+    Verify {
+        /// The plugin's folder
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        /// The key that must have signed it, instead of those of the configuration
+        #[arg(long, value_name = "PUBLIC")]
+        public: Option<String>,
+        /// How it is shown.
+        #[command(flatten)]
+        shown: Shown,
+    },
+
     /// Show in what two versions differ: imports, grants, limits, hosts, secrets, configuration
     #[command(
         after_help = "Each of the two is a plugin's folder, `builtin:NAME`, or a version that the host keeps: NAME for the active one, NAME@DIGEST for another. One NAME alone: the active version against what its folder holds.\n\nExamples:\n  chela plugin diff keyword\n  chela plugin diff builtin:keyword ./plugins/my-router\n  chela plugin diff keyword ./plugins/my-router\n  chela plugin diff keyword keyword@3f2a9c"

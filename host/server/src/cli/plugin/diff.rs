@@ -86,7 +86,8 @@ async fn side(text: &str, shown: &Shown) -> Result<Side, Failure> {
     let component = store.artefact(version.component).await?.ok_or_else(|| {
         Failure::new(format!("the component of {plugin} {} is not kept", version.digest.short()))
     })?;
-    let source = chela_sandbox::Source::Embedded { manifest: version.manifest.clone(), component };
+    let (manifest, provenance) = (version.manifest.clone(), version.provenance.clone());
+    let source = chela_sandbox::Source::Kept { manifest, component, provenance };
     let title = format!("{plugin}@{}", version.digest.short());
     Ok(found(look(source).await?, &title, serde_json::from_str(&version.settings).ok()))
 }

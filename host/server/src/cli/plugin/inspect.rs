@@ -41,14 +41,14 @@ pub(super) fn named(source: &str) -> Result<chela_sandbox::Source, Failure> {
 }
 
 /// Under which name a plugin is looked at.
-const ID: &str = "inspected";
+pub(super) const ID: &str = "inspected";
 
 /// Reads and checks, and runs nothing.
 pub(super) async fn look(source: chela_sandbox::Source) -> Result<Looked, Failure> {
     let id = PluginId::new(ID)?;
     let folder = match &source {
         chela_sandbox::Source::Folder(folder) => Some(folder.clone()),
-        chela_sandbox::Source::Embedded { .. } => None,
+        chela_sandbox::Source::Embedded { .. } | chela_sandbox::Source::Kept { .. } => None,
     };
     let sandbox = looking_sandbox(&Surroundings::of_this_program()?)?;
     let build = sandbox.read(&id, source).await.map_err(|error| match folder {

@@ -48,8 +48,8 @@ pub(super) fn page(plugins: &[PluginStatus], all: bool, now: Millis) -> String {
 }
 
 /// What serves first.
-const ORDER: [&str; 9] =
-    ["active", "canary", "shadow", "loading", "ready", "waiting", "refused", "draining", "retired"];
+const ORDER: [&str; 10] =
+    ["active", "closed", "canary", "shadow", "loading", "ready", "waiting", "refused", "draining", "retired"];
 
 /// Whether it serves, is about to, or lies in the plugin's folder.
 fn is_of_now(plugin: &PluginStatus, version: &VersionStatus) -> bool {
@@ -59,7 +59,11 @@ fn is_of_now(plugin: &PluginStatus, version: &VersionStatus) -> bool {
 
 /// Two lines: what it is called and what it is.
 fn row(plugin: &PluginStatus, version: &VersionStatus, now: Millis) -> [String; 6] {
-    let serves = if version.state == "active" { plugin.serves.join(", ") } else { String::new() };
+    let serves = if matches!(version.state.as_str(), "active" | "closed") {
+        plugin.serves.join(", ")
+    } else {
+        String::new()
+    };
     let two = |above: String, below: String| format!("{}\n{}", in_one_line(&above), in_one_line(&below));
     let failed = if version.failures == 0 { String::new() } else { format!("{} failed", version.failures) };
     let since = (version.since_ms != 0).then(|| format!("{} ago", span(now.since(Millis(version.since_ms)))));

@@ -5,6 +5,7 @@ mod inspect;
 mod kept;
 mod list;
 mod order;
+mod sign;
 
 use super::args::PluginCommand;
 use super::{Outcome, events};
@@ -15,6 +16,11 @@ pub(super) async fn run(command: PluginCommand) -> Outcome {
         PluginCommand::List { all, shown } => list::run(&shown, all).await,
         PluginCommand::History { name, limit, shown } => events::history(&name, limit, &shown).await,
         PluginCommand::Inspect { source, json } => inspect::run(&source, json).await,
+        PluginCommand::Keygen { name, out } => sign::keygen(&name, &out),
+        PluginCommand::Sign { folder, key } => sign::sign(&folder, &key).await,
+        PluginCommand::Verify { folder, public, shown } => {
+            sign::verify(&folder, public.as_deref(), &shown).await
+        }
         PluginCommand::Diff { a, b, shown } => diff::run((&a, b.as_deref()), &shown).await,
         order => order::run(order).await,
     }

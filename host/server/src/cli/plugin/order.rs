@@ -37,6 +37,9 @@ fn read(command: PluginCommand) -> Result<Option<(Ordered, Order)>, Failure> {
         PluginCommand::List { .. }
         | PluginCommand::History { .. }
         | PluginCommand::Inspect { .. }
+        | PluginCommand::Keygen { .. }
+        | PluginCommand::Sign { .. }
+        | PluginCommand::Verify { .. }
         | PluginCommand::Diff { .. } => return Ok(None),
     }))
 }

@@ -8,6 +8,7 @@ mod host;
 mod models;
 mod swap;
 mod team;
+mod trust;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,7 @@ pub(super) use host::{Delivery, Egress, KindLimits, Limits, Log, Retention, Serv
 pub(super) use models::{Budget, Cache, Provider, ProviderKind, Tier, Window};
 pub(super) use swap::{Operator, Reload, Right, Swap};
 pub(super) use team::{Agent, Channel, DeliveryPolicy, Department, Grant, Isolation, Plugin, Routing};
+pub(super) use trust::{Signer, Trust, Unsigned};
 
 /// Tables and values that a plugin gets as they are.
 pub(super) type Free = toml::Table;
@@ -58,6 +60,8 @@ pub(super) struct Raw {
     pub(super) limits: Limits,
     /// How changes of this file, of plugins and of documents are taken over while the host runs.
     pub(super) swap: Swap,
+    /// Whose plugins may serve, and where they run.
+    pub(super) trust: Trust,
     /// Who may use the admin listener, by name. The token `server.admin_token` has every right, under the name `admin`.
     pub(super) operator: BTreeMap<String, Operator>,
 }

@@ -48,6 +48,11 @@ pub(in crate::config) struct Plugin {
     /// What it may use of what its manifest asks.
     #[serde(default)]
     pub(in crate::config) grants: Vec<Grant>,
+    /// Secrets by the names that its manifest's `[credential]` tables use, for requests to where its `[[http]]` tables
+    /// say. The host keeps them and puts them in; the plugin never sees them.
+    #[serde(default)]
+    #[schemars(extend("additionalProperties" = {"type": "string", "format": "secret"}))]
+    pub(in crate::config) secrets: BTreeMap<String, String>,
     /// Limits of its own, below or above those of its kind in `[limits]`.
     #[serde(default)]
     pub(in crate::config) limits: KindLimits,
@@ -55,13 +60,9 @@ pub(in crate::config) struct Plugin {
     #[serde(default)]
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub(in crate::config) config: Free,
-    /// Where its calls run: in this process, or in a jailed one of their own.
-    #[serde(default = "in_process")]
-    pub(in crate::config) isolation: Isolation,
-}
-
-fn in_process() -> Isolation {
-    Isolation::InProcess
+    /// Where its calls run: in this process, or in a jailed one of their own. Left out: in this process if it comes with
+    /// the program or a key of `[trust.signer]` has signed it, else in one of their own.
+    pub(in crate::config) isolation: Option<Isolation>,
 }
 
 /// A department.

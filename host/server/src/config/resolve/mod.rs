@@ -9,6 +9,7 @@ mod models;
 mod sense;
 mod swap;
 mod team;
+mod trust;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -67,6 +68,7 @@ impl Resolver<'_> {
         let cache = self.cache(raw);
         let plugins = self.plugins(raw, &limits);
         let departments = self.departments(raw);
+        let trust = self.trust(raw);
         let agents = self.agents(raw);
         let routing = self.routing(raw);
         let channels = self.channels(raw);
@@ -99,6 +101,7 @@ impl Resolver<'_> {
             delivery,
             limits,
             swap: swap::swap(raw),
+            trust,
             retention: host::retention(raw),
             operators,
         })

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chela_sandbox::Level;
 use chela_types::{AgentId, ChannelId, DepartmentId, PluginId, TierId};
+use secrecy::SecretString;
 
 use super::host::over;
 use super::{At, Resolver, dotted, size};
@@ -28,11 +29,12 @@ impl Resolver<'_> {
                 self.within_lease(raw, &["plugin", name, "limits", "deadline_ms"], limits.deadline);
             }
             let grants = plugin.grants.iter().map(|grant| grant_name(*grant).to_owned()).collect();
-            let level = match plugin.isolation {
+            let level = plugin.isolation.map(|isolation| match isolation {
                 raw::Isolation::InProcess => Level::InProcess,
                 raw::Isolation::Worker => Level::Worker,
-            };
-            Some((id?, Plugin { source: source?, grants, kind, limits, config, level }))
+            });
+            let secrets = self.secrets(("plugin", name), &plugin.secrets);
+            Some((id?, Plugin { source: source?, grants, kind, limits, config, secrets, level }))
         };
         raw.plugin.iter().filter_map(each).collect()
     }
@@ -152,7 +154,7 @@ impl Resolver<'_> {
         None
     }
 
-    fn department(&mut self, at: At<'_>, name: Option<&str>, raw: &Raw) -> Option<DepartmentId> {
+    pub(super) fn department(&mut self, at: At<'_>, name: Option<&str>, raw: &Raw) -> Option<DepartmentId> {
         self.reference(at, "department", name?, &raw.department)
     }
 
@@ -234,11 +236,7 @@ impl Resolver<'_> {
         let department =
             self.department(&["channel", name, "department"], channel.department.as_deref(), raw);
         let default_agent = self.default_agent(raw, name, channel);
-        let mut secrets = BTreeMap::new();
-        for (key, text) in &channel.secrets {
-            let secret = self.secret(&["channel", name, "secrets", key], text);
-            secrets.extend(secret.map(|secret| (key.clone(), secret)));
-        }
+        let secrets = self.secrets(("channel", name), &channel.secrets);
         let config = self.free(&["channel", name, "config"], &channel.config);
         Some(Channel {
             plugin: plugin?,
@@ -254,6 +252,20 @@ impl Resolver<'_> {
             rate_per_minute: channel.rate_per_minute,
             progress: channel.progress,
         })
+    }
+
+    /// The `secrets` of a table.
+    fn secrets(
+        &mut self,
+        (kind, name): (&str, &str),
+        written: &BTreeMap<String, String>,
+    ) -> BTreeMap<String, SecretString> {
+        let mut secrets = BTreeMap::new();
+        for (key, text) in written {
+            let secret = self.secret(&[kind, name, "secrets", key], text);
+            secrets.extend(secret.map(|secret| (key.clone(), secret)));
+        }
+        secrets
     }
 
     fn default_agent(&mut self, raw: &Raw, name: &str, channel: &raw::Channel) -> Option<AgentId> {

@@ -14,6 +14,19 @@ const BAD: &[(&str, &str, &[Code])] = &[
         "[plugin.m]\nsource = \"builtin:assistant\"\ngrants = [\"models\"]\n[agent.hr]\nplugin = \"m\"\n",
         &[Code::MissingKey],
     ),
+    ("trust-no-key", "[trust.signer.ada]\npublic = \"ed25519:AAAA\"\n", &[Code::WrongValue]),
+    (
+        "trust-twice",
+        "[trust.signer.ada]\npublic = \"ed25519:11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"\n[trust.signer.bob]\npublic = \"ed25519:11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"\n",
+        &[Code::Duplicate],
+    ),
+    (
+        "trust-department",
+        "[trust.signer.ada]\npublic = \"ed25519:11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"\ndepartments = [\"salse\"]\n[department.sales]\n",
+        &[Code::UnknownReference],
+    ),
+    ("trust-revoked", "[trust]\nrevoked = [\"ada\"]\n", &[Code::WrongValue]),
+    ("trust-unsigned", "[trust]\nunsigned = \"refused\"\n", &[Code::WrongValue]),
     ("not-toml", "[server\npublic = 1\n", &[Code::Syntax]),
     ("duplicate-table", "[tier.a]\nchain = []\n[tier.a]\nchain = []\n", &[Code::Syntax]),
     (

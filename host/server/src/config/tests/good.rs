@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use chela_engine::Unsigned;
 use chela_types::{AgentId, ChannelId, Money, PluginId, TierId};
 use secrecy::ExposeSecret as _;
 
@@ -366,4 +367,41 @@ fn two_configurations_have_two_digests() {
 fn permit(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+const KEY: &str = "ed25519:11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+
+#[test]
+fn what_nobody_signed_is_refused_where_reload_is_manual_unless_it_is_said() {
+    let unsigned = |text: &str| load(&format!("{text}{BASE}")).unwrap().0.trust.unsigned;
+    assert_eq!(unsigned(""), Unsigned::Worker);
+    assert_eq!(unsigned("[swap]\nreload = \"manual\"\n"), Unsigned::Refused);
+    assert_eq!(unsigned("[swap]\nreload = \"manual\"\n[trust]\nunsigned = \"worker\"\n"), Unsigned::Worker);
+    assert_eq!(unsigned("[trust]\nunsigned = \"refuse\"\n"), Unsigned::Refused);
+}
+
+#[test]
+fn signers_have_keys_and_departments() {
+    let digest = "ab".repeat(32);
+    let text = format!(
+        "[trust]\nrevoked = [\"{digest}\"]\n[trust.signer.ada]\npublic = \"{KEY}\"\ndepartments = [\"people\"]\n[department.people]\n{BASE}"
+    );
+    let (config, warnings) = load(&text).unwrap();
+    assert!(warnings.is_empty());
+    let ada = &config.trust.keys[&KEY.parse().unwrap()];
+    assert_eq!((ada.name.as_str(), ada.departments.as_ref().unwrap().len()), ("ada", 1));
+    assert_eq!(config.trust.revoked_components.len(), 1);
+    let doubted = format!("[trust]\nrevoked = [\"{KEY}\"]\n[trust.signer.ada]\npublic = \"{KEY}\"\n{BASE}");
+    let (config, warnings) = load(&doubted).unwrap();
+    assert_eq!((config.trust.revoked_keys.len(), warnings.len()), (1, 1));
+}
+
+#[test]
+fn a_plugin_has_secrets_of_its_own() {
+    let text = format!(
+        "[plugin.p]\nsource = \"builtin:assistant\"\ngrants = [\"http\"]\nsecrets = {{ crm = \"env:SHOP_SIGNING_SECRET\" }}\n{BASE}"
+    );
+    let (config, _) = load(&text).unwrap();
+    let secrets = &config.plugins[&PluginId::new("p").unwrap()].secrets;
+    assert_eq!(secrets["crm"].expose_secret(), "hunter2-SHOP_SIGNING_SECRET");
 }
