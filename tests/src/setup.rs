@@ -352,6 +352,7 @@ impl Setup {
             plugins: self.plugins.clone(),
             agents: self.agents.clone(),
             departments: BTreeMap::new(),
+            weights: BTreeMap::new(),
             channels: self.channels.clone(),
             routing: self.routing.clone(),
             delivery: self.delivery.clone(),

@@ -20,6 +20,8 @@ pub struct Config {
     pub agents: BTreeMap<AgentId, AgentConfig>,
     /// Turns that each department's agents may run at once, all together; absent: no bound of its own.
     pub departments: BTreeMap<DepartmentId, usize>,
+    /// How much of the host each department is to have where all want more, from 1; 1 for those that are not here.
+    pub weights: BTreeMap<DepartmentId, u32>,
     /// Channel accounts by name.
     pub channels: BTreeMap<ChannelId, ChannelConfig>,
     /// Who routes.
@@ -45,6 +47,21 @@ pub struct Config {
 }
 
 impl Config {
+    /// Where a channel's new conversations wait: with its department's, or its default agent's.
+    pub(crate) fn lane_of(&self, channel: &ChannelId) -> String {
+        let Some(channel) = self.channels.get(channel) else { return String::new() };
+        let agent = self.agents.get(&channel.default_agent).and_then(|agent| agent.department.as_ref());
+        channel.department.as_ref().or(agent).map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// Lanes by their weight; the organisation's own has none.
+    pub(crate) fn lanes(&self) -> BTreeMap<String, u32> {
+        let of_agents = self.agents.values().filter_map(|agent| agent.department.as_ref());
+        let of_channels = self.channels.values().filter_map(|channel| channel.department.as_ref());
+        let weight = |id: &DepartmentId| (id.to_string(), self.weights.get(id).copied().unwrap_or(1));
+        of_agents.chain(of_channels).map(weight).collect()
+    }
+
     /// Every secret that this host holds.
     pub(crate) fn all_secrets(&self) -> impl Iterator<Item = &SecretString> {
         let plugins = self.plugins.values().flat_map(|plugin| plugin.secrets.values());
@@ -101,6 +118,13 @@ pub struct AgentConfig {
     pub history: usize,
     /// Over the plugin's configuration.
     pub config: serde_json::Map<String, serde_json::Value>,
+}
+
+impl AgentConfig {
+    /// Where conversations wait that it has answered; none of its own if it is nobody's.
+    pub(crate) fn lane(&self) -> Option<String> {
+        self.department.as_ref().map(ToString::to_string)
+    }
 }
 
 /// A place from which an agent may be reached.

@@ -2,11 +2,12 @@
 //! did not reach its end.
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use chela_store::{Claimed, CountsAs, DeadLetter, Lease, Outgoing, Stage, Trouble, Turn};
+use chela_store::{Claimed, CountsAs, DeadLetter, Lease, Outgoing, Shares, Stage, Trouble, Turn};
 use chela_types::{Blame, Fault, Millis, Reply, Retry, TurnId};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::task::AbortHandle;
@@ -19,6 +20,8 @@ use crate::journey::Journey;
 
 /// Conversations claimed in one go.
 const CLAIM_MAX: usize = 64;
+/// Of all places, the share that no department's flood takes, as a divisor.
+const OTHERS_SHARE: usize = 8;
 /// Polling is the truth, waking up only makes it quicker.
 const POLL: Duration = Duration::from_millis(500);
 /// Stops of the host in one turn before it may be the turn that stops it.
@@ -34,7 +37,15 @@ struct Running(Arc<Mutex<Table>>);
 type Key = (TurnId, u64);
 
 #[derive(Debug, Default)]
-struct Table(HashMap<Key, (Lease, AbortHandle)>);
+struct Table(HashMap<Key, Run>);
+
+/// A turn that runs.
+#[derive(Debug)]
+struct Run {
+    lease: Lease,
+    task: AbortHandle,
+    lane: String,
+}
 
 impl Running {
     fn key(lease: &Lease) -> Key {
@@ -44,24 +55,36 @@ impl Running {
 
 impl Table {
     /// Enters a run, and ends earlier ones of the same turn: their leases are lost.
-    fn enter(&mut self, lease: Lease, task: AbortHandle) {
-        let key = Running::key(&lease);
-        for (_, (_, earlier)) in self.0.extract_if(|(turn, _), _| *turn == key.0) {
-            earlier.abort();
+    fn enter(&mut self, run: Run) {
+        let key = Running::key(&run.lease);
+        for (_, earlier) in self.0.extract_if(|(turn, _), _| *turn == key.0) {
+            earlier.task.abort();
         }
-        self.0.insert(key, (lease, task));
+        self.0.insert(key, run);
     }
 
     fn leave(&mut self, key: Key) -> Option<AbortHandle> {
-        self.0.remove(&key).map(|(_, task)| task)
+        self.0.remove(&key).map(|run| run.task)
     }
 
     fn leases(&self) -> Vec<Lease> {
-        self.0.values().map(|(lease, _)| lease.clone()).collect()
+        self.0.values().map(|run| run.lease.clone()).collect()
     }
 
-    fn take_all(&mut self) -> Vec<(Lease, AbortHandle)> {
-        self.0.drain().map(|(_, entry)| entry).collect()
+    /// How many run in each lane.
+    fn lanes(&self) -> BTreeMap<String, usize> {
+        let mut lanes = BTreeMap::new();
+        for run in self.0.values() {
+            match lanes.get_mut(&run.lane) {
+                Some(count) => *count += 1,
+                None => _ = lanes.insert(run.lane.clone(), 1),
+            }
+        }
+        lanes
+    }
+
+    fn take_all(&mut self) -> Vec<Run> {
+        self.0.drain().map(|(_, run)| run).collect()
     }
 }
 
@@ -73,6 +96,7 @@ struct Place {
     slots: Arc<Semaphore>,
     slot: Option<OwnedSemaphorePermit>,
     freed: Arc<Notify>,
+    held_back: Arc<AtomicBool>,
 }
 
 impl Drop for Place {
@@ -84,7 +108,7 @@ impl Drop for Place {
         self.running.0.lock().leave(self.key);
         let were_full = self.slots.available_permits() == 0;
         drop(self.slot.take());
-        if were_full {
+        if were_full || self.held_back.swap(false, Ordering::Relaxed) {
             self.freed.notify_one();
         }
     }
@@ -97,6 +121,8 @@ pub(crate) struct Dispatcher {
     running: Running,
     slots: Arc<Semaphore>,
     freed: Arc<Notify>,
+    /// Something is due that waits for turns of its own lane to end.
+    held_back: Arc<AtomicBool>,
     tasks: TaskTracker,
     /// Names this run of the process in the store's leases.
     owner: String,
@@ -110,6 +136,7 @@ impl Dispatcher {
             running: Running::default(),
             slots,
             freed: Arc::default(),
+            held_back: Arc::default(),
             tasks: TaskTracker::new(),
             owner: format!("{}-{}", std::process::id(), TurnId::new()),
         }
@@ -145,10 +172,11 @@ impl Dispatcher {
         if free == 0 {
             return 0;
         }
-        match self.journey.store.claim(&self.owner, free).await {
-            Ok(claimed) => {
-                let count = claimed.len();
-                claimed.into_iter().for_each(|turn| self.spawn(turn));
+        match self.journey.store.claim_fairly(&self.owner, free, self.shares()).await {
+            Ok(claims) => {
+                let count = claims.claimed.len();
+                self.held_back.store(claims.held_back, Ordering::Relaxed);
+                claims.claimed.into_iter().for_each(|turn| self.spawn(turn));
                 count
             }
             Err(error) => {
@@ -159,25 +187,40 @@ impl Dispatcher {
         }
     }
 
+    /// What each department has, and may have.
+    fn shares(&self) -> Shares {
+        let config = Arc::clone(&self.journey.fleet.house().config);
+        let weights = config.lanes();
+        if weights.is_empty() {
+            return Shares::default();
+        }
+        let turns_max = config.turns_max.max(1);
+        let others = (turns_max / OTHERS_SHARE).max(1);
+        let lane_max = Some(turns_max.saturating_sub(others).max(1));
+        Shares { running: self.running.0.lock().lanes(), weights, lane_max }
+    }
+
     fn spawn(&self, claimed: Claimed) {
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else { return };
         let journey = Arc::clone(&self.journey);
         let lease = claimed.lease.clone();
         let (running, slots) = (self.running.clone(), Arc::clone(&self.slots));
         let (key, freed) = (Running::key(&lease), Arc::clone(&self.freed));
+        let (held_back, lane) = (Arc::clone(&self.held_back), claimed.turn.lane.clone());
         // Held while the task is entered into the table, so that it cannot leave it before it is in.
         let mut table = self.running.0.lock();
         let task = self.tasks.spawn(async move {
             // Made here: a task that is dropped unpolled, in a runtime that ends, must not touch the table, which is
             // locked around its birth.
-            let _place = Place { running, key, slots, slot: Some(slot), freed };
+            let _place = Place { running, key, slots, slot: Some(slot), freed, held_back };
             journey.run_turn(claimed).await;
         });
-        table.enter(lease, task.abort_handle());
+        table.enter(Run { lease, task: task.abort_handle(), lane });
     }
 
     async fn pause(&self) -> Duration {
         match self.journey.store.next_due().await {
+            _ if self.held_back.load(Ordering::Relaxed) => POLL,
             Ok(Some(due)) if self.slots.available_permits() > 0 => {
                 due.since(self.journey.clock.now()).clamp(Duration::from_millis(1), POLL)
             }
@@ -189,7 +232,7 @@ impl Dispatcher {
     async fn hand_back(&self) {
         let left = self.running.0.lock().take_all();
         tracing::warn!(turns = left.len(), "stopped before these turns came to their end");
-        for (lease, task) in left {
+        for Run { lease, task, .. } in left {
             task.abort();
             if let Err(error) = self.journey.store.release(&lease).await {
                 tracing::warn!(%error, "cannot give a conversation back; its lease will run out");

@@ -117,9 +117,10 @@ async fn a_run_that_panics_leaves_its_place() {
         slots: Arc::clone(&slots),
         slot: Some(Arc::clone(&slots).try_acquire_owned().unwrap()),
         freed: Arc::clone(&freed),
+        held_back: Arc::default(),
     };
     let waiting = tokio::spawn(std::future::pending::<()>());
-    running.0.lock().enter(lease, waiting.abort_handle());
+    running.0.lock().enter(Run { lease, task: waiting.abort_handle(), lane: String::new() });
     let run = async move {
         let _place = place;
         panic!("as a bug would");

@@ -14,6 +14,7 @@ use crate::channel::{
     Acknowledgement, ChannelStation, Delivered, Delivery, Received, Response, Showing, Shown, Waiting,
     Webhook,
 };
+use crate::config::AgentConfig;
 use crate::dispatcher::answered;
 use crate::drafts::{Draft, Drafts, Sink, Windows};
 use crate::error::Error;
@@ -113,7 +114,9 @@ impl Journey {
 
     /// Step 3. A request whose response may be the answer waits for it, not long.
     async fn keep(&self, channel: &ChannelStation, received: Received) -> Result<Acknowledgement, Error> {
-        let Received { arrivals, changes, receipts, sessions, response } = received;
+        let Received { mut arrivals, changes, receipts, sessions, response } = received;
+        let lane = self.fleet.house().config.lane_of(&channel.name);
+        arrivals.iter_mut().for_each(|arrival| arrival.lane.clone_from(&lane));
         // A worker may have the answer before this goes on: who waits is put down first.
         let wait = match (&response, arrivals.first()) {
             (Response::Deferred { .. }, Some(first)) => self.waiting.put(first.message.id),
@@ -222,7 +225,8 @@ impl Journey {
             let _seat = house.agents.seat(&agent, run.turn.message.id).await?;
             match self.handle(run, &agent, hand_overs).await? {
                 Outcome::Say { reply, word } => {
-                    let answer = Answer { agent, reply, outcome: word, notice: false };
+                    let lane = house.config.agents.get(&agent).and_then(AgentConfig::lane);
+                    let answer = Answer { agent, reply, outcome: word, notice: false, lane };
                     return Ok(self.store.answered(lease, answer).await?);
                 }
                 Outcome::AskAgain { after } => {

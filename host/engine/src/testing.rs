@@ -43,5 +43,5 @@ fn arrival() -> Arrival {
         attachments: Vec::new(),
         received: Millis(0),
     };
-    Arrival { tenant, identity, message, notes: None, echo: None }
+    Arrival { tenant, identity, message, notes: None, echo: None, lane: String::new() }
 }

@@ -18,3 +18,7 @@ CREATE TABLE blobs (
 ) STRICT;
 CREATE INDEX blobs_conversation ON blobs (tenant, conversation, size);
 CREATE INDEX blobs_turn ON blobs (turn);
+
+-- Conversations wait in lanes, one for each department: who floods one waits behind himself.
+ALTER TABLE conversations ADD COLUMN lane TEXT NOT NULL DEFAULT '';
+CREATE INDEX conversations_lane ON conversations (lane, claimable_at, id) WHERE claimable_at IS NOT NULL;

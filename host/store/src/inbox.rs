@@ -22,6 +22,8 @@ pub struct Arrival {
     pub message: Message,
     /// The channel component's notes for rendering the answer.
     pub notes: Option<String>,
+    /// In which lane its conversation waits, if it is new.
+    pub lane: String,
     /// An event for the person's own stream (web chat), kept with the message if it is new.
     pub echo: Option<StreamEvent>,
 }
@@ -110,8 +112,8 @@ impl Operation for Accept {
 /// the end of its conversation's mailbox. A known key makes all of it do nothing: each statement goes on only if
 /// the one before it changed a row.
 pub(crate) const KEEP: &str = "
-    INSERT INTO conversations (tenant, channel, key, claimable_at)
-        SELECT $1, $2, $3, $4 WHERE NOT EXISTS (
+    INSERT INTO conversations (tenant, channel, key, claimable_at, lane)
+        SELECT $1, $2, $3, $4, $10 WHERE NOT EXISTS (
             SELECT 1 FROM dedupe WHERE tenant = $1 AND channel = $2 AND key IN ($8, $9))
         ON CONFLICT DO UPDATE SET claimable_at = coalesce(claimable_at, excluded.claimable_at);
     INSERT INTO turns (id, conversation, tenant, channel, received_at)
@@ -164,6 +166,7 @@ impl Prepared {
             .bind(self.body.as_bytes())
             .bind(key(0))
             .bind(key(1))
+            .bind(&self.arrival.lane)
             .fetch_all(&mut *tx.connection)
             .await?;
         Ok(rows.first().map(|row| row.try_get(0)).transpose()?)

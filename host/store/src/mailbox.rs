@@ -16,6 +16,7 @@ use crate::inbox::Kept;
 use crate::outbox::{self, Outgoing};
 use crate::progress::{self, Progress};
 use crate::row::{self, to_json};
+use crate::share::Shares;
 use crate::writer::{Due, Operation, Transaction};
 use crate::{Error, Result, Store};
 
@@ -99,6 +100,17 @@ pub struct Turn {
     pub waits: u32,
     /// When it first did, in this stage.
     pub first_wait: Option<Millis>,
+    /// The lane in which its conversation waited.
+    pub lane: String,
+}
+
+/// What was claimed.
+#[derive(Debug, Clone, Default)]
+pub struct Claims {
+    /// The conversations.
+    pub claimed: Vec<Claimed>,
+    /// Something is due, and waits for turns of its own lane to end.
+    pub held_back: bool,
 }
 
 /// How far a turn has come.
@@ -121,13 +133,20 @@ impl Store {
     /// # Errors
     /// Those of the disk.
     pub async fn claim(&self, owner: &str, limit: usize) -> Result<Vec<Claimed>> {
+        Ok(self.claim_fairly(owner, limit, Shares::default()).await?.claimed)
+    }
+
+    /// The same among lanes: who has least for his weight comes first, and in each lane who is longest due.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub async fn claim_fairly(&self, owner: &str, limit: usize, shares: Shares) -> Result<Claims> {
         if self.inner.due.get() > self.inner.clock.now() {
-            return Ok(Vec::new());
+            return Ok(Claims::default());
         }
         let lease = self.inner.config.lease;
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let holder = format!("{owner} {}", self.inner.claims.fetch_add(1, Ordering::Relaxed));
-        self.commit(Claim { holder, limit, lease }).await
+        self.commit(Claim { holder, limit, shares, lease }).await
     }
 
     /// When the next conversation may be claimed; past if one may be now. Never too late; too early at times,
@@ -222,18 +241,20 @@ impl Transaction<'_> {
 struct Claim {
     /// Owner and number: no other claim has this holder.
     holder: String,
-    limit: i64,
+    limit: usize,
+    shares: Shares,
     lease: std::time::Duration,
 }
 
 impl Operation for Claim {
-    type Output = Vec<Claimed>;
+    type Output = Claims;
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output> {
         let until = tx.now.plus(self.lease);
+        let (due, held_back) = self.choose(tx).await?;
         let mut rows = sqlx::query(CLAIM)
             .bind(tx.now.0)
-            .bind(self.limit)
+            .bind(to_json("due", &due)?)
             .bind(&self.holder)
             .bind(until.0)
             .fetch_all(&mut *tx.connection)
@@ -247,9 +268,37 @@ impl Operation for Claim {
                 Err(error) => park(tx, row, &error).await?,
             }
         }
-        Ok(all)
+        Ok(Claims { claimed: all, held_back })
     }
 }
+
+impl Claim {
+    /// Which of those that are due.
+    async fn choose(&self, tx: &mut Transaction<'_>) -> Result<(Vec<i64>, bool)> {
+        let rows = sqlx::query(DUE)
+            .bind(tx.now.0)
+            .bind(i64::try_from(self.limit).unwrap_or(i64::MAX))
+            .fetch_all(&mut *tx.connection)
+            .await?;
+        let lanes = rows
+            .iter()
+            .map(|row| Ok((row::get::<String>(row, "lane")?, row::json(row, "due")?.unwrap_or_default())));
+        Ok(self.shares.choose(lanes.collect::<Result<_>>()?, self.limit))
+    }
+}
+
+/// Each lane in which something waits, found by one step of the index, and the conversations of it that are due.
+pub(crate) const DUE: &str = "
+    WITH RECURSIVE lanes (lane) AS (
+        SELECT min(lane) FROM conversations INDEXED BY conversations_lane WHERE claimable_at IS NOT NULL
+        UNION ALL
+        SELECT (SELECT min(c.lane) FROM conversations AS c INDEXED BY conversations_lane
+            WHERE c.claimable_at IS NOT NULL AND c.lane > lanes.lane)
+        FROM lanes WHERE lanes.lane IS NOT NULL)
+    SELECT lane, (SELECT json_group_array(id) FROM (
+        SELECT c.id AS id FROM conversations AS c INDEXED BY conversations_lane
+        WHERE c.lane = lanes.lane AND c.claimable_at <= $1 ORDER BY c.claimable_at, c.id LIMIT $2 + 0)) AS due
+    FROM lanes WHERE lane IS NOT NULL";
 
 /// How long a conversation rests whose turn cannot be read back.
 const PARKED: Duration = Duration::from_mins(5);
@@ -276,8 +325,7 @@ async fn park(tx: &mut Transaction<'_>, row: &SqliteRow, error: &Error) -> Resul
 /// Turns whose lease lapsed, of those that are claimed now.
 macro_rules! lapsed {
     () => {
-        "SELECT head FROM (SELECT head, holder FROM conversations WHERE claimable_at <= $1
-            ORDER BY claimable_at, id LIMIT $2 + 0) WHERE holder IS NOT NULL"
+        "SELECT head FROM conversations WHERE id IN (SELECT value FROM json_each($2)) AND holder IS NOT NULL"
     };
 }
 
@@ -293,10 +341,10 @@ pub(crate) const CLAIM: &str = concat!(
     UPDATE conversations SET token = token + 1, holder = $3, claimable_at = $4,
         head = (SELECT min(seq) FROM turns INDEXED BY turns_open
             WHERE conversation = conversations.id AND state = 'open')
-        WHERE id IN (SELECT id FROM conversations WHERE claimable_at <= $1 ORDER BY claimable_at, id LIMIT $2 + 0);
+        WHERE id IN (SELECT value FROM json_each($2));
     UPDATE outbox SET status = 'kept', ambiguous = ambiguous + 1 WHERE status = 'sending' AND turn IN (
         SELECT head FROM conversations WHERE claimable_at = $4 AND holder = $3);
-    SELECT c.token, c.sticky, t.seq, t.id, t.conversation, t.tenant, coalesce(o.tries, t.tries) AS tries,
+    SELECT c.token, c.sticky, c.lane, t.seq, t.id, t.conversation, t.tenant, coalesce(o.tries, t.tries) AS tries,
         coalesce(o.crashes, t.crashes) AS crashes, coalesce(o.waits, t.waits) AS waits,
         iif(o.turn IS NULL, t.first_wait_at, o.first_wait_at) AS first_wait_at, t.claimed_at IS NULL AS untouched,
         NOT EXISTS (SELECT 1 FROM turns INDEXED BY turns_all WHERE conversation = c.id AND seq < t.seq) AS first,
@@ -339,6 +387,7 @@ fn claimed(row: &SqliteRow, until: Millis) -> Result<Claimed> {
         crashes: row::count(row, "crashes")?,
         waits: row::count(row, "waits")?,
         first_wait: row::time(row, "first_wait_at")?,
+        lane: row::get(row, "lane")?,
     };
     Ok(Claimed { lease, turn })
 }

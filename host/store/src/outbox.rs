@@ -25,6 +25,8 @@ pub struct Answer {
     pub outcome: String,
     /// The host's own words (a refusal, an apology), not the agent's.
     pub notice: bool,
+    /// In which lane the conversation waits from now on, if in another.
+    pub lane: Option<String>,
 }
 
 /// An answer on its way.
@@ -189,6 +191,7 @@ impl Operation for Answered {
             .bind(&self.answer.outcome)
             .bind(reason)
             .bind(blame)
+            .bind(self.answer.lane.as_deref())
             .execute(&mut *tx.connection)
             .await?;
         if written.rows_affected() == 0 {
@@ -218,7 +221,8 @@ pub(crate) const ANSWER: &str = concat!(
      INSERT INTO contents (turn, part, n, body) SELECT $4, 1, 0, $8 WHERE changes() = 1;
      UPDATE turns SET outcome = $9, dying = $10, last_error = coalesce($10, last_error),
          last_blame = coalesce($11, last_blame) WHERE seq = $4 AND changes() = 1;
-     UPDATE conversations SET sticky = $6 WHERE id = $1 AND NOT $7 AND sticky IS NOT $6 AND changes() = 1",
+     UPDATE conversations SET sticky = $6, lane = coalesce($12, lane)
+         WHERE id = $1 AND NOT $7 AND (sticky IS NOT $6 OR lane <> coalesce($12, lane)) AND changes() = 1",
 );
 
 /// The answer that is kept already.

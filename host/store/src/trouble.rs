@@ -57,7 +57,7 @@ impl Store {
             return Ok(None);
         };
         let body = to_json("reply", &reply)?;
-        let answer = Answer { agent, reply, outcome: "dead".into(), notice: true };
+        let answer = Answer { agent, reply, outcome: "dead".into(), notice: true, lane: None };
         let operation =
             Answered { lease: lease.clone(), id: OutboxId::new(), answer, body, dying: Some(dying) };
         self.commit(operation).await.map(Some)

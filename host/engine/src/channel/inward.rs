@@ -254,7 +254,8 @@ impl ChannelStation {
             received: now,
         };
         let echo = self.is_web_chat().then(|| self.echo(&message));
-        Ok(Arrival { tenant: tenant.clone(), identity, message, notes: said.notes, echo })
+        let lane = String::new();
+        Ok(Arrival { tenant: tenant.clone(), identity, message, notes: said.notes, echo, lane })
     }
 
     /// What somebody wrote, within its limit.

@@ -164,6 +164,7 @@ pub(super) fn engine(
             .iter()
             .filter_map(|(name, of)| Some((name.clone(), of.concurrency?)))
             .collect(),
+        weights: config.departments.iter().map(|(name, of)| (name.clone(), of.weight)).collect(),
         channels,
         routing: RoutingConfig {
             router: config.routing.router.clone(),

@@ -392,6 +392,8 @@ impl KindLimits {
 pub struct Department {
     /// For people.
     pub description: String,
+    /// How much of the host it gets, against the others.
+    pub weight: u32,
     /// Turns at once; absent: no bound of its own.
     pub concurrency: Option<usize>,
 }

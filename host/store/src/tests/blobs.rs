@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{Blob, BlobBounds};
+use chela_types::Clock as _;
 
 const BOUNDS: BlobBounds = BlobBounds { count: 2, bytes: 10 };
 

@@ -1,7 +1,7 @@
 //! Claims, leases, fences.
 
 use super::*;
-use crate::{DeadLetter, MemoryScope, MemoryWrite, Reserve, Revision, Stage};
+use crate::{Claims, DeadLetter, MemoryScope, MemoryWrite, Reserve, Revision, Shares, Stage};
 use chela_types::{Blame, Money, OutboxId};
 
 #[tokio::test]
@@ -253,4 +253,43 @@ async fn a_dead_letter_with_and_without_a_word() {
     assert_eq!(again.turn.sticky, None, "a notice is not an agent's answer");
     b.store.delivered(&again.lease, out.id, None).await.unwrap();
     assert_eq!(b.store.counts().await.unwrap().dead, 2);
+}
+
+#[tokio::test]
+async fn a_flooded_lane_waits_behind_itself() {
+    let b = bench().await;
+    for number in 0..20 {
+        let key = format!("f{number}");
+        b.store.accept(vec![Arrival { lane: "flood".into(), ..arrival(&key, &[&key]) }]).await.unwrap();
+    }
+    b.store.accept(vec![Arrival { lane: "quiet".into(), ..arrival("q", &["q"]) }]).await.unwrap();
+    let lanes = |claims: &Claims| claims.claimed.iter().map(|one| one.turn.lane.clone()).collect::<Vec<_>>();
+    let running = [("flood".to_owned(), 5)].into();
+    let shares = Shares { running, lane_max: Some(7), ..Shares::default() };
+    let first = b.store.claim_fairly("test", 2, shares.clone()).await.unwrap();
+    let mut seen = lanes(&first);
+    seen.sort();
+    assert_eq!((seen, first.held_back), (vec!["flood".to_owned(), "quiet".to_owned()], false));
+    let shares = Shares { running: [("flood".to_owned(), 6)].into(), ..shares };
+    let second = b.store.claim_fairly("test", 10, shares).await.unwrap();
+    assert_eq!((lanes(&second), second.held_back), (vec!["flood".to_owned()], true));
+    assert_eq!(b.store.claim("test", 100).await.unwrap().len(), 18, "who asks for no share gets what is due");
+}
+
+#[tokio::test]
+async fn a_conversation_waits_in_the_lane_of_whoever_answered_last() {
+    let b = bench().await;
+    b.accept("c", "a").await;
+    let claimed = b.claim_one().await;
+    assert_eq!(claimed.turn.lane, "");
+    let given = Answer { lane: Some("people".into()), ..answer("hello") };
+    let out = b.store.answered(&claimed.lease, given).await.unwrap();
+    b.store.delivered(&claimed.lease, out.id, None).await.unwrap();
+    b.accept("c", "b").await;
+    let claimed = b.claim_one().await;
+    assert_eq!(claimed.turn.lane, "people");
+    let out = b.store.answered(&claimed.lease, answer("again")).await.unwrap();
+    b.store.delivered(&claimed.lease, out.id, None).await.unwrap();
+    b.accept("c", "d").await;
+    assert_eq!(b.claim_one().await.turn.lane, "people", "an agent of no department leaves it where it is");
 }

@@ -137,11 +137,18 @@ fn arrival(conversation: &str, keys: &[&str]) -> Arrival {
         },
         notes: Some("note".into()),
         echo: None,
+        lane: String::new(),
     }
 }
 
 fn answer(text: &str) -> Answer {
-    Answer { agent: agent("support"), reply: Reply::text(text), outcome: "reply".into(), notice: false }
+    Answer {
+        agent: agent("support"),
+        reply: Reply::text(text),
+        outcome: "reply".into(),
+        notice: false,
+        lane: None,
+    }
 }
 
 fn decision() -> Decision {

@@ -3,19 +3,20 @@
 
 use super::*;
 use crate::{
-    change, event, frame, health, inbox, journal, ledger, mailbox, outbox, progress, record, replay,
+    blob, change, event, frame, health, inbox, journal, ledger, mailbox, outbox, progress, record, replay,
     retention, version,
 };
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row};
 
 /// The statements on a message's way.
-const EVERY_MESSAGE: [&str; 19] = [
+const EVERY_MESSAGE: [&str; 20] = [
     inbox::KEEP,
     change::FIND,
     progress::SET,
     outbox::IN_RESPONSE,
     mailbox::CLAIM,
+    mailbox::DUE,
     mailbox::RENEW,
     journal::UTTERANCES,
     journal::WRITE,

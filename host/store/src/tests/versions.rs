@@ -548,6 +548,7 @@ async fn a_store_of_an_older_schema_keeps_what_it_has() {
     let statements = "DROP TABLE deployments; DROP TABLE versions; DROP TABLE observed; DROP TABLE events;
         DROP TABLE frames; DROP INDEX journal_version; DROP INDEX turns_recorded; DROP INDEX stream_events_old;
         ALTER TABLE journal DROP COLUMN version; ALTER TABLE outbox DROP COLUMN adapter;
+        DROP TABLE blobs; DROP INDEX conversations_lane; ALTER TABLE conversations DROP COLUMN lane;
         DELETE FROM _sqlx_migrations WHERE version >= 3";
     sqlx::query(statements).execute(&mut aside).await.unwrap();
     sqlx::Connection::close(aside).await.unwrap();

@@ -261,6 +261,8 @@ pub enum BenchCommand {
     Sandbox(Bench),
     /// Whole messages, from signed webhook to delivered answer, durable
     Host(Bench),
+    /// One department's messages, alone and beside another's flood
+    Neighbours(Bench),
     /// New versions while messages come in: how soon they are live, and what that costs
     Swap(SwapBench),
 }

@@ -4,6 +4,7 @@
 //! in the same run: a bare wasmtime loop, or the time of one commit to this disk.
 
 mod host;
+mod neighbours;
 mod rig;
 mod sandbox;
 mod swap;
@@ -31,6 +32,9 @@ pub(super) async fn run(command: BenchCommand) -> Outcome {
             (run.await.map_err(|error| Failure::new(error.to_string()))??, bench.json)
         }
         BenchCommand::Host(bench) => (host::run(Duration::from_secs(bench.seconds)).await?, bench.json),
+        BenchCommand::Neighbours(bench) => {
+            (neighbours::run(Duration::from_secs(bench.seconds)).await?, bench.json)
+        }
         BenchCommand::Swap(bench) => {
             (swap::run(Duration::from_secs(bench.seconds), bench.swaps).await?, bench.json)
         }

@@ -34,7 +34,7 @@ pub(super) struct Rig {
     pub(super) engine: chela_engine::Engine,
     pub(super) store: chela_store::Store,
     partner: Arc<Webhook>,
-    url: Url,
+    public: std::net::SocketAddr,
     stop: CancellationToken,
     running: tokio::task::JoinHandle<Result<(), crate::host::Error>>,
     threads: AtomicU64,
@@ -59,11 +59,19 @@ impl Rig {
             progress: Progress(&|_, _| {}),
         };
         let host = Host::start(config, options).await?;
-        let url = Url::parse(&format!("http://{}/channels/partner", host.addresses().public))?;
+        let public = host.addresses().public;
         let (engine, store) = (host.engine().clone(), host.store().clone());
         let stop = CancellationToken::new();
         let running = tokio::spawn(host.run(stop.clone()));
-        Ok(Self { engine, store, partner: Arc::new(partner), url, stop, running, threads: AtomicU64::new(0) })
+        Ok(Self {
+            engine,
+            store,
+            partner: Arc::new(partner),
+            public,
+            stop,
+            running,
+            threads: AtomicU64::new(0),
+        })
     }
 
     /// Stops it.
@@ -79,6 +87,18 @@ impl Rig {
         time: Duration,
         pace: Option<f64>,
     ) -> Result<(Times, Duration), Failure> {
+        self.measure_at("partner", what, time, pace).await
+    }
+
+    /// The same through one of its channels.
+    pub(super) async fn measure_at(
+        &self,
+        channel: &str,
+        what: &str,
+        time: Duration,
+        pace: Option<f64>,
+    ) -> Result<(Times, Duration), Failure> {
+        let url = Url::parse(&format!("http://{}/channels/{channel}", self.public))?;
         let bar = progress(what, u64::try_from(time.as_millis())?);
         let began = Instant::now();
         let gap = pace.map(|pace| Duration::from_secs_f64(CONVERSATIONS as f64 / pace));
@@ -89,7 +109,7 @@ impl Rig {
             let offset = gap.map(|gap| gap.mul_f64(n as f64 / CONVERSATIONS as f64)).unwrap_or_default();
             talks.spawn(talk(
                 Arc::clone(&self.partner),
-                self.url.clone(),
+                url.clone(),
                 thread,
                 Pace { end: began + time, gap, offset },
             ));

@@ -66,18 +66,27 @@ pub(in crate::config) struct Plugin {
 }
 
 /// A department.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Department {
     /// For people who read the configuration.
     #[schemars(length(max = 1_000))]
     pub(in crate::config) description: String,
+    /// How much of the host it gets, against the others, where all want more than there is.
+    #[schemars(range(min = 1, max = 100))]
+    pub(in crate::config) weight: u32,
     /// Turns of all its agents at once; left out, `server.max_turns`.
     #[schemars(range(min = 1, max = 100_000))]
     pub(in crate::config) concurrency: Option<u32>,
     /// From where its agents may be reached, unless an agent says it for itself: `CHANNEL` or `CHANNEL/PLACE`. Left out: from everywhere.
     #[schemars(extend("items" = {"type": "string", "format": "place"}))]
     pub(in crate::config) reachable_from: Option<Vec<String>>,
+}
+
+impl Default for Department {
+    fn default() -> Self {
+        Self { description: String::new(), weight: 1, concurrency: None, reachable_from: None }
+    }
 }
 
 /// An agent.

@@ -82,7 +82,8 @@ impl Resolver<'_> {
                 self.places(raw, &["department", name, "reachable_from"], places);
             }
             let concurrency = department.concurrency.map(size);
-            Some((id, Department { description: department.description.clone(), concurrency }))
+            let (description, weight) = (department.description.clone(), department.weight);
+            Some((id, Department { description, weight, concurrency }))
         };
         raw.department.iter().filter_map(each).collect()
     }
