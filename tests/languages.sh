@@ -98,4 +98,7 @@ for lesson in "${js_lessons[@]}" guide-js everything-js; do build "$lesson" sdk/
 step "in a host"
 "$python" tests/languages/lessons.py
 
+step "from nothing to a live router"
+"$python" tests/languages/author.py "$cache/author"
+
 step "done"

@@ -6,6 +6,7 @@
 mod agent;
 mod attempt;
 mod capability;
+pub mod cases;
 mod channel;
 mod config;
 mod contract;

@@ -1,11 +1,13 @@
 #!/usr/bin/env node
-// `chela-build FOLDER` makes `FOLDER/plugin.wasm` of `plugin.js` (or `plugin.ts`) and `plugin.toml` there.
+// `chela-build FOLDER` makes `FOLDER/plugin.wasm` of `plugin.js` (or `plugin.ts`) and `plugin.toml` there;
+// `--output FILE` puts it elsewhere.
 
 import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
 
 import { MissingError, tools } from "./tools.js";
 import { ManifestError, WORLD, worldOf } from "./world.js";
@@ -19,17 +21,27 @@ const NOTHING = ["stdio", "random", "clocks", "http", "fetch-event"];
 class AuthorError extends Error {}
 
 async function main() {
-  const [folder] = process.argv.slice(2);
-  if (!folder || folder.startsWith("-")) throw new AuthorError("usage: chela-build FOLDER");
+  const { folder, output } = asked();
   const scratch = mkdtempSync(join(tmpdir(), "chela-build-"));
   try {
-    await build(resolve(folder), scratch);
+    await build(resolve(folder), resolve(output ?? join(folder, "plugin.wasm")), scratch);
   } finally {
     rmSync(scratch, { recursive: true });
   }
 }
 
-async function build(folder, scratch) {
+/** What the command line says. */
+function asked() {
+  try {
+    const { positionals, values } = parseArgs({ allowPositionals: true, options: { output: { type: "string" } } });
+    if (positionals.length === 1) return { folder: positionals[0], output: values.output };
+  } catch {
+    // Said below.
+  }
+  throw new AuthorError("usage: chela-build FOLDER [--output FILE]");
+}
+
+async function build(folder, output, scratch) {
   const began = performance.now();
   const { componentize, bundle, parse } = await tools(folder);
   const world = worldOf(join(folder, "plugin.toml"), parse);
@@ -48,7 +60,6 @@ async function build(folder, scratch) {
     throw new AuthorError(error.message); // what the engine of a component does not take, and Node did
   });
   // In one step: a host that watches the folder never reads half of it.
-  const output = join(folder, "plugin.wasm");
   writeFileSync(`${output}.new`, component);
   renameSync(`${output}.new`, output);
   const seconds = ((performance.now() - began) / 1000).toFixed(1);

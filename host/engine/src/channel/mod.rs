@@ -1,6 +1,7 @@
 //! Channels: what comes in is verified and read by the host, translated by a component, and what goes out is
 //! rendered by the component, bound to its target and sent by the host.
 
+mod case;
 mod changes;
 mod component;
 mod delivery;

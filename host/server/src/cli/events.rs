@@ -116,7 +116,7 @@ fn show(events: &[Event], as_json: bool, nothing: &str) -> Outcome {
 }
 
 /// One line, whatever a plugin or a person has put into the words.
-fn line(event: &Event) -> String {
+pub(super) fn line(event: &Event) -> String {
     let happened = &event.happened;
     let whom = happened.plugin.as_ref().map(|plugin| format!("  {plugin}")).unwrap_or_default();
     let digest = happened.digest.map(|digest| format!(" {}", digest.short())).unwrap_or_default();

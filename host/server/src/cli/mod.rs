@@ -1,6 +1,7 @@
 //! The command line: what was asked, done, and said in words. Exit codes: 0 done, 1 not done, 2 not understood.
 
 mod args;
+mod author;
 mod bench;
 mod chat;
 mod check;
@@ -108,12 +109,13 @@ async fn run(command: Command) -> Outcome {
         Command::Up(at) => up::run(&at).await,
         Command::Check(at) => check::run(&at).await,
         Command::Demo(demo) => demo::run(demo).await,
+        Command::Dev(asked) => author::dev(&asked).await,
         Command::Chat(chat) => chat::run(chat).await,
         Command::Turn { command } => turn::run(command).await,
         Command::Plugin { command } => plugin::run(command).await,
         Command::Reload(asked) => reload::run(&asked).await,
         Command::Events(asked) => events::run(&asked).await,
-        Command::Replay(asked) => replay::run(&asked).await,
+        Command::Replay(asked) => replay::run(&asked).await.map(|_| ExitCode::SUCCESS),
         Command::Status { config, json } => status::run(&config, json).await,
         Command::Bench { command } => bench::run(command).await,
         Command::Compiler | Command::Worker => Ok(ExitCode::FAILURE),

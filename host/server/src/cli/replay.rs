@@ -2,7 +2,6 @@
 //! that go on alone cost money, so that they are the running host's, which keeps the ledger.
 
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use tokio::time::timeout;
 use super::args::Replay;
 use super::operator::Operator;
 use super::socket::Host;
-use super::{Failure, Outcome, load, say, say_json, table};
+use super::{Failure, load, say, say_json, table};
 use crate::compose::{Surroundings, replaying};
 use crate::doors::ReplayJob;
 use crate::turn::in_one_line;
@@ -27,7 +26,8 @@ const END_WAIT: Duration = Duration::from_secs(5);
 /// How long the host may hold one question for news.
 const POLL_MS: u64 = 1_000;
 
-pub(super) async fn run(asked: &Replay) -> Outcome {
+/// Runs them, says what came of it, and returns that.
+pub(super) async fn run(asked: &Replay) -> Result<ReplayReport, Failure> {
     let request = request(asked)?;
     let bar = bar();
     let tell = |progress: ReplayProgress| {
@@ -41,11 +41,11 @@ pub(super) async fn run(asked: &Replay) -> Outcome {
     bar.finish_and_clear();
     let report = report?;
     let report = if asked.content { report } else { report.without_words() };
-    if asked.shown.json {
-        return say_json(&report);
+    match asked.shown.json {
+        true => say_json(&report).map(|_| ())?,
+        false => say(&page(&report)),
     }
-    say(&page(&report));
-    Ok(ExitCode::SUCCESS)
+    Ok(report)
 }
 
 fn request(asked: &Replay) -> Result<ReplayRequest, Failure> {

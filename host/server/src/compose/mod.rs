@@ -164,6 +164,37 @@ pub fn looking_sandbox(surroundings: &Surroundings) -> Result<Sandbox, Error> {
     Sandbox::new(config).map_err(Error::Sandbox)
 }
 
+/// A sandbox for the cases of a plugin's author; what it compiles stays in `cache`.
+///
+/// # Errors
+/// [`Error::Sandbox`].
+pub fn case_sandbox(surroundings: &Surroundings, cache: PathBuf) -> Result<Sandbox, Error> {
+    let mut config = surroundings.sandbox(cache);
+    config.pool.instances = CASE_INSTANCES;
+    Sandbox::new(config).map_err(Error::Sandbox)
+}
+
+/// One call at a time; what it leaves is still being cleaned up when the next begins.
+const CASE_INSTANCES: u32 = 4;
+
+/// The rooms of one case, on a store of its own, with the same gateway, budgets and documents as in a host.
+///
+/// # Errors
+/// As for [`compose`].
+pub async fn staged(config: &Config, sandbox: Sandbox) -> Result<(chela_engine::Config, Rooms), Error> {
+    let ground = Ground {
+        egress: Egress::new(rooms::egress(config))?,
+        store: open_store(config).await?,
+        tenant: TenantId::default_tenant(),
+        clock: Arc::new(SystemClock),
+        session_key: [0; 32],
+    };
+    let gateway = ground.gateway(config)?;
+    let engine = ground.engine(config).await?;
+    let Ground { egress, store, clock, .. } = ground;
+    Ok((engine, Rooms { store, gateway, sandbox, egress, clock }))
+}
+
 /// What a use of a plugin came to: `agent hr`, and the plugin or why it is refused.
 pub type CheckedUse = (String, Result<Loaded, chela_engine::Error>);
 

@@ -28,8 +28,8 @@ use crate::config::{self, Config, ConfigError, Source, Warning};
 use crate::doors::Operators;
 use crate::turn::in_one_line;
 use look::Seen;
-use roots::Roots;
-use rounds::Reloads;
+pub(crate) use roots::Roots;
+pub(crate) use rounds::Reloads;
 pub use standing::{Invalid, Standing};
 
 /// What is missing may be there again in a moment: editors and deployments put files aside before others come.
@@ -305,6 +305,11 @@ impl Reloads for Reloader {
             Err(error) => !error.passes(),
         }
     }
+}
+
+/// Watches files that are no host's, in the same way, until `stop`. Begins with a reload.
+pub(crate) async fn watch(reloads: impl Reloads, stop: CancellationToken) {
+    rounds::watch(reloads, None, stop).await;
 }
 
 /// Reads the file; what is missing is looked for once more.

@@ -7,15 +7,15 @@ use crate::config::{Config, Source};
 
 /// Paths that count. Another set than before means that the configuration names other ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Roots {
+pub(crate) struct Roots {
     /// Files: the configuration, personas, scripts, secrets; and whatever is named and not there yet.
-    pub(super) files: BTreeSet<PathBuf>,
+    pub(crate) files: BTreeSet<PathBuf>,
     /// Plugins' folders: manifest and component.
-    pub(super) plugins: BTreeSet<PathBuf>,
+    pub(crate) plugins: BTreeSet<PathBuf>,
     /// Folders of documents, with the folders in them.
-    pub(super) documents: BTreeSet<PathBuf>,
+    pub(crate) documents: BTreeSet<PathBuf>,
     /// The data folder, in which the host itself writes.
-    pub(super) data: PathBuf,
+    pub(crate) data: PathBuf,
 }
 
 impl Roots {

@@ -20,8 +20,8 @@ const SETTLED: Duration = Duration::from_millis(20);
 /// So long somebody who is writing is waited for. What he writes later is a change of its own.
 const SETTLED_MAX: Duration = Duration::from_secs(2);
 
-/// Who is told that something changed: the host, or a test.
-pub(super) trait Reloads: Send + Sync {
+/// Who is told that something changed: the host, an author's build, or a test.
+pub(crate) trait Reloads: Send + Sync {
     /// What is to be watched now.
     fn roots(&self) -> Arc<Roots>;
     /// How often it is looked without a hint.

@@ -1,5 +1,6 @@
 //! What can be said on the command line. `chela help` is read here first, so the words matter.
 
+mod author;
 mod plugin;
 
 use std::path::PathBuf;
@@ -11,6 +12,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::turn::{LIST_MAX, LIST_USUAL};
 
+#[cfg(test)]
+pub(super) use author::KindName;
+pub(super) use author::{Build, Dev, New, Test};
 pub(super) use plugin::{Candidate, Events, Ordered, PluginCommand, Reload, Shown};
 
 const STYLES: Styles = Styles::styled()
@@ -23,6 +27,8 @@ const EXAMPLES: &str = "\
 Examples:
   chela demo                    four agents and a web chat, nothing to configure
   chela demo --tour             sends a message through every channel and checks the answers
+  chela plugin new --kind router --lang python my-router
+  chela dev my-router           a plugin of one's own: builds and serves what is saved
   chela check                   would it start? prepares every plugin, serves nothing
   chela up                      serves what chela.toml says
   chela turn list               the newest messages and what became of them
@@ -66,6 +72,12 @@ pub enum Command {
         after_help = "Examples:\n  chela demo\n  chela demo --tour\n  chela demo --data ./demo --port 8080"
     )]
     Demo(Demo),
+
+    /// Work on a plugin: build what is saved, serve it, and tell what becomes of it and of each message
+    #[command(
+        after_help = "Puts each build where the running host of the configuration loads it; the host swaps by itself, and what does not build leaves what serves. If no host runs, one is started: with the configuration, if that uses the plugin, or with a web chat and scripted models.\n\nExamples:\n  chela dev\n  chela dev plugins/my-router --config chela.toml"
+    )]
+    Dev(Dev),
 
     /// Talk to an agent in the terminal
     #[command(

@@ -6,6 +6,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Subcommand};
 
 use super::ConfigPath;
+use super::author::{Build, New, Test};
 
 /// Events in a list, unless another number is asked for.
 const EVENTS_USUAL: usize = 50;
@@ -44,6 +45,24 @@ pub enum PluginCommand {
         #[command(flatten)]
         shown: Shown,
     },
+
+    /// Make a plugin: a folder that builds, with a test and cases, and the sdk
+    #[command(
+        after_help = "Examples:\n  chela plugin new --kind router --lang rust my-router\n  chela plugin new --kind agent --lang python plugins/tutor\n  chela plugin new --kind channel --lang js --sdk ../chela pager"
+    )]
+    New(New),
+
+    /// Build a plugin with its author's own tools, check it as a host does, and leave what a host loads in `dist`
+    #[command(
+        after_help = "What the compiler says comes as it says it. What does not build, or would be refused, leaves what was built before.\n\nExamples:\n  chela plugin build\n  chela plugin build my-router --out /srv/chela/plugins/my-router"
+    )]
+    Build(Build),
+
+    /// Play the cases of a plugin in the real sandbox, under the limits of production; or recorded turns
+    #[command(
+        after_help = "Exits 1 if one does not come to what it expects. With --config, limits, grants, settings and isolation are those that the host of it gives the plugin.\n\nExamples:\n  chela plugin test\n  chela plugin test my-router --case word --json\n  chela plugin test --config /etc/chela/chela.toml\n  chela plugin test --config chela.toml --recorded --since 24h"
+    )]
+    Test(Test),
 
     /// Show what one plugin is and what it may touch, without running it
     #[command(

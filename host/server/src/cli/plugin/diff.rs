@@ -110,7 +110,7 @@ async fn in_folder(name: &str, shown: &Shown) -> Result<Digest, Failure> {
 }
 
 fn found(looked: Looked, from: &str, settings: Option<Value>) -> Side {
-    let Looked { manifest, imports, component } = looked;
+    let Looked { manifest, imports, component, .. } = looked;
     let title = format!("{} {} ({from})", manifest.name, manifest.version);
     let mut facts = facts(&manifest);
     facts.insert("imports", imports.into_iter().collect());
@@ -156,7 +156,7 @@ fn hosts(channel: &Value, config: &Value) -> BTreeSet<String> {
 }
 
 /// Names of the secrets that the host holds for an adapter.
-fn secrets(channel: &Value) -> BTreeSet<String> {
+pub(in crate::cli) fn secrets(channel: &Value) -> BTreeSet<String> {
     let endpoints = channel.get("endpoint").and_then(Value::as_object).into_iter().flatten();
     let of_endpoints = endpoints.flat_map(|(_, endpoint)| {
         [endpoint.pointer("/credential/bearer"), endpoint.pointer("/sign/standard_webhooks")]
@@ -231,6 +231,9 @@ mod tests {
             manifest: Manifest::parse(manifest).unwrap(),
             imports: imports.iter().map(|import| (*import).to_owned()).collect(),
             component: Digest::of("t", &[imports.concat().as_bytes()]),
+            bytes: 8,
+            build: Digest::from_bytes([0; 32]),
+            signer: None,
         };
         found(looked, "here", None)
     }

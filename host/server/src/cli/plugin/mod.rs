@@ -8,13 +8,18 @@ mod order;
 mod sign;
 
 use super::args::PluginCommand;
-use super::{Outcome, events};
+use super::{Outcome, author, events};
+pub(super) use diff::secrets;
+pub(super) use inspect::{Looked, look, size};
 pub(super) use list::note;
 
 pub(super) async fn run(command: PluginCommand) -> Outcome {
     match command {
         PluginCommand::List { all, shown } => list::run(&shown, all).await,
         PluginCommand::History { name, limit, shown } => events::history(&name, limit, &shown).await,
+        PluginCommand::New(asked) => author::new(&asked),
+        PluginCommand::Build(asked) => author::build(&asked).await,
+        PluginCommand::Test(asked) => author::test(&asked).await,
         PluginCommand::Inspect { source, json } => inspect::run(&source, json).await,
         PluginCommand::Keygen { name, out } => sign::keygen(&name, &out),
         PluginCommand::Sign { folder, key } => sign::sign(&folder, &key).await,

@@ -40,6 +40,9 @@ fn read(command: PluginCommand) -> Result<Option<(Ordered, Order)>, Failure> {
         | PluginCommand::Keygen { .. }
         | PluginCommand::Sign { .. }
         | PluginCommand::Verify { .. }
+        | PluginCommand::New(_)
+        | PluginCommand::Build(_)
+        | PluginCommand::Test(_)
         | PluginCommand::Diff { .. } => return Ok(None),
     }))
 }
