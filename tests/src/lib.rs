@@ -26,4 +26,4 @@ mod wait;
 pub use host::{Crashed, Host};
 pub use outside::Outside;
 pub use setup::{NOTICE, Setup, host, say};
-pub use wait::{PATIENCE, eventually, eventually_some};
+pub use wait::{PATIENCE, eventually, eventually_some, eventually_within};

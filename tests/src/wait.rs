@@ -14,13 +14,22 @@ pub async fn eventually(what: &str, mut is_true: impl AsyncFnMut() -> bool) {
 }
 
 /// Waits until there is something; fails with `what` if there never is.
-pub async fn eventually_some<T>(what: &str, mut find: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub async fn eventually_some<T>(what: &str, find: impl AsyncFnMut() -> Option<T>) -> T {
+    eventually_within(PATIENCE, what, find).await
+}
+
+/// The same for what takes longer than anything of ours: a compiler.
+pub async fn eventually_within<T>(
+    patience: Duration,
+    what: &str,
+    mut find: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = find().await {
             return found;
         }
-        assert!(Instant::now() < deadline, "not within {} s: {what}", PATIENCE.as_secs());
+        assert!(Instant::now() < deadline, "not within {} s: {what}", patience.as_secs());
         sleep(POLL).await;
     }
 }

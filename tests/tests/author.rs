@@ -4,10 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chela_tests::browser::Browser;
-use chela_tests::process::program;
-use chela_tests::{eventually, tree};
+use chela_tests::process::{Process, program};
+use chela_tests::{PATIENCE, eventually_within, guests, tree};
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -15,18 +16,28 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 
+/// A build of a crate, on a machine that is busy with others.
+const COMPILERS_PATIENCE: Duration = PATIENCE.saturating_mul(5);
+
 /// An author's desk: a folder, and the program in the path. What is compiled is kept for the next time.
 struct Desk {
-    folder: TempDir,
+    folder: PathBuf,
+    _made: Option<TempDir>,
 }
 
 impl Desk {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        let made = tempfile::tempdir().unwrap();
+        Self { folder: made.path().to_owned(), _made: Some(made) }
+    }
+
+    /// In a folder that is there.
+    fn of(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), _made: None }
     }
 
     fn at(&self, path: &str) -> PathBuf {
-        self.folder.path().join(path)
+        self.folder.join(path)
     }
 
     fn command(&self, program: &str, folder: &str) -> Command {
@@ -103,16 +114,13 @@ impl Dev {
 
     /// The first line from `after` on that holds all of these; and the number of the line behind it.
     async fn says(&self, after: usize, words: &[&str]) -> (usize, String) {
-        let mut found = None;
-        eventually(&format!("{words:?} is said"), async || {
+        eventually_within(COMPILERS_PATIENCE, &format!("{words:?} is said"), async || {
             let lines = self.lines.lock();
             let mut rest = lines.iter().enumerate().skip(after);
             let line = rest.find(|(_, line)| words.iter().all(|word| line.contains(word)));
-            found = line.map(|(at, line)| (at + 1, line.clone()));
-            found.is_some()
+            line.map(|(at, line)| (at + 1, line.clone()))
         })
-        .await;
-        found.unwrap()
+        .await
     }
 
     /// Ctrl-C, and waits; true if it said that all went well.
@@ -173,6 +181,38 @@ async fn the_guides_way_in_rust_leads_to_a_live_router_that_changes_while_it_run
     browser.says("It is late for good").await;
     dev.says(at, &["web → support", "the word `late`"]).await;
     assert!(dev.interrupt().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_saved_is_swapped_into_a_host_that_runs_and_stays_when_the_author_goes() {
+    let mut process = Process::prepare(|folder| {
+        guests::get("echo").folder(folder);
+        let agent = |name: &str| format!("[agent.{name}]\nplugin = \"echo\"\noutsiders = true\n\n");
+        let plugins = "[plugin.shop-router]\nsource = \"urgent/dist\"\n\n\
+            [plugin.echo]\nsource = \"echo\"\n\n\
+            [plugin.web-chat]\nsource = \"builtin:web-chat\"\n\n";
+        let web = "[channel.web]\nplugin = \"web-chat\"\ndefault_agent = \"desk\"\n\n";
+        format!("{plugins}{}{}{web}[routing]\nrouter = \"shop-router\"\n", agent("desk"), agent("support"))
+    });
+    let desk = Desk::of(process.folder());
+    let mut folder = String::from(".");
+    desk.types("chela plugin new --kind router --lang rust urgent", &mut folder).await;
+    desk.types("chela plugin build urgent", &mut folder).await;
+    process.start();
+    process.ready().await;
+
+    let mut command = desk.command(&program().display().to_string(), ".");
+    command.args(["dev", "urgent"]);
+    let dev = Dev::start(command);
+    let (at, _) = dev.says(0, &["the host of chela.toml runs"]).await;
+    replace(&desk.at("urgent/plugin.toml"), "[\"broken\"", "[\"late\", \"broken\"");
+    let (at, _) = dev.says(at, &["shop-router", "promoted"]).await;
+    let browser = Browser::begin(&process.channel("web")).await;
+    browser.says("My parcel is late").await;
+    dev.says(at, &["web → support", "shop-router 0.1.0", "the word `late`"]).await;
+    assert!(dev.interrupt().await);
+    assert_eq!(browser.says("Late, too").await, 200, "the host was there before, and is there after");
+    assert!(process.terminate().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,7 +21,7 @@ pub(super) fn run(asked: &New) -> Outcome {
         Failure::new(format!("{} cannot be written: {error}", folder.display()))
             .help("what was written there so far is of no use")
     })?;
-    say(&next(&folder, asked.lang));
+    say(&next(&folder, asked.lang, sdk.as_deref()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -61,7 +61,7 @@ fn write(folder: &Path, name: &PluginId, asked: &New, sdk: Option<&Path>) -> std
         fs::create_dir_all(path.parent().unwrap_or(folder))?;
         fs::write(path, text)
     };
-    let at = sdk.map_or_else(|| at_hand(asked.lang), |sdk| sdk.display().to_string());
+    let at = named(asked.lang, sdk);
     for (path, text) in files::template(asked.lang, asked.kind.into()) {
         put(&path, &text.replace("{name}", name.as_str()).replace("{sdk}", &at))?;
     }
@@ -74,11 +74,12 @@ fn write(folder: &Path, name: &PluginId, asked: &New, sdk: Option<&Path>) -> std
     put("README.md", &readme(name, asked, &at))
 }
 
-/// How the plugin names the sdk in its own folder.
-fn at_hand(lang: Lang) -> String {
-    match lang {
-        Lang::Rust => "sdk".to_owned(),
-        Lang::Python | Lang::Js => "./sdk".to_owned(),
+/// How the plugin names its sdk: in its own folder, or elsewhere.
+fn named(lang: Lang, sdk: Option<&Path>) -> String {
+    match (sdk, lang) {
+        (Some(sdk), _) => sdk.display().to_string(),
+        (None, Lang::Rust) => "sdk".to_owned(),
+        (None, Lang::Python | Lang::Js) => "./sdk".to_owned(),
     }
 }
 
@@ -110,8 +111,8 @@ fn readme(name: &PluginId, asked: &New, sdk: &str) -> String {
 }
 
 /// What comes next, in the order in which it is typed.
-fn next(folder: &Path, lang: Lang) -> String {
-    let (install, _) = tools(lang, &at_hand(lang));
+fn next(folder: &Path, lang: Lang, sdk: Option<&Path>) -> String {
+    let (install, _) = tools(lang, &named(lang, sdk));
     format!(
         "made {0}\n\n  cd {0}\n  {install:<48} # once\n  {1:<48} # a component in dist/\n  {2:<48} # its cases, in the sandbox\n  \
          {3:<48} # builds and serves what you save\n",
