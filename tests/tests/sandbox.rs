@@ -160,6 +160,31 @@ async fn input_bytes_violated() {
     }
 }
 
+/// A host whose agent says 3 KiB at most at once: its answer, or what it asks a model.
+fn with_little_output(outside: &Outside) -> Setup {
+    with_guest_agent(outside).with_plugin("agent", |plugin| plugin.limits.output_bytes = 3 << 10)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_bytes_obeyed() {
+    let outside = Outside::new().await;
+    let host = with_little_output(&outside).run().await;
+    for text in ["good", "relay"] {
+        host.partner_says(&outside, text, &format!("{text} {}", "x".repeat(1_000))).await;
+        assert_eq!(host.closed(text).await.state, TurnState::Delivered, "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_bytes_violated() {
+    let outside = Outside::new().await;
+    let host = with_little_output(&outside).run().await;
+    for text in ["good", "relay"] {
+        host.partner_says(&outside, text, &format!("{text} {}", "x".repeat(4_000))).await;
+        assert_dead(text, &host.closed(text).await, "output limit of 3 KiB");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_outlives_a_call() {
     let outside = Outside::new().await;

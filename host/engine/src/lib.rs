@@ -15,6 +15,8 @@ mod dispatcher;
 mod drafts;
 mod engine;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod journal;
 mod journey;
 pub mod measure;

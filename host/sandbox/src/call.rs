@@ -6,9 +6,11 @@ use crate::log::{GuestLog, Stamp};
 use crate::random::Randomness;
 use crate::time::VirtualTime;
 use crate::wasi;
+use crate::worker::decoded_within;
 use chela_types::Millis;
 use parking_lot::Mutex;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
@@ -167,6 +169,15 @@ impl<L> Call<L> {
         Ok(value)
     }
 
+    /// What a guest asks from a worker, read within what a guest here could ask: a worker that somebody has taken over
+    /// writes what it likes.
+    ///
+    /// # Errors
+    /// A trap if it is none of the questions, or larger than the limit on what a guest says.
+    pub fn heard<T: DeserializeOwned>(&self, asked: &[u8]) -> Result<T> {
+        Ok(decoded_within(asked, self.meter.output_bytes_max())?)
+    }
+
     /// The handles of the guest's resources, bounded. For dropping them; to make one see [`Call::lend_with_table`].
     pub fn table(&mut self) -> &mut ResourceTable {
         &mut self.table
@@ -243,6 +254,10 @@ impl<L> Call<L> {
     /// Whether the guest holds any handle of the host's.
     pub(crate) fn holds_handles(&self) -> bool {
         !self.table.is_empty()
+    }
+
+    pub(crate) fn instances_max(&self) -> u64 {
+        self.meter.instances_max() as u64
     }
 
     pub(crate) fn output_bytes_max(&self) -> u64 {

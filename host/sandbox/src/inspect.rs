@@ -6,12 +6,15 @@
 use crate::contract::{BASE, CONTRACT, PACKAGE, WASI};
 use crate::error::Refusal;
 use crate::grants::{Grant, Grants};
+use crate::log::{cut, escaped};
 use crate::manifest::{Manifest, PluginKind};
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 
 /// Bytes of a header: magic and version.
 const HEADER: usize = 8;
 const MAGIC: &[u8] = b"\0asm";
+/// Bytes of a name, or of what the validator says, that are kept: more than any name that this host knows.
+const WORDS_BYTES_MAX: usize = 300;
 
 /// Names that the component imports and exports at its root.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -44,7 +47,12 @@ fn features() -> WasmFeatures {
 }
 
 fn invalid(error: &wasmparser::BinaryReaderError) -> Refusal {
-    Refusal::Invalid { message: error.message().to_owned(), offset: error.offset() as u64 }
+    Refusal::Invalid { message: fit(error.message()), offset: error.offset() as u64 }
+}
+
+/// Words of a component, as they may stand in an error: it may name its parts as it likes, and at any length.
+fn fit(words: &str) -> String {
+    escaped(cut(words, WORDS_BYTES_MAX))
 }
 
 fn decode(component: &[u8]) -> Result<Interfaces, wasmparser::BinaryReaderError> {
@@ -56,12 +64,12 @@ fn decode(component: &[u8]) -> Result<Interfaces, wasmparser::BinaryReaderError>
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::ComponentImportSection(section) if depth == 1 => {
                 for import in section {
-                    interfaces.imports.push(import?.name.name.to_owned());
+                    interfaces.imports.push(fit(import?.name.name));
                 }
             }
             Payload::ComponentExportSection(section) if depth == 1 => {
                 for export in section {
-                    interfaces.exports.push(export?.name.name.to_owned());
+                    interfaces.exports.push(fit(export?.name.name));
                 }
             }
             _ => {}
@@ -199,6 +207,18 @@ mod tests {
                 other => panic!("cut at {length}: {other:?}"),
             }
         }
+    }
+
+    /// A module may call its exports what it likes, and the validator repeats it.
+    #[test]
+    fn what_a_component_calls_its_parts_is_short_and_controls_no_terminal() {
+        let name = format!("\u{1b}[2J{}", "x".repeat(10_000));
+        let twice = format!("(func (export \"{name}\")) (func (export \"{name}\"))");
+        let module = wat::parse_str(format!("(component (core module {twice}))")).unwrap();
+        let error = interfaces(&module).unwrap_err();
+        let text = error.to_string();
+        assert!(matches!(error, Refusal::Invalid { .. }) && text.contains("duplicate export"), "{text}");
+        assert!(text.len() < 500 && !text.contains(char::is_control), "{text}");
     }
 
     #[test]

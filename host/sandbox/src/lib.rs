@@ -13,6 +13,8 @@ mod cpu;
 mod dropper;
 mod engine;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod grants;
 mod inspect;
 mod limits;

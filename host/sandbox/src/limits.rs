@@ -3,6 +3,7 @@
 //! The meter remembers which limit was hit. A guest that is refused memory aborts with `unreachable`, and
 //! an operator who reads "unreachable" learns nothing; "memory limit of 64 MiB" tells him which key to change.
 
+use crate::pool;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
@@ -66,14 +67,19 @@ impl Limits {
             cpu: lower(self.cpu, asked.cpu_ms.map(Duration::from_millis)),
             host_calls: lower(self.host_calls, asked.host_calls),
             log_lines: lower(self.log_lines, asked.log_lines),
+            log_bytes: lower(self.log_bytes, asked.log_bytes),
             input_bytes: lower(self.input_bytes, asked.input_bytes),
             output_bytes: lower(self.output_bytes, asked.output_bytes),
-            ..self.clone()
+            instances: lower(self.instances, asked.instances),
+            resources: lower(self.resources, asked.resources),
         }
     }
 }
 
 /// The `[limits]` of a manifest: what the plugin says is enough for it. It can only lower the operator's limits.
+///
+/// A version's digest is taken over this: keys that came later are left out where nobody wrote them, so that what was
+/// deployed before them is still the same version.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Requested {
@@ -89,10 +95,19 @@ pub struct Requested {
     pub host_calls: Option<u32>,
     /// Lines in the log.
     pub log_lines: Option<u32>,
+    /// Bytes of all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_bytes: Option<usize>,
     /// Bytes from the host.
     pub input_bytes: Option<usize>,
     /// Bytes to the host, in one crossing.
     pub output_bytes: Option<usize>,
+    /// Core instances.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instances: Option<usize>,
+    /// Handles at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<usize>,
 }
 
 /// Which limit was hit.
@@ -225,6 +240,11 @@ impl Meter {
         self.host_calls
     }
 
+    /// The bound on core instances.
+    pub(crate) fn instances_max(&self) -> usize {
+        self.instances_max
+    }
+
     /// The bound on one crossing towards the host.
     pub(crate) fn output_bytes_max(&self) -> usize {
         self.output_bytes_max
@@ -301,12 +321,13 @@ impl ResourceLimiter for Meter {
         self.instances_max
     }
 
+    /// The pool says how many, when the plugin is loaded; this is no lower than what it says.
     fn tables(&self) -> usize {
-        self.instances_max
+        pool::CORE_INSTANCES_MAX as usize
     }
 
     fn memories(&self) -> usize {
-        self.instances_max
+        pool::CORE_INSTANCES_MAX as usize
     }
 }
 
@@ -326,6 +347,38 @@ mod tests {
         assert_eq!(limits.memory_bytes, 1 << 20);
         assert_eq!(limits.deadline, Limits::STANDARD.deadline);
         assert_eq!(limits.cpu, Duration::from_millis(7));
+    }
+
+    #[test]
+    fn each_limit_can_be_lowered() {
+        let asked = Requested {
+            memory_bytes: Some(1),
+            table_elements: Some(1),
+            deadline_ms: Some(1),
+            cpu_ms: Some(1),
+            host_calls: Some(1),
+            log_lines: Some(1),
+            log_bytes: Some(1),
+            input_bytes: Some(1),
+            output_bytes: Some(1),
+            instances: Some(1),
+            resources: Some(1),
+        };
+        let lowest = Limits {
+            memory_bytes: 1,
+            table_elements: 1,
+            instances: 1,
+            deadline: Duration::from_millis(1),
+            cpu: Duration::from_millis(1),
+            host_calls: 1,
+            log_lines: 1,
+            log_bytes: 1,
+            input_bytes: 1,
+            output_bytes: 1,
+            resources: 1,
+        };
+        assert_eq!(Limits::STANDARD.lowered_by(&asked), lowest);
+        assert_eq!(Limits::STANDARD.lowered_by(&Requested::default()), Limits::STANDARD);
     }
 
     #[test]

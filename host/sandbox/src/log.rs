@@ -195,7 +195,15 @@ mod tests {
     }
 
     #[test]
-    fn lines_beyond_the_limit_are_counted() {
+    fn log_lines_obeyed() {
+        let mut log = log(2, 10_000);
+        log.write(Level::Info, "a");
+        log.write(Level::Info, "b");
+        assert_eq!(texts(&mut log), ["a", "b"]);
+    }
+
+    #[test]
+    fn log_lines_violated() {
         let mut log = log(2, 10_000);
         for text in ["a", "b", "c", "d"] {
             log.write(Level::Info, text);
@@ -204,7 +212,15 @@ mod tests {
     }
 
     #[test]
-    fn bytes_beyond_the_limit_are_dropped() {
+    fn log_bytes_obeyed() {
+        let mut log = log(10, 4);
+        log.write(Level::Info, "abc");
+        log.write(Level::Info, "d");
+        assert_eq!(texts(&mut log), ["abc", "d"]);
+    }
+
+    #[test]
+    fn log_bytes_violated() {
         let mut log = log(10, 3);
         log.write(Level::Info, "abc");
         log.write(Level::Info, "d");

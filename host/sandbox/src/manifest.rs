@@ -7,12 +7,15 @@
 use crate::contract::CONTRACT;
 use crate::grants::Grants;
 use crate::limits::Requested;
+use crate::log::cut;
 use chela_types::PluginId;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Largest manifest in bytes.
 pub(crate) const MANIFEST_BYTES_MAX: usize = 256 << 10;
+/// Longest message about a manifest in bytes.
+const MESSAGE_BYTES_MAX: usize = 500;
 /// Longest version text in bytes.
 const VERSION_BYTES_MAX: usize = 64;
 /// A known name is suggested from this likeness on (Jaro-Winkler, 0 to 1).
@@ -201,16 +204,20 @@ fn named<const N: usize>(names: [&str; N], values: [Option<toml::Value>; N]) -> 
 }
 
 fn plain(message: String) -> ManifestError {
-    ManifestError { line: None, message, hint: None }
+    ManifestError { line: None, message: fit(&message), hint: None }
+}
+
+/// A message may repeat what stands in the file: keys and values as long as anything, written to control a terminal.
+fn fit(message: &str) -> String {
+    cut(message.trim(), MESSAGE_BYTES_MAX).replace(char::is_control, " ")
 }
 
 fn from_toml(text: &str, error: &toml::de::Error) -> ManifestError {
     let before = error.span().and_then(|span| text.get(..span.start));
-    let message = error.message().trim().to_owned();
     ManifestError {
         line: before.map(|before| before.matches('\n').count() + 1),
-        hint: nearest(&message),
-        message,
+        hint: nearest(error.message().trim()),
+        message: fit(error.message()),
     }
 }
 
@@ -219,8 +226,9 @@ fn nearest(message: &str) -> Option<String> {
     let mut names = message.split('`').skip(1).step_by(2);
     let written = names.next().filter(|_| message.starts_with("unknown "))?;
     let like = |name: &&str| strsim::jaro_winkler(written, name);
+    let is_ours = |name: &&str| name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
     names
-        .filter(|name| like(name) >= LIKENESS_MIN)
+        .filter(|name| is_ours(name) && like(name) >= LIKENESS_MIN)
         .max_by(|a, b| like(a).total_cmp(&like(b)))
         .map(str::to_owned)
 }
@@ -271,6 +279,21 @@ mod tests {
         assert!(error.to_string().contains("did you mean `grants`?"), "{error}");
         let error = Manifest::parse(&PLAIN.replace("agent", "agnet")).unwrap_err();
         assert_eq!(error.hint.as_deref(), Some("agent"));
+    }
+
+    /// A key or a value is repeated in the message, and a stranger wrote it.
+    #[test]
+    fn an_error_is_short_and_controls_no_terminal() {
+        let long = "x".repeat(10_000);
+        for text in [
+            format!("{PLAIN}\"\\u001b[2J`grants`{long}\" = 1\n"),
+            PLAIN.replace("1.0.0", &format!("\\u001b[2J{long}")),
+            PLAIN.replace("contract = \"0.1.0\"", &format!("contract = \"\\u001b[2J{long}\"")),
+        ] {
+            let error = Manifest::parse(&text).unwrap_err().to_string();
+            assert!(error.contains("[2J"), "{error}");
+            assert!(error.len() < 600 && !error.contains(char::is_control), "{error}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::grants::Grants;
 use crate::limits::{Limit, LimitReached, Limits};
 use crate::log::{GuestLog, Stamp, cut, escaped};
 use crate::manifest::{Manifest, PluginKind};
-use crate::worker::{Begin, Event, Workers};
+use crate::worker::{Begin, Event, Workers, decoded_within};
 use chela_types::{Digest, Millis, PluginId};
 use metrics::{Counter, Histogram};
 use parking_lot::Mutex;
@@ -346,7 +346,8 @@ impl<K: Kind> Plugin<K> {
                     }
                     Event::Said(lines, said) => {
                         log.lock().pass_on(lines);
-                        return postcard::from_bytes(&said).map_err(|_| broken("its answer is none"));
+                        return decoded_within(&said, known.limits.output_bytes)
+                            .map_err(|error| broken(&format!("its answer is none: {error}")));
                     }
                     Event::Failed(lines, why) => {
                         log.lock().pass_on(lines);
@@ -488,24 +489,28 @@ fn reason<L>(error: wasmtime::Error, call: &Call<L>, time: (Duration, bool)) -> 
     if let Some(LimitReached(limit, bound)) = error.downcast_ref() {
         return Reason::Limit { limit: *limit, bound: *bound };
     }
-    if let Some(reason) = engine_limit(&error, call) {
-        return reason;
+    if let Some((limit, bound)) = engine_limit(&error, call) {
+        return Reason::Limit { limit, bound };
     }
     trap(&error)
 }
 
-/// Limits that the engine itself enforces.
-fn engine_limit<L>(error: &wasmtime::Error, call: &Call<L>) -> Option<Reason> {
-    let (limit, bound) = if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
-        (Limit::Pool, 0)
-    } else if matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full)) {
-        (Limit::Resources, call.resources_max())
-    } else if error.chain().any(|cause| cause.to_string().contains("fuel allocated for hostcalls")) {
-        (Limit::OutputBytes, call.output_bytes_max()) // the engine gives this error no type
+/// Limits that the engine itself enforces. To most of these errors it gives no type.
+pub(crate) fn engine_limit<L>(error: &wasmtime::Error, call: &Call<L>) -> Option<(Limit, u64)> {
+    let says = |words: &str| error.chain().any(|cause| cause.to_string().contains(words));
+    if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
+        Some((Limit::Pool, 0))
+    } else if matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full))
+        || says("store handle limit exceeded")
+    {
+        Some((Limit::Resources, call.resources_max()))
+    } else if says("fuel allocated for hostcalls") {
+        Some((Limit::OutputBytes, call.output_bytes_max()))
+    } else if says("instance count too high") {
+        Some((Limit::Instances, call.instances_max()))
     } else {
-        return None;
-    };
-    Some(Reason::Limit { limit, bound })
+        None
+    }
 }
 
 fn trap(error: &wasmtime::Error) -> Reason {

@@ -337,8 +337,7 @@ impl Sandbox {
             version: manifest.version.clone(),
             config: config.as_ref().to_owned(),
             snapshot: manifest.snapshot,
-            memory_bytes: limits.memory_bytes,
-            table_elements: limits.table_elements,
+            limits: limits.clone(),
             address_space_bytes: compiler.address_space_bytes,
             cpu_seconds: compiler.cpu.as_secs().max(1),
             component_bytes: component.len() as u64,
@@ -356,9 +355,11 @@ impl Checked {
     /// What the machine code depends on: the component, and what `init` sees and may use.
     fn origin(&self) -> (Digest, Digest) {
         let how = [u8::from(self.manifest.snapshot)];
-        let memory = (self.limits.memory_bytes as u64).to_le_bytes();
+        let Limits { memory_bytes, table_elements, instances, resources, .. } = self.limits;
+        let limits = [memory_bytes, table_elements, instances, resources];
+        let limits: Vec<u8> = limits.into_iter().flat_map(|limit| (limit as u64).to_le_bytes()).collect();
         let component = source::component_digest(&self.component);
-        (component, Digest::of("chela 2026 init", &[self.config.as_bytes(), &how, &memory]))
+        (component, Digest::of("chela 2026 init", &[self.config.as_bytes(), &how, &limits]))
     }
 
     /// What the plugin is: manifest, component and configuration.

@@ -4,6 +4,8 @@
 
 mod absent;
 mod blobs;
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod knowledge;
 mod memory;

@@ -33,8 +33,16 @@ pub(crate) enum Asked {
 }
 
 /// Answers what a guest in a worker asks.
-pub(crate) async fn answer(call: &mut impl Lends, asked: &[u8]) -> wasmtime::Result<Vec<u8>> {
-    let answer = match postcard::from_bytes(asked)? {
+pub(crate) async fn answer<L>(call: &mut Call<L>, asked: &[u8]) -> wasmtime::Result<Vec<u8>>
+where
+    Call<L>: Lends,
+{
+    let asked = call.heard(asked)?;
+    answered(call, asked).await
+}
+
+async fn answered(call: &mut impl Lends, asked: Asked) -> wasmtime::Result<Vec<u8>> {
+    let answer = match asked {
         Asked::Complete(request) => encoded(&call.complete(request).await?),
         Asked::Relay(request) => encoded(&call.relay(request).await?),
         Asked::Stream(request) => {

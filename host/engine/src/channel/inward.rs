@@ -22,6 +22,8 @@ const TEXT_BYTES_MAX: usize = 64 * 1024;
 const NOTES_BYTES_MAX: usize = 4 * 1024;
 /// Longest display name in characters.
 const NAME_CHARS_MAX: usize = 128;
+/// Attachments of one message.
+const ATTACHMENTS_MAX: usize = 64;
 /// Events in one request.
 const EVENTS_MAX: usize = 1_000;
 /// Longest time that a platform's request is kept waiting.
@@ -92,7 +94,18 @@ impl ChannelStation {
     pub(crate) async fn receive(&self, verified: Verified, tenant: &TenantId) -> Result<Received, Error> {
         let now = self.clock.now();
         let readings = self.readings(&verified, tenant, now)?;
-        let inbound = match self.translate(&verified, now).await? {
+        let said = self.translate(&verified, now).await?;
+        self.taken(said, &readings, verified.session)
+    }
+
+    /// What the component said, as far as the host's own readings bear it out.
+    fn taken(
+        &self,
+        said: Result<translating::Inbound, translating::Rejection>,
+        readings: &Readings<'_>,
+        session: Option<String>,
+    ) -> Result<Received, Error> {
+        let inbound = match said {
             Ok(inbound) => inbound,
             Err(translating::Rejection::Malformed(reason)) => return Err(self.malformed(&reason)),
             Err(translating::Rejection::Unsupported(reason)) => {
@@ -110,13 +123,24 @@ impl ChannelStation {
         }
         let mut received = Received::nothing();
         for event in inbound.events {
-            self.event(event, &readings, &mut received)?;
+            self.event(event, readings, &mut received)?;
         }
         if self.is_web_chat() {
-            received.sessions.extend(verified.session);
+            received.sessions.extend(session);
         }
         received.response = self.response(inbound.acknowledgement)?;
         Ok(received)
+    }
+
+    /// A verified request of which the component says this.
+    pub(super) fn heard_as(
+        &self,
+        verified: Verified,
+        tenant: &TenantId,
+        said: Result<translating::Inbound, translating::Rejection>,
+    ) -> Result<Received, Error> {
+        let readings = self.readings(&verified, tenant, self.clock.now())?;
+        self.taken(said, &readings, verified.session)
     }
 
     /// Where an answer to this request would go, as far as the host itself reads it before any component does.
@@ -246,11 +270,7 @@ impl ChannelStation {
                 outsider: identity.outsider || (self.is_web_chat() && !self.config.operator),
             },
             text: self.text(said.text)?,
-            attachments: said
-                .attachments
-                .into_iter()
-                .map(|file| Attachment { name: file.name, media_type: file.media_type, size: file.size })
-                .collect(),
+            attachments: self.attachments(said.attachments)?,
             received: now,
         };
         let echo = self.is_web_chat().then(|| self.echo(&message));
@@ -265,6 +285,20 @@ impl ChannelStation {
             return Err(self.refuse(Refusal::TooLarge, reason));
         }
         Ok(text.replace('\0', ""))
+    }
+
+    /// Files that came with a message, by their names and types; an adapter's words, and so within their limits.
+    fn attachments(&self, files: Vec<types::Attachment>) -> Result<Vec<Attachment>, Error> {
+        if files.len() > ATTACHMENTS_MAX {
+            let reason = format!("a message has at most {ATTACHMENTS_MAX} attachments");
+            return Err(self.refuse(Refusal::TooLarge, reason));
+        }
+        let attachment = |file: types::Attachment| Attachment {
+            name: words::reason(&file.name),
+            media_type: words::reason(&file.media_type),
+            size: file.size,
+        };
+        Ok(files.into_iter().map(attachment).collect())
     }
 
     /// What a web chat shows of the message in every window of its session; kept together with it.

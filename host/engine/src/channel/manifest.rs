@@ -6,6 +6,8 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
+use crate::words;
+
 /// The tables.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -229,6 +231,11 @@ impl Tables {
     /// # Errors
     /// A sentence that names the key of `plugin.toml`.
     pub(crate) fn read(table: toml::Table) -> Result<Self, String> {
+        // It may repeat a key or a value, which a stranger wrote.
+        Self::checked(table).map_err(|reason| words::reason(&reason))
+    }
+
+    fn checked(table: toml::Table) -> Result<Self, String> {
         let tables: Self = table.try_into().map_err(|error: toml::de::Error| error.message().to_owned())?;
         if tables.identity.dedupe.is_empty() || tables.identity.dedupe.iter().any(Vec::is_empty) {
             return Err("`identity.dedupe` names no key".to_owned());
@@ -345,6 +352,12 @@ mod tests {
         }
         let error = read("/user", "room").unwrap_err();
         assert!(error.contains("`bind.in` names `room`"), "{error}");
+    }
+
+    #[test]
+    fn an_error_is_short_and_controls_no_terminal() {
+        let error = read(&format!("\\u001b[2J{}", "x".repeat(10_000)), "/room").unwrap_err();
+        assert!(error.contains("[2J") && error.len() <= 500 && !error.contains(char::is_control), "{error}");
     }
 
     #[test]

@@ -5,6 +5,8 @@ mod case;
 mod changes;
 mod component;
 mod delivery;
+#[doc(hidden)]
+pub mod fuzzing;
 mod identity;
 mod inward;
 mod json;

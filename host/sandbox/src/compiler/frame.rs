@@ -3,7 +3,7 @@
 use super::Stage;
 use crate::error::Refusal;
 use crate::limits::{Limit, Limits};
-use crate::log::Line;
+use crate::log::{Line, cut};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
@@ -12,6 +12,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Largest frame other than components and artefacts.
 pub(super) const WORDS_BYTES_MAX: u64 = 4 << 20;
+/// Longest message of a guest or of the engine.
+pub(super) const MESSAGE_BYTES_MAX: usize = 2_000;
 
 /// What the child is to do. The component follows in a frame of its own.
 #[derive(Debug, Serialize, Deserialize)]
@@ -22,8 +24,8 @@ pub(crate) struct Job {
     pub(crate) config: String,
     /// Whether `init` is run and kept.
     pub(crate) snapshot: bool,
-    pub(crate) memory_bytes: usize,
-    pub(crate) table_elements: usize,
+    /// Of a call.
+    pub(crate) limits: Limits,
     pub(crate) address_space_bytes: u64,
     pub(crate) cpu_seconds: u64,
     pub(crate) component_bytes: u64,
@@ -33,12 +35,12 @@ impl Job {
     /// The limits of `init`. Time and host calls are bounded by the process's own limits.
     pub(super) fn limits(&self) -> Limits {
         Limits {
-            memory_bytes: self.memory_bytes,
-            table_elements: self.table_elements,
             deadline: Duration::MAX,
             host_calls: u32::MAX,
+            input_bytes: usize::MAX,
             output_bytes: usize::MAX, // the snapshot reads whole memories through it
-            ..Limits::STANDARD
+            instances: self.limits.instances.saturating_add(usize::from(self.snapshot)), // and makes an instance for it
+            ..self.limits.clone()
         }
     }
 }
@@ -57,14 +59,20 @@ pub(super) enum Verdict {
 impl From<Verdict> for Refusal {
     fn from(verdict: Verdict) -> Self {
         match verdict {
-            Verdict::Init(message) => Self::Init { message },
-            Verdict::InitTrap(message) => Self::InitTrap { message },
+            Verdict::Init(message) => Self::Init { message: fit(&message) },
+            Verdict::InitTrap(message) => Self::InitTrap { message: fit(&message) },
             Verdict::InitLimit(limit, bound) => Self::InitLimit { limit, bound },
             Verdict::InitHandles => Self::InitHandles,
-            Verdict::Snapshot(message) => Self::Snapshot { message },
-            Verdict::Compile(message) => Self::Compile { message },
+            Verdict::Snapshot(message) => Self::Snapshot { message: fit(&message) },
+            Verdict::Compile(message) => Self::Compile { message: fit(&message) },
         }
     }
+}
+
+/// As long as a message may be, and nothing in it that a terminal obeys: it is a guest's, or of a compiler that has read
+/// a hostile guest.
+fn fit(message: &str) -> String {
+    cut(message, MESSAGE_BYTES_MAX).replace(|c: char| c.is_control() && c != '\n' && c != '\t', " ")
 }
 
 /// What comes from the child.
@@ -91,7 +99,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
     serde_json::from_slice(bytes).map_err(io::Error::other)
 }
 
-fn broken(text: String) -> io::Error {
+pub(super) fn broken(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
@@ -187,6 +195,15 @@ pub(super) async fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A compiler that has read a hostile component says what that component likes.
+    #[test]
+    fn a_verdict_is_short_and_controls_no_terminal() {
+        let said = format!("\u{1b}[2Jgone\nand more{}", "ä".repeat(MESSAGE_BYTES_MAX));
+        let Refusal::Compile { message } = Refusal::from(Verdict::Compile(said)) else { panic!("another") };
+        assert!(message.starts_with(" [2Jgone\nand more"), "{message}");
+        assert!(message.len() <= MESSAGE_BYTES_MAX);
+    }
 
     #[tokio::test]
     async fn frames_survive_the_pipe_within_their_bounds() {

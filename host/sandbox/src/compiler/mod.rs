@@ -8,6 +8,8 @@
 
 mod child;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod parent;
 mod prepare;
 
@@ -67,7 +69,7 @@ impl Compiler {
 }
 
 /// How far the preparation of a plugin is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// The child starts and reads its job.

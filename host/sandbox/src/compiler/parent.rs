@@ -3,9 +3,10 @@
 use super::frame::{self, Frame, Job};
 use super::{Compiler, Stage};
 use crate::error::{Ending, HostError, Reason, Refusal};
-use crate::log::{Stamp, cut, escaped};
+use crate::log::{GuestLog, Stamp, cut, escaped};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
@@ -13,11 +14,10 @@ use tokio::process::{Child, Command};
 const STDERR_BYTES_MAX: u64 = 8 << 10;
 /// What of it is shown.
 const STDERR_SHOWN_BYTES: usize = 500;
-/// Lines of `init` that are passed on.
-const LINES_MAX: usize = 1_000;
 
 /// How the conversation with the child ended.
-enum End {
+#[derive(Debug)]
+pub(super) enum End {
     Artefact(Vec<u8>),
     Refused(Refusal),
     /// Its stdout ended without an answer.
@@ -42,7 +42,7 @@ pub(crate) async fn run(
         Ok(end) => end,
         Err(error) => {
             let _ = child.kill().await;
-            return Err(ended(conversation.stage, Ending::Protocol(error.to_string())));
+            return Err(ended(conversation.stage, Ending::Protocol(escaped(&error.to_string()))));
         }
     };
     match end {
@@ -117,7 +117,8 @@ impl Conversation<'_> {
     }
 }
 
-async fn listen(
+/// Hears the child to its end. It has read what may be hostile: what it says is bounded and escaped anew.
+pub(super) async fn listen(
     stdout: &mut (impl AsyncRead + Unpin),
     compiler: &Compiler,
     job: &Job,
@@ -125,20 +126,17 @@ async fn listen(
     progress: &(dyn Fn(Stage) + Send + Sync),
 ) -> std::io::Result<End> {
     let stamp = Stamp { name: job.plugin.clone(), version: job.version.clone() };
-    let mut lines = 0;
+    let mut log = GuestLog::to_host(Arc::new(stamp), &job.limits());
     while let Some(frame) = frame::read(stdout, compiler.artefact_bytes_max).await? {
         match frame {
             Frame::Artefact(code) => return Ok(End::Artefact(code)),
             Frame::Refused(verdict) => return Ok(End::Refused(verdict.into())),
-            Frame::Stage(next) => {
+            Frame::Stage(next) if next > *stage => {
                 *stage = next;
                 progress(next);
             }
-            Frame::Line(line) if lines < LINES_MAX => {
-                lines += 1;
-                line.emit(&stamp);
-            }
-            Frame::Line(_) => {}
+            Frame::Stage(next) => return Err(frame::broken(format!("stage {next} behind stage {stage}"))),
+            Frame::Line(line) => log.pass_on(vec![line]),
         }
     }
     Ok(End::Silence)

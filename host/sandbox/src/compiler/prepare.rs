@@ -5,13 +5,15 @@
 
 use super::Stage;
 use super::child::at;
-use super::frame::{Frame, Job, Verdict};
+use super::frame::{Frame, Job, MESSAGE_BYTES_MAX, Verdict};
 use crate::call::{self, Beginning, Call, Phase};
 use crate::engine;
 use crate::grants::Grants;
 use crate::inspect;
+use crate::limits::Limit;
 use crate::link;
 use crate::log::{GuestLog, Stamp, cut};
+use crate::plugin::engine_limit;
 use chela_types::Millis;
 use parking_lot::Mutex;
 use std::io;
@@ -23,8 +25,6 @@ use wasmtime_wizer::{WasmtimeWizerComponent, Wizer};
 
 /// Memory for the snapshot's accessors, which add a page or two to each memory that they read.
 const HEADROOM_BYTES: usize = 16 << 20;
-/// Longest message of a guest or of the engine.
-const MESSAGE_BYTES_MAX: usize = 2_000;
 
 type Tell<'a> = &'a mut dyn FnMut(Frame) -> io::Result<()>;
 type Prepared<T> = io::Result<Result<T, Verdict>>;
@@ -65,7 +65,7 @@ async fn snapshot(job: &Job, component: &[u8], tell: Tell<'_>) -> Prepared<Vec<u
         Ok(both) => both,
         Err(error) => return Ok(Err(Verdict::Snapshot(said(&error)))),
     };
-    let instance = match init(&mut store, &instrumented, tell).await? {
+    let instance = match init(&mut store, (job, &instrumented), tell).await? {
         // A handle lies in the guest's memory, and so in the snapshot; what it stands for does not.
         Ok(_) if store.data().holds_handles() => return Ok(Err(Verdict::InitHandles)),
         Ok(instance) => instance,
@@ -84,16 +84,16 @@ async fn try_init(job: &Job, component: &[u8], tell: Tell<'_>) -> Prepared<()> {
     tell(at(Stage::Init))?;
     let engine = engine::initialising().map_err(io::Error::other)?;
     let mut store = call::store(&engine, &job.limits(), beginning(job));
-    Ok(init(&mut store, component, tell).await?.map(|_| ()))
+    Ok(init(&mut store, (job, component), tell).await?.map(|_| ()))
 }
 
 /// Runs `init`, and tells what it logged, however it ended.
 async fn init(
     store: &mut Store<Call<()>>,
-    component: &[u8],
+    (job, component): (&Job, &[u8]),
     tell: Tell<'_>,
 ) -> Prepared<wasmtime::component::Instance> {
-    let instance = run_init(store, component).await;
+    let instance = run_init(store, job, component).await;
     let lines = store.data().log().lock().take_kept();
     lines.into_iter().try_for_each(|line| tell(Frame::Line(line)))?;
     Ok(instance)
@@ -101,6 +101,7 @@ async fn init(
 
 async fn run_init(
     store: &mut Store<Call<()>>,
+    job: &Job,
     component: &[u8],
 ) -> Result<wasmtime::component::Instance, Verdict> {
     let broken = |error: wasmtime::Error| Verdict::Compile(said(&error));
@@ -110,12 +111,12 @@ async fn run_init(
     refuse_capabilities(&mut linker, &component).map_err(broken)?;
 
     let instance = linker.instantiate_async(&mut *store, &component).await;
-    let instance = instance.map_err(|error| failed(store, &error))?;
+    let instance = instance.map_err(|error| failed(store, job, &error))?;
     let init = instance.get_typed_func::<(), (Result<(), String>,)>(&mut *store, "init").map_err(broken)?;
     match init.call_async(&mut *store, ()).await {
         Ok((Ok(()),)) => Ok(instance),
         Ok((Err(message),)) => Err(Verdict::Init(cut(&message, MESSAGE_BYTES_MAX).to_owned())),
-        Err(error) => Err(failed(store, &error)),
+        Err(error) => Err(failed(store, job, &error)),
     }
 }
 
@@ -147,8 +148,10 @@ fn refuse_capabilities(linker: &mut Linker<Call<()>>, component: &Component) -> 
     Ok(())
 }
 
-fn failed(store: &Store<Call<()>>, error: &wasmtime::Error) -> Verdict {
-    match store.data().hit() {
+fn failed(store: &Store<Call<()>>, job: &Job, error: &wasmtime::Error) -> Verdict {
+    match store.data().hit().or_else(|| engine_limit(error, store.data())) {
+        // The one of the snapshot is not the plugin's.
+        Some((Limit::Instances, _)) => Verdict::InitLimit(Limit::Instances, job.limits.instances as u64),
         Some((limit, bound)) => Verdict::InitLimit(limit, bound),
         None => Verdict::InitTrap(said(error)),
     }

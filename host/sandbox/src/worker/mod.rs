@@ -11,13 +11,17 @@
 
 mod child;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod jail;
 mod parent;
 mod pipe;
+mod within;
 
 pub use child::{Remote, Worker, main};
 pub(crate) use frame::{Begin, Loading};
 pub(crate) use parent::{Event, Spares, Workers};
+pub(crate) use within::decoded as decoded_within;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,6 +1,7 @@
 //! The host's side: start workers, give each its plugin, hand calls over, and end whoever does not end his.
 
 use crate::error::{Ending, HostError, Reason, Refusal};
+use crate::limits::Limits;
 use crate::log::{Line, cut, escaped};
 use bytes::Bytes;
 use chela_types::Millis;
@@ -19,18 +20,21 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
 use super::Isolation;
-use super::frame::{self, Begin, Failed, Failure, Frame, Kind as Word, Loading, broken, decoded, encoded};
+use super::frame::{Begin, Failed, Failure, Frame, Kind as Word, Loading, broken, decoded, encoded};
 use super::jail::Jailed;
 use super::pipe::{Incoming, Pipe};
+use super::within;
 
 /// Of a worker that holds no plugin yet.
 const GREETING_BYTES_MAX: usize = 4 << 10;
 /// Beside what a guest may say and log.
 const WORDS_BYTES: usize = 1 << 20;
+/// Of a line beside its text.
+const LINE_HEAD_BYTES: usize = 8;
 /// What is kept of a worker's stderr, and what of it is shown.
 const STDERR_BYTES: (u64, usize) = (8 << 10, 500);
 /// What a call may hear at once: a question, and then the worker's end.
-const HEARD_MAX: usize = 2;
+pub(super) const HEARD_MAX: usize = 2;
 
 /// What a call hears of its worker.
 #[derive(Debug)]
@@ -152,10 +156,15 @@ impl Workers {
     /// # Errors
     /// A plugin that cannot be loaded, or a machine that starts no process.
     pub(crate) async fn start(spares: Arc<Spares>, loading: Loading, code: Bytes) -> Result<Self, Reason> {
+        let workers = Self::later(spares, loading, code);
+        workers.0.held().await?;
+        Ok(workers)
+    }
+
+    /// Starts one when a call needs it.
+    pub(super) fn later(spares: Arc<Spares>, loading: Loading, code: Bytes) -> Self {
         let (now, calls) = (tokio::sync::Mutex::new(None), AtomicU64::new(1));
-        let inner = Inner { spares, loading, code, now, calls };
-        inner.held().await?;
-        Ok(Self(Arc::new(inner)))
+        Self(Arc::new(Inner { spares, loading, code, now, calls }))
     }
 
     /// Hands a call over.
@@ -225,24 +234,23 @@ impl Inner {
             Ok(Ok(Some(_))) => return Err(Reason::Worker(Ending::Protocol("it is not ready".to_owned()))),
             Err(_) => return Err(Reason::Worker(Ending::TimedOut(wall))),
         }
-        let limits = &self.loading.limits;
-        incoming.bound(
-            limits
-                .output_bytes
-                .saturating_mul(2)
-                .saturating_add(limits.log_bytes)
-                .saturating_add(WORDS_BYTES),
-        );
-        let held = Arc::new(Held {
-            pipe,
-            calls: Mutex::default(),
-            gone: Mutex::default(),
-            kill: Notify::new(),
-            runtime: Handle::current(),
-        });
+        incoming.bound(frame_bytes_max(&self.loading.limits));
+        let held = Arc::new(Held::new(pipe, &self.loading.limits));
         tokio::spawn(Arc::clone(&held).attend(child, stderr, incoming));
         Ok(held)
     }
+}
+
+/// Of a worker that holds a plugin with these limits: what a guest says, and its log, in which a control character
+/// becomes up to six others.
+pub(super) fn frame_bytes_max(limits: &Limits) -> usize {
+    let log = limits.log_bytes.saturating_mul(6).saturating_add(limits.log_lines as usize * LINE_HEAD_BYTES);
+    limits.output_bytes.saturating_mul(2).saturating_add(log).saturating_add(WORDS_BYTES)
+}
+
+/// What the lines of one call may take here: each of them, and a word on those that were dropped.
+fn lines_bytes_max(limits: &Limits) -> usize {
+    (limits.log_lines as usize).saturating_add(1).saturating_mul(size_of::<Line>())
 }
 
 impl Drop for Inner {
@@ -256,9 +264,11 @@ impl Drop for Inner {
 
 /// A worker that holds its plugin.
 #[derive(Debug)]
-struct Held {
+pub(super) struct Held {
     pipe: Pipe,
-    calls: Mutex<HashMap<u64, Caller>>,
+    pub(super) calls: Mutex<HashMap<u64, Caller>>,
+    /// Of the lines of one call.
+    lines_bytes_max: usize,
     gone: Mutex<Option<Ending>>,
     kill: Notify,
     runtime: Handle,
@@ -266,13 +276,24 @@ struct Held {
 
 /// Who waits for a call.
 #[derive(Debug)]
-enum Caller {
+pub(super) enum Caller {
     Waits(mpsc::Sender<Event>),
     /// Nobody; the worker has been told.
     Cancelled,
 }
 
 impl Held {
+    pub(super) fn new(pipe: Pipe, limits: &Limits) -> Self {
+        Self {
+            pipe,
+            calls: Mutex::default(),
+            lines_bytes_max: lines_bytes_max(limits),
+            gone: Mutex::default(),
+            kill: Notify::new(),
+            runtime: Handle::current(),
+        }
+    }
+
     /// Listens until the worker is gone, and tells whoever waits for it.
     async fn attend(self: Arc<Self>, mut child: Child, stderr: ChildStderr, mut incoming: Incoming) {
         let heard = tokio::select! {
@@ -296,16 +317,17 @@ impl Held {
         }
     }
 
-    async fn listen(&self, incoming: &mut Incoming) -> io::Result<()> {
+    /// Hands on what the worker says, until it is gone or breaks the protocol.
+    pub(super) async fn listen(&self, incoming: &mut Incoming) -> io::Result<()> {
         while let Some(Frame { kind, call, body }) = incoming.next(&self.pipe).await? {
             match kind {
                 Word::Asked => self.asked(call, body)?,
                 Word::Said => {
-                    let (lines, said) = frame::split::<Vec<Line>>(&body)?;
+                    let (lines, said) = within::split::<Vec<Line>>(&body, self.lines_bytes_max)?;
                     self.ended(call, Event::Said(lines, said.to_vec()))?;
                 }
                 Word::Failed => {
-                    let Failed { lines, why } = decoded(&body)?;
+                    let Failed { lines, why } = within::decoded(&body, self.lines_bytes_max)?;
                     self.ended(call, Event::Failed(lines, why))?;
                 }
                 _ => return Err(broken("a frame that only the host sends")),

@@ -4,6 +4,7 @@
 //! and run plugins are this very program with an argument, as they are in the product. `cargo test -p chela-sandbox --test plugins [part of a name]`.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs, reason = "a test program")]
 
+mod bounds;
 mod calls;
 mod escape;
 mod loads;
@@ -21,8 +22,12 @@ fn main() -> ExitCode {
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let tests: Vec<rig::Test> =
-        calls::tests().into_iter().chain(loads::tests()).chain(escape::tests()).collect();
+    let tests: Vec<rig::Test> = calls::tests()
+        .into_iter()
+        .chain(bounds::tests())
+        .chain(loads::tests())
+        .chain(escape::tests())
+        .collect();
     let mut failed = Vec::new();
     for level in [Level::InProcess, Level::Worker] {
         rig::run_in(level);

@@ -347,9 +347,11 @@ fn limits(given: &Limits) -> chela_sandbox::Limits {
         cpu: given.cpu,
         host_calls: given.host_calls,
         log_lines: given.log_lines,
+        log_bytes: given.log_bytes,
         input_bytes: given.input_bytes,
         output_bytes: given.output_bytes,
-        ..chela_sandbox::Limits::STANDARD
+        instances: given.instances,
+        resources: given.resources,
     }
 }
 

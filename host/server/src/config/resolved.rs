@@ -321,10 +321,16 @@ pub struct Limits {
     pub host_calls: u32,
     /// Log lines.
     pub log_lines: u32,
+    /// Bytes of all of them.
+    pub log_bytes: usize,
     /// Bytes in.
     pub input_bytes: usize,
     /// Bytes out.
     pub output_bytes: usize,
+    /// Core instances.
+    pub instances: usize,
+    /// Handles at once.
+    pub resources: usize,
 }
 
 impl Limits {
@@ -336,8 +342,11 @@ impl Limits {
         cpu: Duration::from_millis(250),
         host_calls: 64,
         log_lines: 64,
+        log_bytes: 64 << 10,
         input_bytes: 2 << 20,
         output_bytes: 1 << 20,
+        instances: 48,
+        resources: 256,
     };
 
     /// Limits of an agent's call. Its time is mostly the model's: longer than a provider may take for an answer.
@@ -348,8 +357,11 @@ impl Limits {
         cpu: Duration::from_secs(5),
         host_calls: 1_000,
         log_lines: 256,
+        log_bytes: 64 << 10,
         input_bytes: 8 << 20,
         output_bytes: 4 << 20,
+        instances: 48,
+        resources: 256,
     };
 
     /// Limits of a channel's call.
@@ -360,8 +372,11 @@ impl Limits {
         cpu: Duration::from_secs(1),
         host_calls: 64,
         log_lines: 64,
+        log_bytes: 64 << 10,
         input_bytes: 8 << 20,
         output_bytes: 8 << 20,
+        instances: 48,
+        resources: 256,
     };
 }
 

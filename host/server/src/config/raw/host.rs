@@ -279,12 +279,21 @@ pub(in crate::config) struct KindLimits {
     /// Lines that one call may write into the log.
     #[schemars(range(min = 0, max = 100_000))]
     pub(in crate::config) log_lines: Option<u32>,
+    /// Bytes of all these lines together.
+    #[schemars(range(min = 0, max = 16_777_216))]
+    pub(in crate::config) log_bytes: Option<u64>,
     /// Bytes that go into one call: its arguments and what its host calls return, all together.
     #[schemars(range(min = 1_024, max = 67_108_864))]
     pub(in crate::config) input_bytes: Option<u64>,
     /// Bytes that come out of one call in one crossing: its result, or the arguments of a host call.
     #[schemars(range(min = 1_024, max = 67_108_864))]
     pub(in crate::config) output_bytes: Option<u64>,
+    /// Core instances that the component is made of.
+    #[schemars(range(min = 1, max = 64))]
+    pub(in crate::config) instances: Option<u32>,
+    /// Handles that the plugin may hold at once: of streams, of clocks, of its own.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(in crate::config) resources: Option<u32>,
 }
 
 impl KindLimits {
@@ -296,8 +305,11 @@ impl KindLimits {
             cpu_ms: u64::try_from(limits.cpu.as_millis()).ok(),
             host_calls: Some(limits.host_calls),
             log_lines: Some(limits.log_lines),
+            log_bytes: Some(limits.log_bytes as u64),
             input_bytes: Some(limits.input_bytes as u64),
             output_bytes: Some(limits.output_bytes as u64),
+            instances: u32::try_from(limits.instances).ok(),
+            resources: u32::try_from(limits.resources).ok(),
         }
     }
 }

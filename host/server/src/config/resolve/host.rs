@@ -252,8 +252,11 @@ pub(super) fn over(raw: &raw::KindLimits, kind: &Limits) -> Limits {
         cpu: raw.cpu_ms.map_or(kind.cpu, Duration::from_millis),
         host_calls: raw.host_calls.unwrap_or(kind.host_calls),
         log_lines: raw.log_lines.unwrap_or(kind.log_lines),
+        log_bytes: raw.log_bytes.map_or(kind.log_bytes, size),
         input_bytes: raw.input_bytes.map_or(kind.input_bytes, size),
         output_bytes: raw.output_bytes.map_or(kind.output_bytes, size),
+        instances: raw.instances.map_or(kind.instances, size),
+        resources: raw.resources.map_or(kind.resources, size),
     }
 }
 

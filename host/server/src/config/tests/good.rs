@@ -7,7 +7,7 @@ use chela_engine::Unsigned;
 use chela_types::{AgentId, ChannelId, Money, PluginId, TierId};
 use secrecy::ExposeSecret as _;
 
-use super::super::{Code, Config, ProviderKind, Reach, Right, Source};
+use super::super::{Code, Config, Limits, ProviderKind, Reach, Right, Source};
 use super::{BASE, load, load_in, snapshot};
 
 const EXAMPLE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/example.toml"));
@@ -74,6 +74,30 @@ fn own_limits_stand_above_those_of_the_kind() {
     let limits = &config.plugins[&PluginId::new("p").unwrap()].limits;
     assert_eq!((limits.host_calls, limits.deadline), (3, Duration::from_millis(100)));
     assert_eq!(limits.memory_bytes, 64 << 20);
+}
+
+#[test]
+fn each_limit_can_be_a_plugins_own() {
+    let text = format!(
+        "[plugin.p]\nsource = \"builtin:keyword\"\n[plugin.p.limits]\nmemory_bytes = 65537\ntable_elements = 2\n\
+         deadline_ms = 3\ncpu_ms = 4\nhost_calls = 5\nlog_lines = 6\nlog_bytes = 7\ninput_bytes = 1025\n\
+         output_bytes = 1026\ninstances = 8\nresources = 9\n[routing]\nrouter = \"p\"\n{BASE}"
+    );
+    let (config, _) = load(&text).unwrap();
+    let own = Limits {
+        memory_bytes: 65_537,
+        table_elements: 2,
+        deadline: Duration::from_millis(3),
+        cpu: Duration::from_millis(4),
+        host_calls: 5,
+        log_lines: 6,
+        log_bytes: 7,
+        input_bytes: 1_025,
+        output_bytes: 1_026,
+        instances: 8,
+        resources: 9,
+    };
+    assert_eq!(config.plugins[&PluginId::new("p").unwrap()].limits, own);
 }
 
 #[test]
