@@ -1,0 +1,6 @@
+//! What a stranger posts.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    chela_fuzz::webhook(bytes);
+});
