@@ -72,6 +72,7 @@ impl Asker {
             journal: Arc::new(Mutex::new(journal)),
             whom: Arc::new(whom),
             drafts: None,
+            outward: None,
         };
         let limits = Limits { host_calls: u32::MAX, input_bytes: usize::MAX, ..Limits::STANDARD };
         Ok(Self { call: chela_sandbox::fuzzing::call(lent, &limits) })

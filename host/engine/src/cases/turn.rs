@@ -290,5 +290,12 @@ fn arrival(stage: &Stage<'_>, spoken: &Spoken, conversation: &str) -> Arrival {
         attachments: Vec::new(),
         received: stage.rooms.clock.now(),
     };
-    Arrival { tenant: stage.config.tenant.clone(), identity, message, notes: None, echo: None }
+    Arrival {
+        tenant: stage.config.tenant.clone(),
+        identity,
+        message,
+        notes: None,
+        echo: None,
+        lane: String::new(),
+    }
 }
