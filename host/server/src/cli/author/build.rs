@@ -9,7 +9,7 @@ use chela_sandbox::Source;
 use serde_json::json;
 
 use super::super::args::Build;
-use super::super::plugin::{Looked, look, size};
+use super::super::plugin::{Looked, look_as, size};
 use super::super::{Failure, Outcome, say, say_aside, say_json};
 use super::project::Project;
 use super::publish::{self, Aside, COMPONENT};
@@ -60,7 +60,8 @@ pub(super) async fn build(project: &Project, out: &Path) -> Result<Built, Failur
     let aside = Aside::of(&if is_own { project.own().join("build") } else { out.to_owned() })?;
     toolchain::build(project, &aside.component()).await?;
     std::fs::write(aside.path().join("plugin.toml"), &project.text)?;
-    let looked = look(Source::Folder(aside.path().to_owned())).await.map_err(|failure| {
+    let source = Source::Folder(aside.path().to_owned());
+    let looked = look_as(project.manifest.name.clone(), source).await.map_err(|failure| {
         failure.help("a host would refuse it: nothing was replaced. Each refusal: docs/errors/README.md")
     })?;
     match is_own {

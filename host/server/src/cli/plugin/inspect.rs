@@ -51,7 +51,11 @@ pub(super) const ID: &str = "inspected";
 
 /// Reads and checks, and runs nothing.
 pub(in crate::cli) async fn look(source: chela_sandbox::Source) -> Result<Looked, Failure> {
-    let id = PluginId::new(ID)?;
+    look_as(PluginId::new(ID)?, source).await
+}
+
+/// The same under a name of its own.
+pub(in crate::cli) async fn look_as(id: PluginId, source: chela_sandbox::Source) -> Result<Looked, Failure> {
     let folder = match &source {
         chela_sandbox::Source::Folder(folder) => Some(folder.clone()),
         chela_sandbox::Source::Embedded { .. } | chela_sandbox::Source::Kept { .. } => None,

@@ -10,7 +10,7 @@ mod sign;
 use super::args::PluginCommand;
 use super::{Outcome, author, events};
 pub(super) use diff::secrets;
-pub(super) use inspect::{Looked, look, size};
+pub(super) use inspect::{Looked, look_as, size};
 pub(super) use list::note;
 
 pub(super) async fn run(command: PluginCommand) -> Outcome {

@@ -28,7 +28,7 @@ use crate::host::{self, Host, Options, Progress, SOCKET};
 use crate::telemetry;
 
 /// What a host that is started for an author logs unless `CHELA_LOG` says otherwise: trouble, and what plugins say.
-const FILTER: &str = "warn,plugin=debug";
+const FILTER: &str = "warn,notify=off,plugin=debug";
 /// Agents of a host of its own, beside the one that answers by default.
 const AGENTS_MAX: usize = 8;
 
@@ -101,7 +101,7 @@ async fn start(at: ConfigPath, folder: PathBuf, stop: &CancellationToken) -> Res
     })?;
     let public = host.addresses().public;
     let mut greeting = format!("serving with {}\n", shown(&at.config));
-    for channel in channels {
+    for channel in channels.iter().map(ToString::to_string) {
         greeting.push_str(&format!("  {channel:<12} http://{public}/channels/{channel}/\n"));
     }
     let running = tokio::spawn(host.run(stop.clone()));
