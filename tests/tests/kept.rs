@@ -11,7 +11,7 @@ use chela_store::TurnState;
 use chela_tests::outside::PARTNER_SECRET;
 use chela_tests::signing::{Scheme, Signed};
 use chela_tests::{Host, Outside, Setup, guests, host, say, tree};
-use chela_types::{Clock, RoutedBy};
+use chela_types::RoutedBy;
 use serde_json::json;
 
 const CONTRACT: &str = "0.1.0";

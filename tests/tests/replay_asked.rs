@@ -238,7 +238,7 @@ async fn parts_that_cannot_be_run_are_counted_by_the_reason() {
         }
         let (agent, reply) =
             (AgentId::new("support").unwrap(), Reply { text: "yes".to_owned(), ..Reply::default() });
-        let answer = Answer { agent, reply, outcome: "reply".to_owned(), notice: false };
+        let answer = Answer { agent, reply, outcome: "reply".to_owned(), notice: false, lane: None };
         let kept = store.answered(&claimed.lease, answer).await.unwrap();
         store.delivered(&claimed.lease, kept.id, None).await.unwrap();
     }
@@ -273,5 +273,12 @@ fn arrival(n: usize) -> Arrival {
         attachments: Vec::new(),
         received: Millis(1_000),
     };
-    Arrival { tenant: TenantId::default_tenant(), identity, message, notes: None, echo: None }
+    Arrival {
+        tenant: TenantId::default_tenant(),
+        identity,
+        message,
+        notes: None,
+        echo: None,
+        lane: String::new(),
+    }
 }

@@ -21,6 +21,7 @@ mod journal;
 mod journey;
 pub mod measure;
 mod policy;
+pub mod probe;
 mod retention;
 mod router;
 mod swap;

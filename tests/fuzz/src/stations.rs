@@ -7,7 +7,7 @@ use chela_engine::fuzzing::channel::{Adapter, Inward, Outward};
 use chela_engine::fuzzing::{Answered, answered, routed};
 use chela_engine::{
     AgentConfig, Ambiguous, ChannelConfig, Config, DeliveryConfig, Origin, RetentionConfig, RoutingConfig,
-    SwapConfig, Webhook,
+    SwapConfig, TrustConfig, Webhook,
 };
 use chela_sandbox::{Limits, Manifest};
 use chela_store::Arrival;
@@ -84,6 +84,7 @@ fn configuration() -> Config {
         plugins: BTreeMap::new(),
         agents: agents.map(|(name, from)| (agent_id(name), agent(from))).into(),
         departments: BTreeMap::new(),
+        weights: BTreeMap::new(),
         channels: [(channel(), account(&json!({})))].into(),
         routing: RoutingConfig { router: None, fallback: None, sticky: true, hand_overs_max: 2 },
         delivery: DeliveryConfig {
@@ -97,11 +98,13 @@ fn configuration() -> Config {
             steps_max: 16,
         },
         swap: SwapConfig::STANDARD,
+        trust: TrustConfig::STANDARD,
         retention: RetentionConfig::STANDARD,
         turns_max: 1,
         waiting_max: 1,
         lease: Duration::from_secs(60),
         session_key: [7; 32],
+        guarded: Vec::new(),
     }
 }
 
@@ -403,7 +406,8 @@ impl Default for Asking {
             target: BTreeMap::new(),
         };
         let tenant = TenantId::default_tenant();
-        let arrival = Arrival { tenant, identity, message: message(), notes: None, echo: None };
+        let arrival =
+            Arrival { tenant, identity, message: message(), notes: None, echo: None, lane: String::new() };
         let asker = runtime.block_on(Asker::open(folder.path(), arrival)).expect("a turn");
         Self { asker: Some(asker), questions: 0, runtime, _folder: folder }
     }

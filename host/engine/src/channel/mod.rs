@@ -25,5 +25,6 @@ pub(crate) use progress::{Drawer, Showing, Shown};
 pub(crate) use session::Sessions;
 pub(crate) use station::{Account, ChannelStation, Parts};
 pub use station::{Acknowledgement, Channel};
+pub(crate) use verify::Verified;
 pub use verify::Webhook;
 pub(crate) use waiting::Waiting;

@@ -6,6 +6,7 @@ mod bench;
 mod chat;
 mod check;
 mod demo;
+mod drill;
 mod events;
 mod operator;
 mod plugin;
@@ -118,6 +119,7 @@ async fn run(command: Command) -> Outcome {
         Command::Replay(asked) => replay::run(&asked).await.map(|_| ExitCode::SUCCESS),
         Command::Status { config, json } => status::run(&config, json).await,
         Command::Bench { command } => bench::run(command).await,
+        Command::Drill(asked) => drill::run(asked).await,
         Command::Compiler | Command::Worker => Ok(ExitCode::FAILURE),
     }
 }

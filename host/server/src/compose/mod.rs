@@ -2,6 +2,7 @@
 //!
 //! Every room has its own `Config`; this is the only place that knows all of them.
 
+mod drilled;
 mod ground;
 mod keys;
 mod knowledge;
@@ -22,6 +23,7 @@ use secrecy::SecretString;
 
 use crate::config::{Config, Source};
 
+pub use drilled::drilled;
 pub use ground::{Ground, Knowledge, knowledge, models_digest};
 pub use rooms::Use;
 

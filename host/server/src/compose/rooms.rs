@@ -339,7 +339,7 @@ fn grants(plugin: &PluginId, names: &BTreeSet<String>) -> Result<Grants, Error> 
         .map_err(|error| Error::Configuration(format!("chela.toml: [plugin.{plugin}] grants: {error}")))
 }
 
-fn limits(given: &Limits) -> chela_sandbox::Limits {
+pub(super) fn limits(given: &Limits) -> chela_sandbox::Limits {
     chela_sandbox::Limits {
         memory_bytes: given.memory_bytes,
         table_elements: given.table_elements,

@@ -4,6 +4,7 @@
 //! name them. `init` has its own list: what a version may not do while it is loaded.
 
 mod behave;
+mod hostile;
 mod init;
 mod recorded;
 
@@ -30,7 +31,7 @@ impl Agent for Guest {
             Some(behaviour) => (behaviour.as_str(), said.as_str()),
             None => (first, rest),
         };
-        match recorded::run(behaviour, said, &turn) {
+        match recorded::run(behaviour, said, &turn).or_else(|| hostile::run(behaviour, said)) {
             Some(outcome) => outcome,
             None => behave::run(behaviour, said, &turn, &self.seen),
         }

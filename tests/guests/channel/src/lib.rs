@@ -13,6 +13,9 @@ use chela_sdk::{
     Target, log,
 };
 
+/// It does what the request says in `does`, and to an answer what the answer says.
+const TOLD: &str = "told";
+
 struct Guest {
     behaviour: String,
     /// Of which calls it says in the log that they are made: so they are counted though nobody hears the end of them.
@@ -41,6 +44,7 @@ impl Channel for Guest {
         let frame = frame.into_http()?;
         match self.behaviour.as_str() {
             "form" => receive::form(&frame.body),
+            TOLD => receive::told(&frame.json()?),
             behaviour => receive::run(behaviour, &frame.json()?),
         }
     }
@@ -54,6 +58,7 @@ impl Channel for Guest {
         self.note("render");
         match self.behaviour.as_str() {
             "anew" => Ok(render::anew(&target, state)),
+            TOLD => render::run(outgoing.reply.text.as_str(), &outgoing, &target),
             behaviour => render::run(behaviour, &outgoing, &target),
         }
     }

@@ -6,6 +6,11 @@ use chela_sdk::{
 };
 use serde_json::Value;
 
+/// As the request says.
+pub(crate) fn told(body: &Value) -> Result<Inbound, Rejection> {
+    run(body.get("does").and_then(Value::as_str).unwrap_or_default(), body)
+}
+
 pub(crate) fn run(behaviour: &str, body: &Value) -> Result<Inbound, Rejection> {
     let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     if let Some(kind) = body.get("kind").and_then(Value::as_str) {

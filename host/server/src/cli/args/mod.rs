@@ -1,6 +1,7 @@
 //! What can be said on the command line. `chela help` is read here first, so the words matter.
 
 mod author;
+mod drill;
 mod plugin;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use crate::turn::{LIST_MAX, LIST_USUAL};
 #[cfg(test)]
 pub(super) use author::KindName;
 pub(super) use author::{Build, Dev, New, Test};
+pub(super) use drill::{Drill, Where};
 pub(super) use plugin::{Candidate, Events, Ordered, PluginCommand, Reload, Shown};
 
 const STYLES: Styles = Styles::styled()
@@ -134,6 +136,12 @@ pub enum Command {
         #[command(subcommand)]
         command: BenchCommand,
     },
+
+    /// Let hostile plugins loose on this installation, under your own limits, and see what comes of them
+    #[command(
+        after_help = "Nothing of yours is touched: store, model and channel are the drill's own, in a temporary folder. Exits 1 if one attack is not contained.\n\nExamples:\n  chela drill\n  chela drill --config /etc/chela/chela.toml --isolation both --json\n  chela drill --list\n  chela drill --only compile-bomb --full\n  chela drill --only trap --soak 1000000"
+    )]
+    Drill(Drill),
 
     /// Compiles one plugin, in a process of its own. Speaks frames on standard input and output.
     #[command(name = COMPILER, hide = true)]

@@ -1,0 +1,9 @@
+;; Asks for what no host of ours has.
+(component
+  (import "acme:host/shell@1.0.0" (instance (export "run" (func (param "command" string)))))
+  (core module $m (func (export "f")))
+  (core instance $m (instantiate $m))
+  (func $f (canon lift (core func $m "f")))
+  (instance $routing (export "route" (func $f)))
+  (export "chela:plugin/routing@0.1.0" (instance $routing))
+  (export "init" (func $f)))

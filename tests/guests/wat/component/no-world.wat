@@ -1,0 +1,2 @@
+;; Is of no world of ours.
+(component)

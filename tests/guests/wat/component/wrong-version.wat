@@ -1,0 +1,8 @@
+;; Was built for a contract that is not served.
+(component
+  (core module $m (func (export "f")))
+  (core instance $m (instantiate $m))
+  (func $f (canon lift (core func $m "f")))
+  (instance $routing (export "route" (func $f)))
+  (export "chela:plugin/routing@9.0.0" (instance $routing))
+  (export "init" (func $f)))

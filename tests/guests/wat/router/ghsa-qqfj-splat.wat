@@ -1,0 +1,7 @@
+;; Spreads the last number of its memory: no byte beyond it may be read. (GHSA-qqfj-4vcm-26hv)
+(memory (export "memory") 1)
+(func $route (param i32) (result i32)
+  (loop $more (br_if $more (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))
+  (v128.store align=1 (i32.const 2048)
+    (f64x2.splat (f64.load align=1 (i32.sub (i32.shl (memory.size) (i32.const 16)) (i32.const 8)))))
+  (call $answer (i32.const 528) (i32.const 8)))

@@ -1,0 +1,1 @@
+;; Behaves: answers at once. Whoever is called after an attack is this one.

@@ -1,0 +1,2 @@
+;; Traps in init.
+(func (export "init") (result i32) unreachable)

@@ -1,0 +1,5 @@
+;; Asks for more randomness than there is memory in the world. (GHSA-852m-cvvp-9p4w)
+(import "wasi:random/random@0.2.0" "get-random-bytes" (func $draw (param i64 i32)))
+(func $route (param i32) (result i32)
+  (call $draw (i64.const -1) (i32.const 2048))
+  (call $answer (i32.const 544) (i32.const 7)))

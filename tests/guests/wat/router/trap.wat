@@ -1,0 +1,2 @@
+;; Traps.
+(func $route (param i32) (result i32) unreachable)
