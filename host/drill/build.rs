@@ -98,7 +98,7 @@ impl World {
         let world = self.resolve.select_world(&[self.package], Some("hostile"))?;
         let mut module = wat::parse_str(module(fields))?;
         embed_component_metadata(&mut module, &self.resolve, world, StringEncoding::UTF8)?;
-        Ok(ComponentEncoder::default().module(&module)?.encode()?)
+        ComponentEncoder::default().module(&module)?.encode()
     }
 }
 

@@ -82,6 +82,10 @@ agent = "100"
 [cache]
 enabled = false
 
+# What nobody has signed runs whatever `reload` says.
+[trust]
+unsigned = "worker"
+
 [swap]
 latency_floor_ms = 600000
 {swap}

@@ -10,7 +10,8 @@ use serde_json::Value;
 const CONFIG: &str = "\
 [limits.router]\nmemory_bytes = 16777216\ndeadline_ms = 400\ncpu_ms = 300\n\
 [limits.agent]\ndeadline_ms = 400\ncpu_ms = 300\n\
-[limits.channel]\ndeadline_ms = 400\ncpu_ms = 300\n";
+[limits.channel]\ndeadline_ms = 400\ncpu_ms = 300\n\
+[plugin.assistant]\nsource = \"builtin:assistant\"\n[agent.sales]\nplugin = \"assistant\"\n";
 
 /// `chela drill` with arguments, under this configuration: whether it ended well, and what it printed.
 async fn drilled(config: &str, arguments: &[&str]) -> (bool, String) {

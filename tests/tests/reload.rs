@@ -91,7 +91,7 @@ async fn what_a_refused_configuration_misses_is_taken_over_when_it_comes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_applied_is_told_also_of_secrets_and_documents() {
-    let mut process = started("\n[swap]\nreload = \"manual\"\n").await;
+    let mut process = started("\n[swap]\nreload = \"manual\"\n[trust]\nunsigned = \"worker\"\n").await;
     let folder = process.folder().to_owned();
     let waiting = async || status(&process).await["unapplied_contents"].clone();
     write(&folder, "bea.token", "another-token-that-is-long");

@@ -157,6 +157,9 @@ global = "10000"
 [cache]
 enabled = false
 
+[trust]
+unsigned = "worker"
+
 [swap]
 reload = "{reload}"
 min_failures = {failures}

@@ -393,11 +393,11 @@ impl ChannelStation {
     }
 
     fn refuse(&self, kind: Refusal, reason: String) -> Error {
-        Error::Refused { channel: self.name.clone(), kind, reason }
+        Error::Refused { channel: self.name.clone(), kind, reason: words::reason(&reason) }
     }
 
     fn malformed(&self, reason: &str) -> Error {
-        self.refuse(Refusal::Malformed, words::short(reason, 200))
+        self.refuse(Refusal::Malformed, reason.to_owned())
     }
 
     fn forged(&self, what: &'static str) -> Error {

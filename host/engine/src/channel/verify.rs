@@ -10,6 +10,7 @@ use super::identity::only;
 use super::manifest::{Tables, Timestamp, Verify};
 use super::session::Sessions;
 use crate::error::{Error, Refusal};
+use crate::words;
 
 /// A request as it came in.
 #[derive(Debug, Clone)]
@@ -109,6 +110,7 @@ impl Gate<'_> {
     }
 
     pub(crate) fn refuse(&self, kind: Refusal, reason: String) -> Error {
-        Error::Refused { channel: self.channel.clone(), kind, reason }
+        // It may repeat a header, and is read at a terminal.
+        Error::Refused { channel: self.channel.clone(), kind, reason: words::reason(&reason) }
     }
 }

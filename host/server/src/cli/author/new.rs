@@ -159,7 +159,7 @@ mod tests {
         let top = tempfile::tempdir().unwrap();
         let failed = |name: &str, sdk: Option<PathBuf>| {
             let asked = New { sdk, ..asked(top.path().join(name), Lang::Js, KindName::Agent) };
-            format!("{:?}", run(&asked).unwrap_err())
+            run(&asked).unwrap_err().render(false)
         };
         fs::create_dir(top.path().join("taken")).unwrap();
         assert!(failed("taken", None).contains("is there already"));
