@@ -137,7 +137,7 @@ async fn an_answer_is_bounded_obeyed_and_violated() {
 async fn a_missing_secret_is_said_at_the_start_and_not_at_the_first_request() {
     let (outside, shop) = (Outside::new().await, Shop::open().await);
     let setup = asking(&outside, &shop).with_plugin("agent", |plugin| plugin.secrets.clear());
-    let why = setup.clone().try_run().await.err().expect("it is refused").to_string();
+    let why = setup.clone().try_run().await.expect_err("it is refused").to_string();
     assert!(why.contains("[plugin.agent]") && why.contains("crm_token"), "{why}");
     // Whoever may send nothing needs no secret.
     setup

@@ -37,7 +37,7 @@ fn strict(setup: Setup, key: &SigningKey) -> Setup {
 }
 
 async fn refused(setup: Setup) -> String {
-    setup.try_run().await.err().expect("it is refused").to_string()
+    setup.try_run().await.expect_err("it is refused").to_string()
 }
 
 async fn where_it_runs(host: &Host) -> (String, Option<String>) {

@@ -183,8 +183,8 @@ fn limits(manifest: &Manifest) -> Vec<Limit> {
 /// A number in the unit that its key names.
 fn amount(key: &str, number: u64) -> String {
     match key.rsplit_once('_') {
-        Some((_, "bytes")) if number > 0 && number % (1 << 20) == 0 => format!("{} MiB", number >> 20),
-        Some((_, "bytes")) if number > 0 && number % (1 << 10) == 0 => format!("{} KiB", number >> 10),
+        Some((_, "bytes")) if number > 0 && number.is_multiple_of(1 << 20) => format!("{} MiB", number >> 20),
+        Some((_, "bytes")) if number > 0 && number.is_multiple_of(1 << 10) => format!("{} KiB", number >> 10),
         Some((_, "bytes")) => format!("{number} bytes"),
         Some((_, "ms")) => format!("{number} ms"),
         _ => number.to_string(),
