@@ -112,6 +112,10 @@ impl Operation for Put {
         .await?;
         journal::write(tx, &self.lease, &self.entry).await
     }
+
+    fn lane(&self) -> Option<&str> {
+        Some(self.lease.lane())
+    }
 }
 
 impl Put {

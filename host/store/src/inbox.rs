@@ -106,6 +106,10 @@ impl Operation for Accept {
         }
         Ok(accepted)
     }
+
+    fn lane(&self) -> Option<&str> {
+        self.0.first().map(|prepared| prepared.arrival.lane.as_str())
+    }
 }
 
 /// Keeps a message of which no key is known, with its first two keys (few platforms have more): a new turn at

@@ -214,6 +214,10 @@ impl Operation for Record {
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
         put(tx, &self.lease, &self.entry, self.statements).await
     }
+
+    fn lane(&self) -> Option<&str> {
+        Some(self.lease.lane())
+    }
 }
 
 const TAKEN: Error = Error::Invalid("this place of the journal is taken");
@@ -288,6 +292,10 @@ impl Operation for Revise {
         }
         Ok(())
     }
+
+    fn lane(&self) -> Option<&str> {
+        Some(self.lease.lane())
+    }
 }
 
 /// Empties single places; under a lease that was looked at.
@@ -325,6 +333,10 @@ impl Operation for Decided {
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
         let written = tx.under(&self.lease, DECIDE).bind(&self.body).execute(&mut *tx.connection).await?;
         if written.rows_affected() == 0 { Err(Error::Fenced(self.lease.conversation)) } else { Ok(()) }
+    }
+
+    fn lane(&self) -> Option<&str> {
+        Some(self.lease.lane())
     }
 }
 

@@ -330,6 +330,10 @@ impl Operation for Reserving {
             .await?;
         if written.rows_affected() == 0 { Err(self.refusal(tx).await?) } else { Ok(()) }
     }
+
+    fn lane(&self) -> Option<&str> {
+        self.reserve.lease.as_ref().map(|lease| lease.lane())
+    }
 }
 
 impl Reserving {

@@ -18,6 +18,7 @@ mod health;
 mod inbox;
 mod journal;
 mod knowledge;
+mod lane;
 mod ledger;
 mod mailbox;
 mod memory;

@@ -29,6 +29,7 @@ pub struct Lease {
     pub(crate) seq: i64,
     pub(crate) token: i64,
     pub(crate) until: Millis,
+    lane: Arc<str>,
     /// No earlier turn is in the conversation.
     pub(crate) first: bool,
     /// Nothing has been journaled for the turn; the lease's clones share it.
@@ -43,6 +44,10 @@ impl Lease {
     /// True if the turn's journal is known to be empty: this is its first lease, and nothing was sent under it.
     pub(crate) fn has_no_journal(&self) -> bool {
         self.unwritten.load(Ordering::Acquire)
+    }
+    /// The lane in which its conversation waited.
+    pub(crate) fn lane(&self) -> &str {
+        &self.lane
     }
     /// The tenant.
     pub fn tenant(&self) -> &TenantId {
@@ -372,6 +377,7 @@ fn claimed(row: &SqliteRow, until: Millis) -> Result<Claimed> {
         seq: row::get(row, "seq")?,
         token: row::get(row, "token")?,
         until,
+        lane: row::get::<String>(row, "lane")?.into(),
         first: row::get(row, "first")?,
         unwritten: Arc::new(AtomicBool::new(row::get(row, "untouched")?)),
     };
@@ -453,6 +459,10 @@ impl Operation for Release {
         .execute(&mut *tx.connection)
         .await?;
         Ok(())
+    }
+
+    fn lane(&self) -> Option<&str> {
+        Some(self.0.lane())
     }
 }
 

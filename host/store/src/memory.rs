@@ -206,6 +206,10 @@ impl Operation for Set {
         journal::write(tx, &self.lease, &entry).await?;
         Ok(outcome)
     }
+
+    fn lane(&self) -> Option<&str> {
+        Some(self.lease.lane())
+    }
 }
 
 impl Set {

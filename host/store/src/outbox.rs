@@ -210,6 +210,10 @@ impl Operation for Answered {
             adapter: None,
         })
     }
+
+    fn lane(&self) -> Option<&str> {
+        Some(self.lease.lane())
+    }
 }
 
 /// Each statement goes on only if the one before it changed a row.
@@ -279,6 +283,10 @@ impl Operation for Step {
             .await?;
         if written.rows_affected() == 0 { Err(tx.refusal(&self.lease, NO_ANSWER).await) } else { Ok(()) }
     }
+
+    fn lane(&self) -> Option<&str> {
+        Some(self.lease.lane())
+    }
 }
 
 pub(crate) const STEP: &str = concat!(
@@ -326,6 +334,10 @@ impl Operation for Delivered {
             None => Ok(None),
         }
     }
+
+    fn lane(&self) -> Option<&str> {
+        Some(self.lease.lane())
+    }
 }
 
 pub(crate) const DELIVER: &str = concat!(
@@ -363,6 +375,10 @@ impl Operation for GiveUp {
             return Err(NO_ANSWER);
         }
         close(tx, &self.lease, "undelivered").await
+    }
+
+    fn lane(&self) -> Option<&str> {
+        Some(self.lease.lane())
     }
 }
 

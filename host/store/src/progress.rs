@@ -68,6 +68,10 @@ impl Operation for Begin {
         }
         Ok(written.rows_affected() > 0)
     }
+
+    fn lane(&self) -> Option<&str> {
+        Some(self.0.lane())
+    }
 }
 
 const BEGIN: &str = concat!(
@@ -108,6 +112,10 @@ impl Operation for Set {
             return Err(tx.refusal(&self.lease, Error::Invalid("the turn has no progress post")).await);
         }
         Ok(())
+    }
+
+    fn lane(&self) -> Option<&str> {
+        Some(self.lease.lane())
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::artefact::Artefacts;
 use crate::connect::{self, Readers};
 use crate::health::Health;
+use crate::lane::{Lanes, Pace};
 use crate::mailbox::GiveBackAll;
 use crate::owner::{self, DATABASE, Owner};
 use crate::recover;
@@ -85,6 +86,7 @@ pub(crate) struct Inner {
     pub(crate) config: Config,
     queue: Option<mpsc::Sender<Command>>,
     health: Arc<Health>,
+    pub(crate) lanes: Arc<Lanes>,
     settlements: mpsc::UnboundedSender<Box<dyn Job>>,
     readers: Readers,
     work: Arc<Notify>,
@@ -124,7 +126,7 @@ impl Store {
         let readers = Readers::open(&file, config.readers).await?;
         let (work, due) = (Arc::new(Notify::new()), Arc::new(Due::unknown()));
         let (queue, waiting) = mpsc::channel(config.commit_queue_max.max(1));
-        let health = Arc::new(Health::default());
+        let (health, lanes) = (Arc::new(Health::default()), Arc::new(Lanes::default()));
         let (settlements, to_settle) = mpsc::unbounded_channel();
         let writer = Writer {
             connection,
@@ -136,12 +138,14 @@ impl Store {
             work: work.clone(),
             due: due.clone(),
             health: health.clone(),
+            lanes: lanes.clone(),
+            pace: Pace::default(),
             owner: Arc::new(owner),
         };
         tokio::spawn(writer.serve(waiting, to_settle));
         let (queue, claims) = (Some(queue), AtomicU64::new(0));
         let inner =
-            Inner { config, queue, health, settlements, readers, work, clock, due, claims, artefacts };
+            Inner { config, queue, health, lanes, settlements, readers, work, clock, due, claims, artefacts };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -174,9 +178,9 @@ impl Store {
         let (work, due) = (Arc::new(Notify::new()), Arc::new(Due::unknown()));
         let (clock, claims) = (Arc::new(SystemClock), AtomicU64::new(0));
         let (health, (settlements, _)) = (Arc::default(), mpsc::unbounded_channel());
-        let (queue, artefacts) = (None, Artefacts::new(folder));
+        let (queue, lanes, artefacts) = (None, Arc::default(), Artefacts::new(folder));
         let inner =
-            Inner { config, queue, health, settlements, readers, work, clock, due, claims, artefacts };
+            Inner { config, queue, health, lanes, settlements, readers, work, clock, due, claims, artefacts };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -216,19 +220,19 @@ impl Store {
         operation: O,
     ) -> Result<oneshot::Receiver<Result<O::Output>>> {
         let (caller, answer) = oneshot::channel();
-        self.enqueue(Pending::new(operation, Caller::Waits(caller))).await?;
+        self.enqueue(operation, Caller::Waits(caller)).await?;
         Ok(answer)
     }
 
     /// Sends an operation; it is durable no later than the next one that is awaited and succeeds.
     pub(crate) async fn behind<O: Operation>(&self, operation: O) -> Result<()> {
-        self.enqueue(Pending::new(operation, Caller::Nobody)).await
+        self.enqueue(operation, Caller::Nobody).await
     }
 
     /// The same for the end of a reservation, from anywhere and without waiting for a place: it overtakes what
     /// stands in the queue. False if the store is closed.
     pub(crate) fn settling<O: Operation>(&self, operation: O) -> bool {
-        self.inner.settlements.send(Pending::new(operation, Caller::Settles)).is_ok()
+        self.inner.settlements.send(Pending::new(operation, Caller::Settles, None)).is_ok()
     }
 
     /// What the writer says of itself.
@@ -242,14 +246,20 @@ impl Store {
         if queue.is_closed() { Err(Error::Closed) } else { Ok(()) }
     }
 
-    async fn enqueue(&self, job: Box<dyn Job>) -> Result<()> {
+    async fn enqueue<O: Operation>(&self, operation: O, caller: Caller<O::Output>) -> Result<()> {
         let queue = self.inner.queue.as_ref().ok_or(Error::ReadOnly)?;
-        let command = Command::Run(job);
         let wait = self.inner.config.commit_wait;
-        queue.send_timeout(command, wait).await.map_err(|error| match error {
-            mpsc::error::SendTimeoutError::Timeout(_) => Error::Busy(wait),
-            mpsc::error::SendTimeoutError::Closed(_) => Error::Closed,
-        })
+        let sent = async {
+            let place = match operation.lane() {
+                Some(lane) => self.inner.lanes.place(lane).await,
+                None => None,
+            };
+            queue.reserve().await.map(|free| free.send(Command::Run(Pending::new(operation, caller, place))))
+        };
+        match tokio::time::timeout(wait, sent).await {
+            Ok(sent) => sent.map_err(|_| Error::Closed),
+            Err(_) => Err(Error::Busy(wait)),
+        }
     }
 
     #[cfg(test)]

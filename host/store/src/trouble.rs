@@ -108,6 +108,10 @@ impl Operation for Instead {
         }
         standing(tx, &self.lease).await
     }
+
+    fn lane(&self) -> Option<&str> {
+        Some(self.lease.lane())
+    }
 }
 
 const INSTEAD: &str = concat!(
@@ -167,6 +171,10 @@ impl Operation for Defer {
         tx.agenda.add(until);
         Ok(())
     }
+
+    fn lane(&self) -> Option<&str> {
+        Some(self.lease.lane())
+    }
 }
 
 struct Dead {
@@ -190,5 +198,9 @@ impl Operation for Dead {
         .execute(&mut *tx.connection)
         .await?;
         close(tx, &self.lease, "dead").await
+    }
+
+    fn lane(&self) -> Option<&str> {
+        Some(self.lease.lane())
     }
 }

@@ -24,9 +24,10 @@ use std::time::Instant;
 use chela_types::{Clock, Millis};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::health::Health;
+use crate::lane::{Lanes, Pace};
 use crate::owner::Owner;
 use crate::{Error, Result};
 
@@ -89,6 +90,10 @@ pub(crate) trait Operation: Send + Sync + 'static {
     type Output: Send + 'static;
     /// Reads, decides, writes.
     fn run(&self, tx: &mut Transaction<'_>) -> impl Future<Output = Result<Self::Output>> + Send;
+    /// The lane for which it is done; `None` where it is the store's own.
+    fn lane(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// How often an operation that nobody waits for is run while the disk fails.
@@ -120,6 +125,8 @@ pub(crate) struct Pending<O: Operation> {
     caller: Caller<O::Output>,
     /// Times it was run.
     runs: u32,
+    /// Its place among those of its lane.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 /// Who waits for an operation.
@@ -133,8 +140,12 @@ pub(crate) enum Caller<T> {
 }
 
 impl<O: Operation> Pending<O> {
-    pub(crate) fn new(operation: O, caller: Caller<O::Output>) -> Box<Self> {
-        Box::new(Self { operation, outcome: None, caller, runs: 0 })
+    pub(crate) fn new(
+        operation: O,
+        caller: Caller<O::Output>,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Box<Self> {
+        Box::new(Self { operation, outcome: None, caller, runs: 0, _place: place })
     }
 }
 
@@ -192,6 +203,8 @@ pub(crate) struct Writer {
     pub(crate) work: Arc<Notify>,
     pub(crate) due: Arc<Due>,
     pub(crate) health: Arc<Health>,
+    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) pace: Pace,
     /// Held until the last write is done.
     pub(crate) owner: Arc<Owner>,
 }
@@ -279,6 +292,7 @@ impl Writer {
             return Some(Err(Error::Commit(Arc::new(cause))));
         }
         let agenda = Agenda { next: self.due.get(), wakes: false };
+        let began = Instant::now();
         let mut tx = Transaction { connection: &mut self.connection, now: self.clock.now(), agenda };
         for job in batch.iter_mut() {
             if !job.run(&mut tx).await {
@@ -289,8 +303,11 @@ impl Writer {
             }
         }
         let agenda = tx.agenda;
+        let ran = began.elapsed();
         match execute(&mut self.connection, "COMMIT").await {
             Ok(()) => {
+                self.pace.measured(batch.len(), ran, began.elapsed().saturating_sub(ran));
+                self.lanes.paced(&self.pace);
                 self.due.set(agenda.next);
                 if agenda.wakes {
                     self.work.notify_one();

@@ -1,9 +1,11 @@
 //! Group commit: neighbours do not harm each other, and nobody is told of what is not kept.
 
 use super::*;
+use crate::lane::Pace;
 use crate::writer::{Operation, Transaction};
 use crate::{Reserve, SettledAs, Settlement};
 use chela_types::{Blame, Fault, Money, Retry};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 /// Breaks the batch with a failing statement, after a write that must not stay.
@@ -49,6 +51,32 @@ async fn one_bad_operation_harms_no_neighbour() {
     assert_eq!(b.store.budget(&bad, "bad", Millis(0)).await.unwrap(), crate::Budget::default());
     let texts: Vec<_> = b.claim_one().await.turn.message.text.chars().collect();
     assert_eq!(texts.last(), Some(&'a'), "run alone, the order is the same");
+}
+
+#[tokio::test]
+async fn whoever_writes_little_does_not_wait_for_a_flood() {
+    let b = bench().await;
+    let arrives = async |lane: &str, key: String| {
+        let arrival = Arrival { lane: lane.to_owned(), ..arrival(&key, &[&key]) };
+        b.store.accept(vec![arrival]).await.unwrap();
+    };
+    arrives("calm", "first".to_owned()).await;
+    b.store.inner.lanes.paced(&Pace::of(Duration::from_micros(100), Duration::from_micros(200)));
+    let ended = AtomicUsize::new(0);
+    let flood = futures::future::join_all((0..20).map(|n| {
+        let (arrives, ended) = (&arrives, &ended);
+        async move {
+            arrives("flood", n.to_string()).await;
+            ended.fetch_add(1, Ordering::Relaxed);
+        }
+    }));
+    let calm = async {
+        arrives("calm", "second".to_owned()).await;
+        ended.load(Ordering::Relaxed)
+    };
+    // Those of the flood come first, and are looked at first.
+    let (_, before) = futures::join!(flood, calm);
+    assert!(before <= 1, "{before} were written before");
 }
 
 #[tokio::test]
