@@ -13,7 +13,6 @@ use chela_types::{Digest, Millis};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 
 pub use crate::compiler::fuzzing as compiler;
 pub use crate::worker::fuzzing as worker;
@@ -74,7 +73,7 @@ pub fn hollow<K: Kind>(manifest: Manifest, limits: Limits) -> Plugin<K> {
         load_time: Duration::ZERO,
         from_cache: true,
     };
-    let shared = Shared { instances: Arc::new(Semaphore::new(1)), instances_max: 1 };
+    let shared = Shared::new(1);
     Plugin::new(known, shared, Home::There(Box::new(workers)))
 }
 

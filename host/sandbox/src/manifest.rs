@@ -41,7 +41,7 @@ pub enum PluginKind {
 
 impl PluginKind {
     /// As it is written in files.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Router => "router",
             Self::Agent => "agent",

@@ -125,6 +125,7 @@ pub(crate) struct Known {
 pub(crate) struct Shared {
     pub(crate) instances: Arc<Semaphore>,
     pub(crate) instances_max: u32,
+    pub(crate) turns: cpu::Turns,
 }
 
 struct Inner<K: Kind> {
@@ -289,7 +290,7 @@ impl<K: Kind> Plugin<K> {
             }
             run(store, &exports).await
         };
-        let ended = tokio::time::timeout(deadline, cpu::bounded(work, cpu)).await;
+        let ended = tokio::time::timeout(deadline, cpu::bounded(work, cpu, &shared.turns)).await;
         let call = store.data();
         match ended {
             Ok(Ok(value)) => Ok(value),
@@ -337,7 +338,7 @@ impl<K: Kind> Plugin<K> {
                                 away.tell(call.now(), &told)?;
                                 event = away.next().await;
                             }
-                            other = away.next() => match other {
+                            other = away.later() => match other {
                                 // No guest asks while it waits. What it asked would be begun, and paid, for nobody.
                                 Event::Asked(_) => return Err(broken("it asks while it is answered")),
                                 other => event = other,
@@ -541,6 +542,15 @@ impl Known {
 }
 
 impl Shared {
+    /// So many instances on this runtime.
+    pub(crate) fn new(instances: u32) -> Self {
+        Self {
+            instances: Arc::new(Semaphore::new(instances as usize)),
+            instances_max: instances,
+            turns: cpu::Turns::of_this_runtime(),
+        }
+    }
+
     /// A place among those that live.
     async fn place(&self, wait_max: Duration) -> Result<OwnedSemaphorePermit, Reason> {
         match tokio::time::timeout(wait_max, Arc::clone(&self.instances).acquire_owned()).await {

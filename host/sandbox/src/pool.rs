@@ -86,9 +86,15 @@ impl Pool {
     /// Checks that this machine gives a process as many mappings as all instances may need. Where it does not say,
     /// there is nothing to check.
     pub(crate) fn check(&self) -> Result<(), PoolError> {
-        let allowed = std::fs::read_to_string(Path::new(MAPS_FILE)).ok();
-        let allowed = allowed.and_then(|text| text.trim().parse().ok());
-        allowed.map_or(Ok(()), |allowed| self.fits(allowed))
+        mappings_allowed().map_or(Ok(()), |allowed| self.fits(allowed))
+    }
+
+    /// With no more instances than this machine has mappings for.
+    #[must_use]
+    pub fn fitted(self) -> Self {
+        let Some(allowed) = mappings_allowed() else { return self };
+        let fitting = allowed.saturating_sub(MAPS_BESIDE) / MAPS_FOR_EACH;
+        Self { instances: self.instances.min(u32::try_from(fitting).unwrap_or(u32::MAX)), ..self }
     }
 
     fn fits(&self, allowed: u64) -> Result<(), PoolError> {
@@ -98,6 +104,11 @@ impl Pool {
         }
         Ok(())
     }
+}
+
+/// Where Linux does not say, nothing is known.
+fn mappings_allowed() -> Option<u64> {
+    std::fs::read_to_string(Path::new(MAPS_FILE)).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]

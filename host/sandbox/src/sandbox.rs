@@ -159,10 +159,7 @@ impl Sandbox {
         let artefact_bytes_max = config.compiler.artefact_bytes_max;
         let cache =
             Cache::open(&config.cache, config.cache_bytes_max, artefact_bytes_max).map_err(HostError::new)?;
-        let shared = Shared {
-            instances: Arc::new(Semaphore::new(config.pool.instances as usize)),
-            instances_max: config.pool.instances,
-        };
+        let shared = Shared::new(config.pool.instances);
         let fingerprint = engine::fingerprint(&engine);
         let preparing = Semaphore::new(config.compiler.at_once.max(1));
         let spares = Spares::new(config.isolation.clone());
@@ -386,9 +383,7 @@ pub(crate) fn held<K: Kind>(engine: &Engine, loading: &Loading, code: &[u8]) -> 
         load_time: Duration::ZERO,
         from_cache: true,
     };
-    let instances_max = Pool::STANDARD.instances;
-    let shared = Shared { instances: Arc::new(Semaphore::new(instances_max as usize)), instances_max };
-    Ok(Plugin::new(known, shared, Home::Here(ready)))
+    Ok(Plugin::new(known, Shared::new(Pool::STANDARD.instances), Home::Here(ready)))
 }
 
 /// Loads machine code and links it.
