@@ -1,10 +1,13 @@
 //! The engine as the doors see it: load everything, take requests, run turns, answer questions.
+//!
+//! Its futures are boxed: one that is not is compiled anew, with all that it awaits, in every program that awaits it.
 
 use chela_egress::Egress;
 use chela_gateway::Gateway;
 use chela_sandbox::{Grants, Plugin, PluginKind, Progress, Sandbox};
 use chela_store::Store;
 use chela_types::{AgentId, ChannelId, Clock, Digest, Fault, PluginId};
+use futures::future::BoxFuture;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,34 +96,36 @@ impl Engine {
     ///
     /// # Errors
     /// The first plugin of which no version can serve, or a configuration that cannot run.
-    pub async fn start(
+    pub fn start<'a>(
         config: Config,
         rooms: Rooms,
-        progress: &(dyn Fn(&str, Progress) + Send + Sync),
-    ) -> Result<Self, Error> {
-        let sessions = Arc::new(Sessions::new(config.session_key));
-        let waiting = Waiting::new(config.waiting_max);
-        let Rooms { store, gateway, sandbox, egress, clock } = rooms;
-        let below = Below {
-            store: store.clone(),
-            sandbox,
-            egress,
-            clock: Arc::clone(&clock),
-            sessions: Arc::clone(&sessions),
-            waiting: waiting.clone(),
-            node: NODE.to_owned(),
-        };
-        let fleet = Fleet::start((config, gateway), below, progress).await?;
-        let journey = Journey {
-            clock,
-            store,
-            fleet,
-            waiting,
-            drafts: Drafts::default(),
-            frames: Frames::default(),
-            suspects: Semaphore::new(1),
-        };
-        Ok(Self { journey: Arc::new(journey), sessions })
+        progress: &'a (dyn Fn(&str, Progress) + Send + Sync),
+    ) -> BoxFuture<'a, Result<Self, Error>> {
+        Box::pin(async move {
+            let sessions = Arc::new(Sessions::new(config.session_key));
+            let waiting = Waiting::new(config.waiting_max);
+            let Rooms { store, gateway, sandbox, egress, clock } = rooms;
+            let below = Below {
+                store: store.clone(),
+                sandbox,
+                egress,
+                clock: Arc::clone(&clock),
+                sessions: Arc::clone(&sessions),
+                waiting: waiting.clone(),
+                node: NODE.to_owned(),
+            };
+            let fleet = Fleet::start((config, gateway), below, progress).await?;
+            let journey = Journey {
+                clock,
+                store,
+                fleet,
+                waiting,
+                drafts: Drafts::default(),
+                frames: Frames::default(),
+                suspects: Semaphore::new(1),
+            };
+            Ok(Self { journey: Arc::new(journey), sessions })
+        })
     }
 
     /// Looks at everything that a configuration names, and lets serve what may: configuration, plugins, models. What
@@ -129,25 +134,32 @@ impl Engine {
     /// # Errors
     /// A configuration that cannot run, or that a plugin refuses; nothing has changed then. A plugin whose new version
     /// is refused is no error: the old one serves, and the report says so.
-    pub async fn reload(&self, update: Update, who: &Who) -> Result<Reloaded, Error> {
-        self.journey.fleet.reload(update, who).await
+    pub fn reload<'a>(&'a self, update: Update, who: &'a Who) -> BoxFuture<'a, Result<Reloaded, Error>> {
+        Box::pin(async move { self.journey.fleet.reload(update, who).await })
     }
 
     /// Carries out an operator's order about a plugin's versions.
     ///
     /// # Errors
     /// [`Error::Swap`], a version that is refused, or the store; nothing has changed then.
-    pub async fn order(&self, plugin: &PluginId, order: Order, who: &Who) -> Result<PluginStatus, Error> {
-        self.journey.fleet.order(plugin, order, who).await?;
-        self.journey.fleet.plugin(plugin, false).await
+    pub fn order<'a>(
+        &'a self,
+        plugin: &'a PluginId,
+        order: Order,
+        who: &'a Who,
+    ) -> BoxFuture<'a, Result<PluginStatus, Error>> {
+        Box::pin(async move {
+            self.journey.fleet.order(plugin, order, who).await?;
+            self.journey.fleet.plugin(plugin, false).await
+        })
     }
 
     /// All plugins with their versions; words of conversations, in examples, only `with_words`.
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn plugins(&self, with_words: bool) -> Result<Vec<PluginStatus>, Error> {
-        self.journey.fleet.plugins(with_words).await
+    pub fn plugins(&self, with_words: bool) -> BoxFuture<'_, Result<Vec<PluginStatus>, Error>> {
+        Box::pin(async move { self.journey.fleet.plugins(with_words).await })
     }
 
     /// Runs recorded turns again, and tells how far it is.
@@ -178,32 +190,41 @@ impl Engine {
     ///
     /// # Errors
     /// Refusals (the sender's fault: nothing was run), the adapter's fault, or the store's.
-    pub async fn receive(&self, channel: &str, webhook: Webhook) -> Result<Acknowledgement, Error> {
-        let outcome = self.journey.accept(channel, webhook).await;
-        let result = match &outcome {
-            Ok(_) => "accepted".to_owned(),
-            Err(Error::Refused { kind, .. }) => kind.word().to_owned(),
-            Err(error) => format!("{}_fault", error.blame()),
-        };
-        let known =
-            self.station(channel).map_or_else(|| "unknown".to_owned(), |channel| channel.name.to_string());
-        metrics::counter!("webhooks_total", "channel" => known, "result" => result).increment(1);
-        outcome
+    pub fn receive<'a>(
+        &'a self,
+        channel: &'a str,
+        webhook: Webhook,
+    ) -> BoxFuture<'a, Result<Acknowledgement, Error>> {
+        Box::pin(async move {
+            let outcome = self.journey.accept(channel, webhook).await;
+            let result = match &outcome {
+                Ok(_) => "accepted".to_owned(),
+                Err(Error::Refused { kind, .. }) => kind.word().to_owned(),
+                Err(error) => format!("{}_fault", error.blame()),
+            };
+            let known = self
+                .station(channel)
+                .map_or_else(|| "unknown".to_owned(), |channel| channel.name.to_string());
+            metrics::counter!("webhooks_total", "channel" => known, "result" => result).increment(1);
+            outcome
+        })
     }
 
     /// Runs turns until `stop`; then drains, at most `drain` long.
-    pub async fn run(&self, stop: CancellationToken, drain: Duration) {
-        let learning = tokio::spawn(learn_own_ids(Arc::clone(&self.journey)));
-        let fleet = Arc::clone(&self.journey.fleet);
-        let watching = tokio::spawn({
-            let stop = stop.clone();
-            async move { fleet.run(stop).await }
-        });
-        let purging = tokio::spawn(retention::run(Arc::clone(&self.journey)));
-        Dispatcher::new(Arc::clone(&self.journey)).run(stop, drain).await;
-        for beside in [learning, watching, purging] {
-            beside.abort();
-        }
+    pub fn run(&self, stop: CancellationToken, drain: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let learning = tokio::spawn(learn_own_ids(Arc::clone(&self.journey)));
+            let fleet = Arc::clone(&self.journey.fleet);
+            let watching = tokio::spawn({
+                let stop = stop.clone();
+                async move { fleet.run(stop).await }
+            });
+            let purging = tokio::spawn(retention::run(Arc::clone(&self.journey)));
+            Dispatcher::new(Arc::clone(&self.journey)).run(stop, drain).await;
+            for beside in [learning, watching, purging] {
+                beside.abort();
+            }
+        })
     }
 
     fn station(&self, channel: &str) -> Option<Arc<ChannelStation>> {
@@ -274,31 +295,33 @@ pub fn session_events_key(channel: &ChannelId, session: &str) -> String {
 
 /// Loads what the configuration names and its folders hold, whatever is deployed, and goes on after a plugin that is
 /// refused; keeps and opens nothing. Returns what each serves, and what was loaded or why it was not.
-pub async fn check(
-    config: &Config,
-    sandbox: &Sandbox,
-    egress: &Egress,
+pub fn check<'a>(
+    config: &'a Config,
+    sandbox: &'a Sandbox,
+    egress: &'a Egress,
     clock: Arc<dyn Clock>,
-    progress: &(dyn Fn(&str, Progress) + Send + Sync),
-) -> Vec<(String, Result<Loaded, Error>)> {
-    let sessions = Arc::new(Sessions::new(config.session_key));
-    let (egress, waiting) = (egress.clone(), Waiting::new(config.waiting_max));
-    let checking = Checking { config, sandbox, egress, clock, sessions, waiting, progress };
-    let mut checked = Vec::new();
-    if let Some(name) = &config.routing.router {
-        checked.push((ROUTING.to_owned(), checking.router(name).await));
-    }
-    for name in config.agents.keys() {
-        checked.push((serves_agent(name), checking.agent(name).await));
-    }
-    for (name, channel) in &config.channels {
-        let outcome = checking.channel(name).await;
-        // The operator's own terminals are the host's, and no news unless they fail.
-        if !channel.operator || outcome.is_err() {
-            checked.push((serves_channel(name), outcome));
+    progress: &'a (dyn Fn(&str, Progress) + Send + Sync),
+) -> BoxFuture<'a, Vec<(String, Result<Loaded, Error>)>> {
+    Box::pin(async move {
+        let sessions = Arc::new(Sessions::new(config.session_key));
+        let (egress, waiting) = (egress.clone(), Waiting::new(config.waiting_max));
+        let checking = Checking { config, sandbox, egress, clock, sessions, waiting, progress };
+        let mut checked = Vec::new();
+        if let Some(name) = &config.routing.router {
+            checked.push((ROUTING.to_owned(), checking.router(name).await));
         }
-    }
-    checked
+        for name in config.agents.keys() {
+            checked.push((serves_agent(name), checking.agent(name).await));
+        }
+        for (name, channel) in &config.channels {
+            let outcome = checking.channel(name).await;
+            // The operator's own terminals are the host's, and no news unless they fail.
+            if !channel.operator || outcome.is_err() {
+                checked.push((serves_channel(name), outcome));
+            }
+        }
+        checked
+    })
 }
 
 /// Loads plugins with what the configuration says of them, place by place.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use chela_engine::Engine;
 use chela_store::Store;
 use chela_types::ChannelId;
+use futures::future::BoxFuture;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -119,20 +120,22 @@ impl Host {
     ///
     /// # Errors
     /// [`Error`]; nothing runs then.
-    pub async fn start(mut config: Config, options: Options<'_>) -> Result<Self, Error> {
-        // As it is written: a reload holds the file against it.
-        let written = config.clone();
-        let files = Files::raise(config.egress.in_flight_max);
-        config.egress.in_flight_max = config.egress.in_flight_max.min(files.calls());
-        // The folder first: a second host is told of the first one, and not of its ports.
-        let store = open_store(&config).await?;
-        let started = Self::on(store.clone(), (config, written), files, options).await;
-        if started.is_err()
-            && let Err(error) = store.close().await
-        {
-            tracing::warn!(%error, "the store did not close well");
-        }
-        started
+    pub fn start(mut config: Config, options: Options<'_>) -> BoxFuture<'_, Result<Self, Error>> {
+        Box::pin(async move {
+            // As it is written: a reload holds the file against it.
+            let written = config.clone();
+            let files = Files::raise(config.egress.in_flight_max);
+            config.egress.in_flight_max = config.egress.in_flight_max.min(files.calls());
+            // The folder first: a second host is told of the first one, and not of its ports.
+            let store = open_store(&config).await?;
+            let started = Self::on(store.clone(), (config, written), files, options).await;
+            if started.is_err()
+                && let Err(error) = store.close().await
+            {
+                tracing::warn!(%error, "the store did not close well");
+            }
+            started
+        })
     }
 
     async fn on(
@@ -188,67 +191,74 @@ impl Host {
     ///
     /// # Errors
     /// [`Error::Close`].
-    pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        let Self { engine, ground, operators, reloader, config, chats, metrics, listeners, files } = self;
-        let Ground { store, tenant, clock, .. } = ground;
-        // Listeners outlive the draining: a load balancer is told, and a late webhook is still kept.
-        let closing = CancellationToken::new();
-        let doors = TaskTracker::new();
-        let public = Public {
-            engine: engine.clone(),
-            store: store.clone(),
-            tenant: tenant.clone(),
-            standing: reloader.standing().clone(),
-            bounds: bounds(&config, files),
-            chats,
-            stop: stop.clone(),
-        };
-        let started = clock.now();
-        let replays = Replays::default();
-        let admin = Admin {
-            engine: engine.clone(),
-            store: store.clone(),
-            tenant,
-            metrics: metrics.clone(),
-            clock,
-            reloader: reloader.clone(),
-            orders: Orders::default(),
-            replays: replays.clone(),
-            started,
-            stop: stop.clone(),
-        };
-        let connections = |open_max| Connections { open_max, ..Connections::STANDARD };
-        doors.spawn(serve(listeners.public, public.router(), connections(files.public()), closing.clone()));
-        doors.spawn(serve(
-            listeners.admin,
-            admin.clone().router(Proof::Token(operators)),
-            connections(files.operators()),
-            closing.clone(),
-        ));
-        doors.spawn(serve(
-            listeners.socket,
-            admin.router(Proof::Socket),
-            connections(files.operators()),
-            closing.clone(),
-        ));
-        doors.spawn(upkeep(metrics, closing.clone()));
-        let (over, stopping) = (closing.clone(), stop.clone());
-        doors.spawn(async move {
-            // A reload that runs when the host is told to stop may come to its end while turns do.
-            over.run_until_cancelled(reloader.watch(stopping)).await;
-        });
-        doors.close();
-        tracing::info!(public = %listeners.addresses.public, admin = %listeners.addresses.admin, "ready");
-        engine.run(stop, config.server.drain).await;
-        closing.cancel();
-        doors.wait().await;
-        replays.ended().await;
-        let closed = store.close().await.map_err(Error::Close);
-        if let Err(error) = std::fs::remove_file(&listeners.addresses.socket) {
-            tracing::debug!(%error, "socket file left behind");
-        }
-        tracing::info!("stopped");
-        closed
+    pub fn run(self, stop: CancellationToken) -> BoxFuture<'static, Result<(), Error>> {
+        Box::pin(async move {
+            let Self { engine, ground, operators, reloader, config, chats, metrics, listeners, files } = self;
+            let Ground { store, tenant, clock, .. } = ground;
+            // Listeners outlive the draining: a load balancer is told, and a late webhook is still kept.
+            let closing = CancellationToken::new();
+            let doors = TaskTracker::new();
+            let public = Public {
+                engine: engine.clone(),
+                store: store.clone(),
+                tenant: tenant.clone(),
+                standing: reloader.standing().clone(),
+                bounds: bounds(&config, files),
+                chats,
+                stop: stop.clone(),
+            };
+            let started = clock.now();
+            let replays = Replays::default();
+            let admin = Admin {
+                engine: engine.clone(),
+                store: store.clone(),
+                tenant,
+                metrics: metrics.clone(),
+                clock,
+                reloader: reloader.clone(),
+                orders: Orders::default(),
+                replays: replays.clone(),
+                started,
+                stop: stop.clone(),
+            };
+            let connections = |open_max| Connections { open_max, ..Connections::STANDARD };
+            doors.spawn(serve(
+                listeners.public,
+                public.router(),
+                connections(files.public()),
+                closing.clone(),
+            ));
+            doors.spawn(serve(
+                listeners.admin,
+                admin.clone().router(Proof::Token(operators)),
+                connections(files.operators()),
+                closing.clone(),
+            ));
+            doors.spawn(serve(
+                listeners.socket,
+                admin.router(Proof::Socket),
+                connections(files.operators()),
+                closing.clone(),
+            ));
+            doors.spawn(upkeep(metrics, closing.clone()));
+            let (over, stopping) = (closing.clone(), stop.clone());
+            doors.spawn(async move {
+                // A reload that runs when the host is told to stop may come to its end while turns do.
+                over.run_until_cancelled(reloader.watch(stopping)).await;
+            });
+            doors.close();
+            tracing::info!(public = %listeners.addresses.public, admin = %listeners.addresses.admin, "ready");
+            engine.run(stop, config.server.drain).await;
+            closing.cancel();
+            doors.wait().await;
+            replays.ended().await;
+            let closed = store.close().await.map_err(Error::Close);
+            if let Err(error) = std::fs::remove_file(&listeners.addresses.socket) {
+                tracing::debug!(%error, "socket file left behind");
+            }
+            tracing::info!("stopped");
+            closed
+        })
     }
 }
 
