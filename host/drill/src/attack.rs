@@ -129,10 +129,7 @@ impl Guest {
             component: Bytes::from_static(component),
         };
         Some(match self {
-            Self::Written(name) => {
-                let guest = guests::written(name)?;
-                embedded(manifest(guest.snapshot), guest.component)
-            }
+            Self::Written(name) => guests::router(name, guests::written(name)?.snapshot)?,
             Self::Built(_, name) => {
                 let guest = guests::built(name)?;
                 embedded(guest.manifest.to_owned(), guest.component)

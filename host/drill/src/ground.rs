@@ -74,11 +74,19 @@ pub(crate) struct Laid {
 const SECRET: &str = "drill-crm-token-5e0f7a21";
 
 /// Who answers where nobody else is asked for.
-pub(crate) const AGENT: &str = "support";
+pub const AGENT: &str = "support";
 /// Another agent of the same organisation.
 pub(crate) const COLLEAGUE: &str = "people";
 
 impl Ground {
+    /// What asks one plugin on this ground, for a bench. The agent that is asked is [`AGENT`].
+    ///
+    /// # Errors
+    /// What the machine does not give.
+    pub async fn probe(&self) -> Result<Probe, Error> {
+        Ok(self.lay().await?.probe)
+    }
+
     pub(crate) async fn lay(&self) -> Result<Laid, Error> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let sandbox = Sandbox::new(self.sandbox.clone()).map_err(Error::ground)?;

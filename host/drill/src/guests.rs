@@ -1,5 +1,10 @@
 //! The guests that this program carries.
 
+use bytes::Bytes;
+use chela_sandbox::Source;
+
+use crate::attack::manifest;
+
 /// A guest in Rust, of `tests/guests`, with its manifest.
 #[derive(Debug, Clone, Copy)]
 pub struct Built {
@@ -31,6 +36,14 @@ pub fn built(name: &str) -> Option<Built> {
 /// The router in text of this name.
 pub(crate) fn written(name: &str) -> Option<Written> {
     WRITTEN.iter().find(|guest| guest.name == name).copied()
+}
+
+/// The router in text of this name, which asks the host for nothing; snapshotted or not.
+#[must_use]
+pub fn router(name: &str, snapshot: bool) -> Option<Source> {
+    let guest = written(name)?;
+    let component = Bytes::from_static(guest.component);
+    Some(Source::Embedded { manifest: manifest(snapshot), component })
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::outcome::Outcome;
 use crate::{Drill, Error};
 
 /// Calls at once.
-const AT_ONCE: u64 = 8;
+const AT_ONCE: u64 = 32;
 /// Every so many calls, one is hostile.
 const HOSTILE: u64 = 10;
 /// Figures are taken so many times.

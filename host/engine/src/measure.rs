@@ -1,15 +1,17 @@
-//! One routing call, three ways, for `chela bench sandbox`: as the product makes it, on one warm instance, and
-//! as a bare wasmtime loop would. The router runs without capabilities, so that all three do the same work.
+//! Routing calls for `chela bench sandbox`: as the product makes them, on one warm instance, and as a bare wasmtime loop
+//! would. The routers run without capabilities, so that all of these do the same work.
 
 use chela_sandbox::wasmtime::Store as Sandboxed;
-use chela_sandbox::{Call, CallOptions, Kind, Level, Plugin, PluginKind, Sandbox, Settings, Source};
+use chela_sandbox::{Call, CallOptions, Kind, Plugin, PluginKind, Sandbox, Settings, Source};
 use chela_types::Millis;
 use futures::future::BoxFuture;
+use std::fmt;
 use std::time::{Duration, Instant};
 use wasmtime::component::{InstancePre, Linker};
 
 use crate::contract::{router, routing, types};
 use crate::error::Error;
+use crate::router::Said;
 
 /// Beyond what any loop needs; the bare stores are never interrupted.
 const NEVER: u64 = 1 << 40;
@@ -24,7 +26,7 @@ impl Kind for Bare {
     type Pre = router::RouterPre<Call<()>>;
     type Exports = router::Router;
     type Ask = (types::Message, routing::Context);
-    type Said = Result<routing::Decision, routing::RoutingError>;
+    type Said = Said;
 
     fn link(_: &mut Linker<Call<()>>) -> wasmtime::Result<()> {
         Ok(())
@@ -61,97 +63,80 @@ impl Kind for Bare {
     }
 }
 
-/// A router in a worker, that is measured.
-pub struct Away(Plugin<Bare>);
+/// A router that is measured.
+pub struct Routed(Plugin<Bare>);
 
-impl std::fmt::Debug for Away {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Away").field(self.0.id()).finish()
+impl fmt::Debug for Routed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Routed").field(self.0.id()).finish()
     }
 }
 
-impl Away {
+impl Routed {
     /// Loads a router that imports no capability.
     ///
     /// # Errors
     /// As any load.
     pub async fn load(sandbox: &Sandbox, source: Source, settings: Settings) -> Result<Self, Error> {
-        let settings = Settings { level: Level::Worker, ..settings };
         Ok(Self(sandbox.load::<Bare>(source, settings, |_| {}).await?))
     }
 
-    /// As the product calls, in the worker's process.
+    /// As its manifest names it.
+    pub fn name(&self) -> &str {
+        self.0.manifest().name.as_str()
+    }
+
+    /// As the product calls, here or in a worker: fresh store and instance, limits, deadline, store dropped off the
+    /// caller's path. The agent that was chosen, if one was, and the time.
     ///
     /// # Errors
-    /// As any call.
-    pub async fn call(&self) -> Result<Duration, Error> {
-        timed(&self.0, (message(), context())).await
+    /// As any call; a router that does not route has measured nothing.
+    pub async fn call(&self) -> Result<(String, Duration), Error> {
+        let ask = (message(), context());
+        let began = Instant::now();
+        let options = CallOptions { started: Millis(0), seed: [0; 32], deadline: None, patience: 1 };
+        let said = self.0.ask((), options, ask).await?;
+        let took = began.elapsed();
+        Ok((chosen(said)?, took))
+    }
+
+    /// The floor under a router that runs here.
+    ///
+    /// # Errors
+    /// What wasmtime says.
+    pub fn floor(&self, sandbox: &Sandbox) -> Result<Floor, Error> {
+        let pre = self.0.bare().and_then(router::RouterPre::new).map_err(engine_failed)?;
+        Ok(Floor { pre, engine: sandbox.engine().clone(), message: message(), context: context() })
     }
 }
 
-/// A call as the product makes it.
-async fn timed(plugin: &Plugin<Bare>, ask: (types::Message, routing::Context)) -> Result<Duration, Error> {
-    let began = Instant::now();
-    let options = CallOptions { started: Millis(0), seed: [0; 32], deadline: None, patience: 1 };
-    let said = plugin.ask((), options, ask).await?;
-    let took = began.elapsed();
-    answered(&said)?;
-    Ok(took)
-}
-
-/// A router that is measured.
-pub struct Measured {
-    plugin: Plugin<Bare>,
-    floor: router::RouterPre<()>,
+/// The same calls without the product: no limiter, no WASI, no deadline.
+pub struct Floor {
+    pre: router::RouterPre<()>,
     engine: wasmtime::Engine,
     message: types::Message,
     context: routing::Context,
 }
 
-impl std::fmt::Debug for Measured {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Measured").field("plugin", self.plugin.id()).finish_non_exhaustive()
+impl fmt::Debug for Floor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Floor").finish_non_exhaustive()
     }
 }
 
-impl Measured {
-    /// Loads a router that imports no capability.
-    ///
-    /// # Errors
-    /// As any load.
-    pub async fn load(sandbox: &Sandbox, source: Source, settings: Settings) -> Result<Self, Error> {
-        let plugin = sandbox.load::<Bare>(source, settings, |_| {}).await?;
-        let floor = plugin.bare().and_then(router::RouterPre::new).map_err(engine_failed)?;
-        let engine = sandbox.engine().clone();
-        Ok(Self { plugin, floor, engine, message: message(), context: context() })
-    }
-
-    /// As the product calls: fresh store and instance, limits, deadline, store dropped off the caller's path.
-    ///
-    /// # Errors
-    /// As any call.
-    pub async fn fresh(&self) -> Result<Duration, Error> {
-        timed(&self.plugin, (self.message.clone(), self.context.clone())).await
-    }
-
-    /// The floor: a fresh bare store and instance on the same engine and snapshot; no limiter, no WASI.
+impl Floor {
+    /// A fresh bare store and instance on the same engine and snapshot.
     ///
     /// # Errors
     /// What wasmtime says.
-    pub async fn bare(&self) -> Result<Duration, Error> {
-        let (message, context) = (self.message.clone(), self.context.clone());
+    pub async fn fresh(&self) -> Result<Duration, Error> {
         let began = Instant::now();
-        let mut store = wasmtime::Store::new(&self.engine, ());
-        store.set_epoch_deadline(NEVER);
-        let exports = self.floor.instantiate_async(&mut store).await.map_err(engine_failed)?;
-        let said = exports
-            .chela_plugin_routing()
-            .call_route(&mut store, &message, &context)
-            .await
-            .map_err(engine_failed)?;
+        let mut store = self.store();
+        let exports = self.pre.instantiate_async(&mut store).await.map_err(engine_failed)?;
+        let said = self.route(&exports, &mut store).await?;
         drop(store);
         let took = began.elapsed();
-        answered(&said)?;
+        chosen(said)?;
         Ok(took)
     }
 
@@ -160,29 +145,36 @@ impl Measured {
     /// # Errors
     /// What wasmtime says.
     pub async fn warm(&self, count: usize) -> Result<Vec<Duration>, Error> {
-        let mut store = wasmtime::Store::new(&self.engine, ());
-        store.set_epoch_deadline(NEVER);
-        let exports = self.floor.instantiate_async(&mut store).await.map_err(engine_failed)?;
+        let mut store = self.store();
+        let exports = self.pre.instantiate_async(&mut store).await.map_err(engine_failed)?;
         let mut times = Vec::with_capacity(count);
         for _ in 0..count {
             let began = Instant::now();
-            let said = exports
-                .chela_plugin_routing()
-                .call_route(&mut store, &self.message, &self.context)
-                .await
-                .map_err(engine_failed)?;
+            let said = self.route(&exports, &mut store).await?;
             times.push(began.elapsed());
-            answered(&said)?;
+            chosen(said)?;
         }
         Ok(times)
     }
+
+    fn store(&self) -> wasmtime::Store<()> {
+        let mut store = wasmtime::Store::new(&self.engine, ());
+        store.set_epoch_deadline(NEVER);
+        store
+    }
+
+    async fn route(&self, exports: &router::Router, store: &mut wasmtime::Store<()>) -> Result<Said, Error> {
+        let routing = exports.chela_plugin_routing();
+        routing.call_route(store, &self.message, &self.context).await.map_err(engine_failed)
+    }
 }
 
-/// A call that did not route measured nothing.
-fn answered(said: &Result<routing::Decision, routing::RoutingError>) -> Result<(), Error> {
+/// Whom it chose; empty: nobody. A call that did not come to that measured nothing.
+fn chosen(said: Said) -> Result<String, Error> {
     match said {
-        Ok(decision) if decision.agent == "support" => Ok(()),
-        other => Err(Error::Configuration(format!("the measured router answered {other:?}"))),
+        Ok(decision) => Ok(decision.agent),
+        Err(routing::RoutingError::NoMatch(_)) => Ok(String::new()),
+        Err(error) => Err(Error::Configuration(format!("the measured router answered {error:?}"))),
     }
 }
 

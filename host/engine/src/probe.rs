@@ -10,9 +10,11 @@ use chela_egress::Leaks;
 use chela_sandbox::{Plugin, PluginKind, Settings, Source};
 use chela_store::{Answer, Arrival, Claimed, Outgoing};
 use chela_types::{AgentId, ChannelId, Digest, Identity, Message, Person, Reply, TurnId};
+use futures::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 use crate::agent::{self, Agent, Outcome};
@@ -84,15 +86,22 @@ impl Probe {
     ///
     /// # Errors
     /// As any load; for an adapter also what its tables lack.
-    pub async fn load(&self, kind: PluginKind, source: Source, settings: Settings) -> Result<Probed, Error> {
-        let sandbox = &self.rooms.sandbox;
-        Ok(match kind {
-            PluginKind::Router => Probed::Router(sandbox.load(source, settings, |_| {}).await?),
-            PluginKind::Agent => Probed::Agent(sandbox.load(source, settings, |_| {}).await?),
-            PluginKind::Channel => {
-                let plugin = sandbox.load(source, settings, |_| {}).await?;
-                Probed::Channel(Box::new(Adapter(self.station(plugin)?)))
-            }
+    pub fn load(
+        &self,
+        kind: PluginKind,
+        source: Source,
+        settings: Settings,
+    ) -> BoxFuture<'_, Result<Probed, Error>> {
+        Box::pin(async move {
+            let sandbox = &self.rooms.sandbox;
+            Ok(match kind {
+                PluginKind::Router => Probed::Router(sandbox.load(source, settings, |_| {}).await?),
+                PluginKind::Agent => Probed::Agent(sandbox.load(source, settings, |_| {}).await?),
+                PluginKind::Channel => {
+                    let plugin = sandbox.load(source, settings, |_| {}).await?;
+                    Probed::Channel(Box::new(Adapter(self.station(plugin)?)))
+                }
+            })
         })
     }
 
@@ -121,68 +130,93 @@ impl Probe {
     /// # Errors
     /// How the call ended, or what the policy has against what was said.
     pub async fn ask(&self, probed: &Probed, asking: Asking) -> Result<String, Error> {
-        let agent = asking.agent.clone();
-        let claimed = self.turn(self.arrival(asking)?).await?;
-        let said = match probed {
-            Probed::Router(plugin) => self.route(plugin, &claimed).await,
-            Probed::Agent(plugin) => self.handle(plugin, &agent, &claimed).await,
-            Probed::Channel(_) => Err(Error::Configuration("an adapter is not asked".to_owned())),
-        };
-        self.close(&claimed, &agent).await?;
-        said
+        Ok(self.time(probed, asking).await?.0)
+    }
+
+    /// The same, and how long the call itself took, without what the store does for its turn before and after.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub fn time<'a>(
+        &'a self,
+        probed: &'a Probed,
+        asking: Asking,
+    ) -> BoxFuture<'a, Result<(String, Duration), Error>> {
+        Box::pin(async move {
+            let agent = asking.agent.clone();
+            let claimed = self.turn(self.arrival(asking)?).await?;
+            let said = match probed {
+                Probed::Router(plugin) => self.route(plugin, &claimed).await,
+                Probed::Agent(plugin) => self.handle(plugin, &agent, &claimed).await,
+                Probed::Channel(_) => Err(Error::Configuration("an adapter is not asked".to_owned())),
+            };
+            self.close(&claimed, &agent).await?;
+            said
+        })
     }
 
     /// Lets an adapter read a request that has proved its origin; how many messages and changes were taken of it.
     ///
     /// # Errors
     /// How the call ended, or what of it was forged.
-    pub async fn receive(&self, adapter: &Adapter, body: Bytes) -> Result<usize, Error> {
-        let received = adapter.0.receive(verified(body), &self.config.tenant).await?;
-        Ok(received.arrivals.len() + received.changes.len() + received.receipts.len())
+    pub fn receive<'a>(&'a self, adapter: &'a Adapter, body: Bytes) -> BoxFuture<'a, Result<usize, Error>> {
+        Box::pin(async move {
+            let received = adapter.0.receive(verified(body), &self.config.tenant).await?;
+            Ok(received.arrivals.len() + received.changes.len() + received.receipts.len())
+        })
     }
 
     /// Lets an adapter read a request, and deliver this answer to it.
     ///
     /// # Errors
     /// How a call ended, what was forged or forbidden, or where a request could not go.
-    pub async fn deliver(&self, adapter: &Adapter, body: Bytes, text: &str) -> Result<String, Error> {
-        let received = adapter.0.receive(verified(body), &self.config.tenant).await?;
-        let none = || Error::Configuration("the request holds no message".to_owned());
-        let claimed = self.turn(received.arrivals.into_iter().next().ok_or_else(none)?).await?;
-        let (_, channel) = self.channel()?;
-        let outgoing = self.answered(&claimed, &channel.default_agent, text).await?;
-        let delivery = Delivery {
-            store: &self.rooms.store,
-            drafts: &self.drafts,
-            lease: &claimed.lease,
-            outgoing: &outgoing,
-            target: &claimed.turn.target,
-            steps_max: self.config.delivery.steps_max,
-            progress: None,
-            adapter: adapter.0.plugin.digest(),
-            is_orphan: false,
-            has_left: &AtomicBool::new(false),
-            may_decline: false,
-            failed: OnceLock::new(),
-        };
-        match adapter.0.deliver(delivery).await {
-            Ok(delivered) => Ok(delivered.went().to.to_owned()),
-            Err(error) => {
-                self.rooms.store.give_up_delivery(&claimed.lease, outgoing.id, CLOSED).await?;
-                Err(error)
+    pub fn deliver<'a>(
+        &'a self,
+        adapter: &'a Adapter,
+        body: Bytes,
+        text: &'a str,
+    ) -> BoxFuture<'a, Result<String, Error>> {
+        Box::pin(async move {
+            let received = adapter.0.receive(verified(body), &self.config.tenant).await?;
+            let none = || Error::Configuration("the request holds no message".to_owned());
+            let claimed = self.turn(received.arrivals.into_iter().next().ok_or_else(none)?).await?;
+            let (_, channel) = self.channel()?;
+            let outgoing = self.answered(&claimed, &channel.default_agent, text).await?;
+            let delivery = Delivery {
+                store: &self.rooms.store,
+                drafts: &self.drafts,
+                lease: &claimed.lease,
+                outgoing: &outgoing,
+                target: &claimed.turn.target,
+                steps_max: self.config.delivery.steps_max,
+                progress: None,
+                adapter: adapter.0.plugin.digest(),
+                is_orphan: false,
+                has_left: &AtomicBool::new(false),
+                may_decline: false,
+                failed: OnceLock::new(),
+            };
+            match adapter.0.deliver(delivery).await {
+                Ok(delivered) => Ok(delivered.went().to.to_owned()),
+                Err(error) => {
+                    self.rooms.store.give_up_delivery(&claimed.lease, outgoing.id, CLOSED).await?;
+                    Err(error)
+                }
             }
-        }
+        })
     }
 
-    async fn route(&self, plugin: &Plugin<Router>, claimed: &Claimed) -> Result<String, Error> {
+    async fn route(&self, plugin: &Plugin<Router>, claimed: &Claimed) -> Result<(String, Duration), Error> {
         let message = &claimed.turn.message;
         let routing = Routing::new(&self.config, message, None)?;
         let began = began(None, plugin.digest());
         let (lent, options) = self.lent(claimed, routing.default(), &began).await?;
         let context = router::told(routing.frame(), None, &[]);
+        let asked = Instant::now();
         let said = router::ask(plugin, (lent, options), message, context).await?;
+        let took = asked.elapsed();
         match routing.taken((plugin.id(), plugin.version(), plugin.digest().short()), Ok(said))? {
-            Taken::Sound(decision) => Ok(format!("{}: {}", decision.agent, decision.reason)),
+            Taken::Sound(decision) => Ok((format!("{}: {}", decision.agent, decision.reason), took)),
             Taken::Failed(decision, _) => {
                 Err(Error::Misbehaved { agent: decision.agent, what: decision.overruled.unwrap_or_default() })
             }
@@ -194,7 +228,7 @@ impl Probe {
         plugin: &Plugin<Agent>,
         agent: &AgentId,
         claimed: &Claimed,
-    ) -> Result<String, Error> {
+    ) -> Result<(String, Duration), Error> {
         let message = &claimed.turn.message;
         let began = began(Some(agent.clone()), plugin.digest());
         let (lent, options) = self.lent(claimed, agent, &began).await?;
@@ -203,12 +237,15 @@ impl Probe {
             profile: agent::profile(agent, &self.config, message)?,
             past: Vec::new(),
         };
+        let asked = Instant::now();
         let said = agent::ask(plugin, (lent, options), told).await?;
-        Ok(match agent::taken(agent, &self.config, message, said)? {
+        let took = asked.elapsed();
+        let words = match agent::taken(agent, &self.config, message, said)? {
             Outcome::Say { reply, .. } => reply.text,
             Outcome::HandOver { agent, .. } => format!("hand-over to {agent}"),
             Outcome::AskAgain { after } => format!("again after {} ms", after.as_millis()),
-        })
+        };
+        Ok((words, took))
     }
 
     /// What a call may use, and its time.

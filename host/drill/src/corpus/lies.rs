@@ -17,7 +17,7 @@ const fn agent(
     does: &'static str,
     ends: &'static [Outcome],
 ) -> Attack {
-    asked(name, AUTHORITY, tries, ends).guest(Guest::Built(PluginKind::Agent, "agent")).act(Act::Ask(does, 1))
+    asked(name, AUTHORITY, tries, ends).told(PluginKind::Agent, does)
 }
 
 const fn router(
@@ -26,9 +26,7 @@ const fn router(
     does: &'static str,
     ends: &'static [Outcome],
 ) -> Attack {
-    asked(name, AUTHORITY, tries, ends)
-        .guest(Guest::Built(PluginKind::Router, "router"))
-        .act(Act::Ask(does, 1))
+    asked(name, AUTHORITY, tries, ends).told(PluginKind::Router, does)
 }
 
 /// An adapter that lies about what it reads.

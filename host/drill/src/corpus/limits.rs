@@ -18,7 +18,7 @@ const fn agent(
     does: &'static str,
     ends: &'static [Outcome],
 ) -> Attack {
-    asked(name, LIMITS, tries, ends).guest(Guest::Built(PluginKind::Agent, "agent")).act(Act::Ask(does, 1))
+    asked(name, LIMITS, tries, ends).told(PluginKind::Agent, does)
 }
 
 pub(super) const ATTACKS: &[Attack] = &[

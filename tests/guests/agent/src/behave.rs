@@ -80,6 +80,11 @@ pub(crate) fn run(behaviour: &str, said: &str, turn: &Turn, seen: &str) -> Resul
         "stream-ask" => reply(format!("{} | {}", streamed(said)?, ask(said)?)),
         "stream-drop-ask" => reply(format!("{} | {}", first_piece(said)?, ask(said)?)),
         "memory-kv" => reply(kv()?),
+        "recall" => recall(said),
+        "work" => {
+            work(said.split(' ').next().and_then(|ms| ms.parse().ok()).unwrap_or_default());
+            reply("worked")
+        }
         "memory-kv-ask" => reply(format!("{} | {}", kv()?, ask(said)?)),
         "absent" => reply(absent()),
         "fetch" => reply(fetched(said)),
@@ -115,6 +120,23 @@ fn tagged(how: &str, tag: &str, said: &str) -> Result<Outcome, AnsweringError> {
 
 fn reply(text: impl ToString) -> Result<Outcome, AnsweringError> {
     Ok(Reply::text(text.to_string()).into())
+}
+
+/// Works for about so many milliseconds, on any machine of today. The clock stands still meanwhile: it is the turn's.
+fn work(ms: u64) {
+    let mut state = 1_u64;
+    for round in 0..ms * 1_000_000 {
+        state = std::hint::black_box(state.rotate_left(5) ^ round);
+    }
+}
+
+/// So many host calls, each of which asks for something else.
+fn recall(said: &str) -> Result<Outcome, AnsweringError> {
+    let times: u32 = said.trim().parse().unwrap_or_default();
+    for n in 0..times {
+        memory::get(Scope::User, &format!("key-{n}"))?;
+    }
+    reply(times)
 }
 
 fn eat() -> ! {

@@ -278,13 +278,33 @@ fn ago(text: &str) -> Result<Duration, String> {
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
     /// A fresh sandbox for each call, against a warm one and against bare wasmtime
-    Sandbox(Bench),
+    #[command(
+        after_help = "Examples:\n  chela bench sandbox\n  chela bench sandbox --router urgent-rust --router urgent-python --router urgent-js\n  chela bench sandbox --seconds 3 --waiting 1000 --json"
+    )]
+    Sandbox(SandboxBench),
     /// Whole messages, from signed webhook to delivered answer, durable
     Host(Bench),
     /// One department's messages, alone and beside another's flood
     Neighbours(Bench),
     /// New versions while messages come in: how soon they are live, and what that costs
     Swap(SwapBench),
+}
+
+/// Options of the measurement of sandboxes.
+#[derive(Debug, Clone, Args)]
+pub struct SandboxBench {
+    /// A folder with a router to measure, too: one in another language, say; repeat it for more
+    #[arg(long, value_name = "FOLDER")]
+    pub router: Vec<PathBuf>,
+    /// Guests that wait at once; fewer where the machine has no memory mappings for so many
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub waiting: u32,
+    /// Seconds for each measurement
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub seconds: u64,
+    /// One JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of the measurement of swaps.

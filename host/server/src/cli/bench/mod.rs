@@ -28,8 +28,9 @@ pub(super) async fn run(command: BenchCommand) -> Outcome {
     let (report, json) = match command {
         BenchCommand::Sandbox(bench) => {
             // On a worker of the runtime, where every call of a host is made.
-            let run = tokio::spawn(sandbox::run(Duration::from_secs(bench.seconds)));
-            (run.await.map_err(|error| Failure::new(error.to_string()))??, bench.json)
+            let json = bench.json;
+            let run = tokio::spawn(async move { sandbox::run(&bench).await });
+            (run.await.map_err(|error| Failure::new(error.to_string()))??, json)
         }
         BenchCommand::Host(bench) => (host::run(Duration::from_secs(bench.seconds)).await?, bench.json),
         BenchCommand::Neighbours(bench) => {
@@ -165,6 +166,14 @@ fn commit_floor(folder: &Path) -> Result<Duration, Failure> {
     }
     std::fs::remove_file(path)?;
     Ok(times.quantile(0.5))
+}
+
+/// What this process holds of the machine's memory.
+fn resident_bytes() -> Result<u64, Failure> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    Ok(kib.ok_or_else(|| Failure::new("the system does not tell how much memory is in use"))? * 1_024)
 }
 
 /// Measured times.

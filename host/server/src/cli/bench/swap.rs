@@ -13,7 +13,7 @@ use chela_types::{PluginId, RoutedBy};
 
 use super::super::Failure;
 use super::rig::Rig;
-use super::{Bar, Machine, Report, Times, progress};
+use super::{Bar, Machine, Report, Times, progress, resident_bytes};
 
 /// Files that land while their machine code is there already, and while it is not.
 const LANDED: (usize, usize) = (40, 8);
@@ -285,13 +285,6 @@ async fn failures(rig: &Rig, turns: usize) -> Result<f64, Failure> {
         failed += u32::from(!is_well);
     }
     Ok(f64::from(failed))
-}
-
-fn resident_bytes() -> Result<u64, Failure> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    Ok(kib.ok_or_else(|| Failure::new("the system does not tell how much memory is in use"))? * 1_024)
 }
 
 /// The router as an author ships it: a folder that changes.
