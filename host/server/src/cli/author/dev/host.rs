@@ -156,9 +156,21 @@ fn configuration(project: &Project, port: u16) -> Value {
             let own = json!({ "plugin": name, "default_agent": "desk", "secrets": held });
             put(&mut whole, "/channel", [(name.to_owned(), own)]);
         }
-        PluginKind::Agent => {}
+        PluginKind::Agent => {
+            let held = credentials(&manifest.outward).map(|name| (name, json!("file:secret")));
+            let held: Map<_, _> = held.collect();
+            if !held.is_empty() {
+                put(&mut whole, &format!("/plugin/{name}"), [("secrets".to_owned(), Value::Object(held))]);
+            }
+        }
     }
     whole
+}
+
+/// The secrets that an agent's requests carry.
+fn credentials(outward: &toml::Table) -> impl Iterator<Item = String> {
+    let tables = outward.get("credential").and_then(toml::Value::as_table).into_iter().flatten();
+    tables.filter_map(|(_, table)| table.get("secret")?.as_str().map(str::to_owned))
 }
 
 /// The plugins beside the author's own.
@@ -185,6 +197,16 @@ mod tests {
     use crate::cli::args::{KindName, New};
     use crate::cli::author::Lang;
 
+    const CREDENTIAL: &str = r#"
+[[http]]
+url = "https://crm.example/orders/*"
+credentials = ["crm"]
+
+[credential.crm]
+kind = "bearer"
+secret = "crm_token"
+"#;
+
     #[test]
     fn a_host_of_its_own_can_be_what_it_says_for_each_kind() {
         let top = tempfile::tempdir().unwrap();
@@ -192,6 +214,12 @@ mod tests {
             let folder: &std::path::Path = &top.path().join(kind.as_str());
             let new = New { name: folder.to_owned(), kind, lang: Lang::Python, sdk: None };
             super::super::super::new(&new).map_err(|failure| format!("{failure:?}")).unwrap();
+            if kind == KindName::Agent {
+                let manifest = folder.join("plugin.toml");
+                let text = fs::read_to_string(&manifest).unwrap();
+                let grants = text.lines().find(|line| line.starts_with("grants")).unwrap();
+                fs::write(&manifest, text.replace(grants, "grants = [\"http\"]") + CREDENTIAL).unwrap();
+            }
             let project = Project::open(folder).map_err(|failure| format!("{failure:?}")).unwrap();
             fs::create_dir(project.built()).unwrap();
             let file = lay_out(&project, 0).map_err(|failure| format!("{failure:?}")).unwrap();
@@ -199,6 +227,8 @@ mod tests {
                 crate::config::load(&file, &|_| None).map_err(|error| error.render(100, false)).unwrap();
             assert!(warnings.is_empty(), "{}", warnings[0]);
             let agents: Vec<_> = config.agents.keys().map(ToString::to_string).collect();
+            let held: Vec<_> = config.plugins.values().flat_map(|plugin| plugin.secrets.keys()).collect();
+            assert_eq!(held, if kind == KindName::Agent { vec!["crm_token"] } else { vec![] });
             match kind {
                 KindName::Router => assert_eq!(agents, ["desk", "support"]),
                 KindName::Agent | KindName::Channel => assert_eq!(agents, ["desk"]),
