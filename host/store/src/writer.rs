@@ -125,8 +125,8 @@ pub(crate) struct Pending<O: Operation> {
     caller: Caller<O::Output>,
     /// Times it was run.
     runs: u32,
-    /// Its place among those of its lane.
-    _place: Option<OwnedSemaphorePermit>,
+    /// Its place among those of its lane that stand in the queue.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 /// Who waits for an operation.
@@ -145,7 +145,7 @@ impl<O: Operation> Pending<O> {
         caller: Caller<O::Output>,
         place: Option<OwnedSemaphorePermit>,
     ) -> Box<Self> {
-        Box::new(Self { operation, outcome: None, caller, runs: 0, _place: place })
+        Box::new(Self { operation, outcome: None, caller, runs: 0, place })
     }
 }
 
@@ -160,7 +160,10 @@ impl<O: Operation> Job for Pending<O> {
         })
     }
 
-    fn finish(self: Box<Self>, committed: &Result<()>, room: bool) -> Option<Box<dyn Job>> {
+    fn finish(mut self: Box<Self>, committed: &Result<()>, room: bool) -> Option<Box<dyn Job>> {
+        // What is left for the next batch does not stand in the queue: what would bring that batch about must not wait
+        // for it.
+        drop(self.place.take());
         // The disk may fail in a statement as well as in the commit.
         let broken = matches!(&self.outcome, Some(Err(error)) if error.breaks_batch());
         if (committed.is_err() || broken) && self.runs < RUNS_MAX {

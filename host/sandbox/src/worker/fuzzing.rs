@@ -1,7 +1,7 @@
 //! What a hostile worker could say, as bytes.
 
 use super::frame::{self, Failed, Failure, Kind as Word};
-use super::parent::{Caller, Event, HEARD_MAX, Held, Workers};
+use super::parent::{Caller, Event, HEARD_MAX, Held, Workers, frame_bytes_max};
 use super::pipe::{Incoming, Pipe};
 use super::{Isolation, Loading, Spares, within};
 use crate::error::Reason;
@@ -43,7 +43,7 @@ pub async fn listened(said: &[u8], limits: &Limits) -> io::Result<Heard> {
     let (ours, mut theirs) = Socket::pair()?;
     theirs.write_all(said.get(..SAID_BYTES_MAX).unwrap_or(said))?;
     drop(theirs);
-    let held = Held::new((Pipe::new(ours)?, Incoming::new(0)), limits);
+    let held = Held::new(Pipe::new(ours)?, limits);
     let mut callers = Vec::new();
     for call in 1..=CALLS {
         let (hears, heard) = mpsc::channel(HEARD_MAX);
@@ -51,7 +51,7 @@ pub async fn listened(said: &[u8], limits: &Limits) -> io::Result<Heard> {
         callers.push((call, heard));
     }
     held.calls.lock().insert(CALLS + 1, Caller::Cancelled);
-    let listened = held.listen().await;
+    let listened = held.listen(&mut Incoming::new(frame_bytes_max(limits))).await;
     let mut heard = Heard { broken: listened.err().map(|error| error.to_string()), ..Heard::default() };
     for (call, mut events) in callers {
         while let Ok(event) = events.try_recv() {

@@ -13,7 +13,7 @@ use std::os::unix::net::UnixStream as Socket;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::runtime::Handle;
@@ -22,7 +22,7 @@ use tokio::sync::{Notify, mpsc};
 use super::Isolation;
 use super::frame::{Begin, Failed, Failure, Frame, Kind as Word, Loading, broken, decoded, encoded};
 use super::jail::Jailed;
-use super::pipe::{Incoming, Look, Pipe};
+use super::pipe::{Incoming, Pipe};
 use super::within;
 
 /// Of a worker that holds no plugin yet.
@@ -33,11 +33,6 @@ const WORDS_BYTES: usize = 1 << 20;
 const LINE_HEAD_BYTES: usize = 8;
 /// What is kept of a worker's stderr, and what of it is shown.
 const STDERR_BYTES: (u64, usize) = (8 << 10, 500);
-/// How long a caller looks out for what comes next before he sleeps.
-const SOON: Duration = Duration::from_micros(60);
-/// So often in vain, and he does so only at every so many calls.
-const MISSES_MAX: u64 = 16;
-const TRIED_EVERY: u64 = 64;
 /// What a call may hear at once: a question, and then the worker's end.
 pub(super) const HEARD_MAX: usize = 2;
 
@@ -82,17 +77,17 @@ impl Spares {
         *self.jailed.lock()
     }
 
-    /// A worker for a plugin, and whether it was there before; another one is started in its place.
-    async fn take(self: &Arc<Self>) -> io::Result<(Up, bool)> {
+    /// A worker for a plugin; another one is started in its place.
+    async fn take(self: &Arc<Self>) -> io::Result<Up> {
         let mut spare = self.up.lock().pop();
         if let Some(up) = &mut spare
             && up.child.try_wait()?.is_some()
         {
             spare = None;
         }
-        let taken = match spare {
-            Some(up) => (up, true),
-            None => (self.start().await?, false),
+        let spare = match spare {
+            Some(up) => up,
+            None => self.start().await?,
         };
         let spares = Arc::downgrade(self);
         tokio::spawn(async move {
@@ -105,7 +100,7 @@ impl Spares {
                 Err(error) => tracing::warn!(%error, "no worker can be started in advance"),
             }
         });
-        Ok(taken)
+        Ok(spare)
     }
 
     async fn start(&self) -> io::Result<Up> {
@@ -219,18 +214,7 @@ impl Inner {
 
     async fn load(&self) -> Result<Arc<Held>, Reason> {
         let tried = |error: io::Error| HostError::new(format!("starting a worker for a plugin: {error}"));
-        let (up, was_there) = self.spares.take().await.map_err(tried)?;
-        match self.load_into(up).await {
-            // One that was there may have been on its way out.
-            Err(Reason::Worker(Ending::Crashed { .. })) if was_there => {
-                self.load_into(self.spares.start().await.map_err(tried)?).await
-            }
-            loaded => loaded,
-        }
-    }
-
-    async fn load_into(&self, up: Up) -> Result<Arc<Held>, Reason> {
-        let Up { mut child, stderr, pipe, mut incoming } = up;
+        let Up { mut child, stderr, pipe, mut incoming } = self.spares.take().await.map_err(tried)?;
         incoming.bound(GREETING_BYTES_MAX);
         let answer = async {
             pipe.send((Word::Load, 0), &[&encoded(&self.loading)?])?;
@@ -250,15 +234,16 @@ impl Inner {
             Ok(Ok(Some(_))) => return Err(Reason::Worker(Ending::Protocol("it is not ready".to_owned()))),
             Err(_) => return Err(Reason::Worker(Ending::TimedOut(wall))),
         }
-        let held = Arc::new(Held::new((pipe, incoming), &self.loading.limits));
-        tokio::spawn(Arc::clone(&held).attend(child, stderr));
+        incoming.bound(frame_bytes_max(&self.loading.limits));
+        let held = Arc::new(Held::new(pipe, &self.loading.limits));
+        tokio::spawn(Arc::clone(&held).attend(child, stderr, incoming));
         Ok(held)
     }
 }
 
 /// Of a worker that holds a plugin with these limits: what a guest says, and its log, in which a control character
 /// becomes up to six others.
-fn frame_bytes_max(limits: &Limits) -> usize {
+pub(super) fn frame_bytes_max(limits: &Limits) -> usize {
     let log = limits.log_bytes.saturating_mul(6).saturating_add(limits.log_lines as usize * LINE_HEAD_BYTES);
     limits.output_bytes.saturating_mul(2).saturating_add(log).saturating_add(WORDS_BYTES)
 }
@@ -281,14 +266,9 @@ impl Drop for Inner {
 #[derive(Debug)]
 pub(super) struct Held {
     pipe: Pipe,
-    incoming: Mutex<Incoming>,
-    /// How often in a row nothing came soon.
-    misses: AtomicU64,
     pub(super) calls: Mutex<HashMap<u64, Caller>>,
     /// Of the lines of one call.
     lines_bytes_max: usize,
-    /// What broke the protocol, where it was not the listener who heard it.
-    broken: Mutex<Option<io::Error>>,
     gone: Mutex<Option<Ending>>,
     kill: Notify,
     runtime: Handle,
@@ -303,15 +283,11 @@ pub(super) enum Caller {
 }
 
 impl Held {
-    pub(super) fn new((pipe, mut incoming): (Pipe, Incoming), limits: &Limits) -> Self {
-        incoming.bound(frame_bytes_max(limits));
+    pub(super) fn new(pipe: Pipe, limits: &Limits) -> Self {
         Self {
             pipe,
-            incoming: Mutex::new(incoming),
-            misses: AtomicU64::new(0),
             calls: Mutex::default(),
             lines_bytes_max: lines_bytes_max(limits),
-            broken: Mutex::default(),
             gone: Mutex::default(),
             kill: Notify::new(),
             runtime: Handle::current(),
@@ -319,11 +295,11 @@ impl Held {
     }
 
     /// Listens until the worker is gone, and tells whoever waits for it.
-    async fn attend(self: Arc<Self>, mut child: Child, stderr: ChildStderr) {
+    async fn attend(self: Arc<Self>, mut child: Child, stderr: ChildStderr, mut incoming: Incoming) {
         let heard = tokio::select! {
-            heard = self.listen() => heard,
+            heard = self.listen(&mut incoming) => heard,
             written = self.pipe.flush() => written,
-            () = self.kill.notified() => self.broken.lock().take().map_or(Ok(()), Err),
+            () = self.kill.notified() => Ok(()),
         };
         let ending = match heard {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -342,54 +318,22 @@ impl Held {
     }
 
     /// Hands on what the worker says, until it is gone or breaks the protocol.
-    pub(super) async fn listen(&self) -> io::Result<()> {
-        while self.hear_all()? {
-            self.pipe.readable().await?;
+    pub(super) async fn listen(&self, incoming: &mut Incoming) -> io::Result<()> {
+        while let Some(Frame { kind, call, body }) = incoming.next(&self.pipe).await? {
+            match kind {
+                Word::Asked => self.asked(call, body)?,
+                Word::Said => {
+                    let (lines, said) = within::split::<Vec<Line>>(&body, self.lines_bytes_max)?;
+                    self.ended(call, Event::Said(lines, said.to_vec()))?;
+                }
+                Word::Failed => {
+                    let Failed { lines, why } = within::decoded(&body, self.lines_bytes_max)?;
+                    self.ended(call, Event::Failed(lines, why))?;
+                }
+                _ => return Err(broken("a frame that only the host sends")),
+            }
         }
         Ok(())
-    }
-
-    /// Hands on what has come; false at the end.
-    fn hear_all(&self) -> io::Result<bool> {
-        let mut incoming = self.incoming.lock();
-        loop {
-            match incoming.look(&self.pipe)? {
-                Look::Frame(frame) => self.hear(frame)?,
-                Look::Nothing => return Ok(true),
-                Look::End => return Ok(false),
-            }
-        }
-    }
-
-    /// The same by a caller who does not wait for the listener to be woken.
-    fn glance(&self) {
-        let Some(mut incoming) = self.incoming.try_lock() else { return };
-        let heard =
-            incoming.glance(&self.pipe).and_then(|frame| frame.map_or(Ok(()), |frame| self.hear(frame)));
-        if let Err(error) = heard {
-            *self.broken.lock() = Some(error);
-            self.kill.notify_one();
-        }
-    }
-
-    /// Whether it is worth to look out for what this call says. Where nothing comes soon, it is tried now and then.
-    fn is_quick(&self, call: u64) -> bool {
-        self.misses.load(Ordering::Relaxed) < MISSES_MAX || call.is_multiple_of(TRIED_EVERY)
-    }
-
-    fn hear(&self, Frame { kind, call, body }: Frame) -> io::Result<()> {
-        match kind {
-            Word::Asked => self.asked(call, body),
-            Word::Said => {
-                let (lines, said) = within::split::<Vec<Line>>(&body, self.lines_bytes_max)?;
-                self.ended(call, Event::Said(lines, said.to_vec()))
-            }
-            Word::Failed => {
-                let Failed { lines, why } = within::decoded(&body, self.lines_bytes_max)?;
-                self.ended(call, Event::Failed(lines, why))
-            }
-            _ => Err(broken("a frame that only the host sends")),
-        }
     }
 
     /// A guest asks one thing at a time. Who asks more than is answered breaks the protocol.
@@ -457,30 +401,8 @@ pub(crate) struct Away {
 
 impl Away {
     /// What comes next; after anything but [`Event::Asked`] nothing comes.
-    ///
-    /// To wake a thread that sleeps takes as long as most calls do. So the caller looks at the socket himself, for no
-    /// longer than [`SOON`], and gives his core to the worker if both are on the same.
     pub(crate) async fn next(&mut self) -> Event {
-        let began = Instant::now();
-        while self.held.is_quick(self.call) && began.elapsed() < SOON {
-            self.held.glance();
-            if let Ok(event) = self.heard.try_recv() {
-                self.held.misses.store(0, Ordering::Relaxed);
-                return self.noted(Some(event));
-            }
-            std::thread::yield_now();
-        }
-        self.held.misses.fetch_add(1, Ordering::Relaxed);
-        self.later().await
-    }
-
-    /// The same where nothing is to come soon.
-    pub(crate) async fn later(&mut self) -> Event {
         let event = self.heard.recv().await;
-        self.noted(event)
-    }
-
-    fn noted(&mut self, event: Option<Event>) -> Event {
         let event = event.unwrap_or_else(|| Event::Gone(Ending::Protocol("it is gone".to_owned())));
         self.is_over = !matches!(event, Event::Asked(_));
         event

@@ -2,7 +2,6 @@
 //! to a bound, and written as soon as it does.
 
 use parking_lot::Mutex;
-use rustix::io::Errno;
 use std::io;
 use std::os::unix::net::UnixStream as Socket;
 use tokio::net::UnixStream;
@@ -12,8 +11,6 @@ use super::frame::{self, Frame, Kind, broken};
 
 /// Read at once.
 const READ_BYTES: usize = 64 << 10;
-/// The same of a glance: most answers are shorter.
-const GLANCE_BYTES: usize = 4 << 10;
 /// What may wait to be written: some calls' worth. Whoever reads so slowly is stuck.
 const UNSENT_BYTES_MAX: usize = 256 << 20;
 
@@ -66,11 +63,6 @@ impl Pipe {
         outcome
     }
 
-    /// Waits until something has come, or the other end is gone.
-    pub(super) async fn readable(&self) -> io::Result<()> {
-        self.stream.readable().await
-    }
-
     /// Writes what was kept, as long as the other end lives.
     pub(super) async fn flush(&self) -> io::Result<()> {
         loop {
@@ -87,14 +79,6 @@ impl Pipe {
         }
         Ok(())
     }
-}
-
-/// What a look at the socket shows.
-#[derive(Debug)]
-pub(super) enum Look {
-    Frame(Frame),
-    Nothing,
-    End,
 }
 
 /// What comes in.
@@ -118,47 +102,17 @@ impl Incoming {
     /// The next frame; `None` at the end. Nothing is lost if it is dropped while it waits.
     pub(super) async fn next(&mut self, pipe: &Pipe) -> io::Result<Option<Frame>> {
         loop {
-            match self.look(pipe)? {
-                Look::Frame(frame) => return Ok(Some(frame)),
-                Look::End => return Ok(None),
-                Look::Nothing => pipe.readable().await?,
-            }
-        }
-    }
-
-    /// A frame that has come; it waits for nothing.
-    pub(super) fn look(&mut self, pipe: &Pipe) -> io::Result<Look> {
-        loop {
-            if let Some(frame) = self.take()? {
-                return Ok(Look::Frame(frame));
+            if let Some(frame) = frame::take(&mut self.buffer, self.body_bytes_max)? {
+                return Ok(Some(frame));
             }
             self.buffer.reserve(READ_BYTES);
             match pipe.stream.try_read_buf(&mut self.buffer) {
-                Ok(0) => return Ok(Look::End),
+                Ok(0) => return Ok(None),
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Look::Nothing),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => pipe.stream.readable().await?,
                 Err(error) => return Err(error),
             }
         }
-    }
-
-    /// The same past the runtime, which learns only when it next asks the system that something has come. The end is left
-    /// to whoever listens.
-    pub(super) fn glance(&mut self, pipe: &Pipe) -> io::Result<Option<Frame>> {
-        if let Some(frame) = self.take()? {
-            return Ok(Some(frame));
-        }
-        let mut read = [0; GLANCE_BYTES];
-        match rustix::io::read(&pipe.stream, &mut read) {
-            Ok(bytes) => self.buffer.extend_from_slice(read.get(..bytes).unwrap_or_default()),
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        self.take()
-    }
-
-    fn take(&mut self) -> io::Result<Option<Frame>> {
-        frame::take(&mut self.buffer, self.body_bytes_max)
     }
 }
 
@@ -188,23 +142,6 @@ mod tests {
         };
         assert_eq!((first.kind, first.body.len()), (Kind::Code, large.len()));
         assert_eq!((second.kind, second.call), (Kind::Cancel, 9));
-    }
-
-    #[tokio::test]
-    async fn a_glance_sees_what_has_come_in_parts_and_leaves_the_end_to_others() {
-        let (one, other) = both();
-        let mut incoming = Incoming::new(2 * GLANCE_BYTES);
-        assert!(incoming.glance(&other).unwrap().is_none());
-        one.send((Kind::Said, 1), &[&[7; 2 * GLANCE_BYTES]]).unwrap();
-        one.send((Kind::Said, 2), &[]).unwrap();
-        one.drain().await.unwrap();
-        drop(one);
-        let mut calls = Vec::new();
-        for _ in 0..9 {
-            calls.extend(incoming.glance(&other).unwrap().map(|frame| frame.call));
-        }
-        assert_eq!(calls, [1, 2]);
-        assert!(incoming.next(&other).await.unwrap().is_none());
     }
 
     #[tokio::test]

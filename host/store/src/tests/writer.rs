@@ -201,6 +201,20 @@ async fn what_nobody_waits_for_survives_a_failed_commit_in_its_order() {
 }
 
 #[tokio::test]
+async fn what_a_failed_commit_left_keeps_no_place_from_its_lane() {
+    let b = bench_with(|config| config.commit_wait = Duration::from_millis(200)).await;
+    b.accept("c", "a").await;
+    let lease = b.claim_one().await.lease;
+    b.store.accept(vec![Arrival { lane: "calm".to_owned(), ..arrival("d", &["b"]) }]).await.unwrap();
+    b.store.inner.lanes.paced(&Pace::of(Duration::from_micros(100), Duration::from_micros(200)));
+    let (left, doomed) = tokio::join!(b.store.record_behind(&lease, entry(0, "v")), b.store.commit(Doomed));
+    assert!(left.is_ok() && doomed.is_err());
+    b.store.record(&lease, entry(1, "w")).await.unwrap();
+    let record = b.store.turn_record(lease.turn()).await.unwrap().unwrap();
+    assert_eq!(record.journal.len(), 2);
+}
+
+#[tokio::test]
 async fn what_failed_commits_may_leave_is_bounded_but_settlements_stay() {
     let b = bench_with(|config| config.commit_queue_max = 3).await;
     b.accept("c", "a").await;
