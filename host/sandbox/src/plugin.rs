@@ -338,7 +338,7 @@ impl<K: Kind> Plugin<K> {
                                 away.tell(call.now(), &told)?;
                                 event = away.next().await;
                             }
-                            other = away.later() => match other {
+                            other = away.next() => match other {
                                 // No guest asks while it waits. What it asked would be begun, and paid, for nobody.
                                 Event::Asked(_) => return Err(broken("it asks while it is answered")),
                                 other => event = other,
