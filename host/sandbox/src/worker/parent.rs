@@ -77,17 +77,17 @@ impl Spares {
         *self.jailed.lock()
     }
 
-    /// A worker for a plugin, and whether it was there before; another one is started in its place.
-    async fn take(self: &Arc<Self>) -> io::Result<(Up, bool)> {
+    /// A worker for a plugin; another one is started in its place.
+    async fn take(self: &Arc<Self>) -> io::Result<Up> {
         let mut spare = self.up.lock().pop();
         if let Some(up) = &mut spare
             && up.child.try_wait()?.is_some()
         {
             spare = None;
         }
-        let taken = match spare {
-            Some(up) => (up, true),
-            None => (self.start().await?, false),
+        let spare = match spare {
+            Some(up) => up,
+            None => self.start().await?,
         };
         let spares = Arc::downgrade(self);
         tokio::spawn(async move {
@@ -100,7 +100,7 @@ impl Spares {
                 Err(error) => tracing::warn!(%error, "no worker can be started in advance"),
             }
         });
-        Ok(taken)
+        Ok(spare)
     }
 
     async fn start(&self) -> io::Result<Up> {
@@ -214,18 +214,7 @@ impl Inner {
 
     async fn load(&self) -> Result<Arc<Held>, Reason> {
         let tried = |error: io::Error| HostError::new(format!("starting a worker for a plugin: {error}"));
-        let (up, was_there) = self.spares.take().await.map_err(tried)?;
-        match self.load_into(up).await {
-            // One that was there may have been on its way out.
-            Err(Reason::Worker(Ending::Crashed { .. })) if was_there => {
-                self.load_into(self.spares.start().await.map_err(tried)?).await
-            }
-            loaded => loaded,
-        }
-    }
-
-    async fn load_into(&self, up: Up) -> Result<Arc<Held>, Reason> {
-        let Up { mut child, stderr, pipe, mut incoming } = up;
+        let Up { mut child, stderr, pipe, mut incoming } = self.spares.take().await.map_err(tried)?;
         incoming.bound(GREETING_BYTES_MAX);
         let answer = async {
             pipe.send((Word::Load, 0), &[&encoded(&self.loading)?])?;
