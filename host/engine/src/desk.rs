@@ -6,19 +6,21 @@ use futures::FutureExt;
 use governor::clock::{Clock, DefaultClock};
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::AgentConfig;
+use crate::rate;
 
 /// How long a turn waits for its agent's share before it gives its place to another.
 const BUSY_WAIT: Duration = Duration::from_secs(2);
 /// Shortest and longest pause before a turn whose agent was busy comes again.
 const BUSY_PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+/// The longest where it is the agent's rate that keeps the line: how long that takes is known.
+const RATE_PAUSE_MAX: Duration = Duration::from_mins(1);
 /// How long a turn that was sent away counts as one that will come back.
-const LINE_MEMORY: Duration = Duration::from_secs(30);
+const LINE_MEMORY: Duration = Duration::from_mins(2);
 
 /// An agent's and its department's share of concurrency, held while the agent works.
 #[derive(Debug)]
@@ -54,13 +56,12 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub(crate) fn new(agent: &AgentConfig, department: Option<Department>) -> Self {
-        let per_minute = NonZeroU32::new(agent.rate_per_minute).unwrap_or(NonZeroU32::MIN);
         let concurrency = agent.concurrency.max(1);
         Self {
             share: Arc::new(Semaphore::new(concurrency)),
             department,
             rate_per_minute: agent.rate_per_minute,
-            rate: governor::RateLimiter::direct(governor::Quota::per_minute(per_minute)),
+            rate: rate::per_minute(agent.rate_per_minute),
             concurrency,
             line: Mutex::default(),
         }
@@ -115,6 +116,7 @@ impl Desk {
                 Ok(()) => return Some(Seat { _own: own, _department: department }),
                 Err(early) => {
                     drop(department);
+                    self.line.lock().out_of_rate = Some(Instant::now());
                     tokio::time::sleep(early.wait_time_from(DefaultClock::default().now())).await;
                 }
             }
@@ -124,32 +126,45 @@ impl Desk {
     /// The pause of a turn that is sent away: the longer the line, the longer, so that a flood for one agent does
     /// not keep everybody busy with claiming it.
     fn pause(&self, turn: TurnId) -> Duration {
-        let line = self.line.lock().join(turn);
-        let rounds = u32::try_from(line / self.concurrency).unwrap_or(u32::MAX).saturating_add(1);
-        let (shortest, longest) = BUSY_PAUSE;
+        let (line, is_out_of_rate) = self.line.lock().join(turn);
+        let rate = is_out_of_rate.then_some(self.rate_per_minute);
         // Apart from each other, so that they do not come back together.
-        shortest.saturating_mul(rounds).min(longest).mul_f64(rand::random_range(0.5..1.0))
+        takes(line, self.concurrency, rate).mul_f64(rand::random_range(0.5..1.0))
     }
+}
+
+/// How long a line of turns takes; `rate_per_minute` where that is what keeps it.
+fn takes(line: usize, concurrency: usize, rate_per_minute: Option<u32>) -> Duration {
+    let times = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let (shortest, longest) = BUSY_PAUSE;
+    let seats = shortest.saturating_mul(times(line / concurrency.max(1)).saturating_add(1)).min(longest);
+    let rate = rate_per_minute.map_or(Duration::ZERO, |rate| {
+        (Duration::from_mins(1) / rate.max(1)).saturating_mul(times(line)).min(RATE_PAUSE_MAX)
+    });
+    seats.max(rate)
 }
 
 /// Turns that were sent away and will come back. One that does not is forgotten.
 #[derive(Debug, Default)]
 struct Line {
     turns: HashMap<TurnId, Instant>,
+    /// When the agent's rate last kept somebody waiting.
+    out_of_rate: Option<Instant>,
     /// Length at which it is looked through for such turns again.
     sweep_at: usize,
 }
 
 impl Line {
-    /// Adds a turn if it is not there; returns the length.
-    fn join(&mut self, turn: TurnId) -> usize {
+    /// Adds a turn if it is not there; returns the length, and whether it is the agent's rate that keeps the line.
+    fn join(&mut self, turn: TurnId) -> (usize, bool) {
         let now = Instant::now();
         self.turns.insert(turn, now);
         if self.turns.len() > self.sweep_at {
             self.turns.retain(|_, since| now.duration_since(*since) < LINE_MEMORY);
             self.sweep_at = self.turns.len() * 2;
         }
-        self.turns.len()
+        let is_out_of_rate = self.out_of_rate.is_some_and(|last| now.duration_since(last) <= BUSY_WAIT);
+        (self.turns.len(), is_out_of_rate)
     }
 }
 
@@ -171,5 +186,24 @@ mod tests {
             line.join(TurnId::new());
         }
         assert_eq!(line.turns.len(), 20);
+    }
+
+    #[test]
+    fn who_is_sent_away_comes_again_when_the_line_has_gone() {
+        let (none, some) = (None, Some(600));
+        let millis = |line, rate| takes(line, 64, rate).as_millis();
+        assert_eq!([millis(1, none), millis(64, none), millis(1_000_000, none)], [250, 500, 10_000]);
+        // Ten a second, whoever has a seat.
+        assert_eq!([millis(1, some), millis(100, some), millis(1_000_000, some)], [250, 10_000, 60_000]);
+    }
+
+    #[test]
+    fn a_line_is_the_rates_as_long_as_that_keeps_somebody_waiting() {
+        let mut line = Line::default();
+        assert!(!line.join(TurnId::new()).1);
+        line.out_of_rate = Some(Instant::now());
+        assert!(line.join(TurnId::new()).1);
+        line.out_of_rate = Instant::now().checked_sub(2 * BUSY_WAIT);
+        assert!(!line.join(TurnId::new()).1);
     }
 }

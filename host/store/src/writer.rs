@@ -24,10 +24,10 @@ use std::time::Instant;
 use chela_types::{Clock, Millis};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::health::Health;
-use crate::lane::{Lanes, Pace};
+use crate::lane::{Lanes, Pace, Place};
 use crate::owner::Owner;
 use crate::{Error, Result};
 
@@ -126,7 +126,7 @@ pub(crate) struct Pending<O: Operation> {
     /// Times it was run.
     runs: u32,
     /// Its place among those of its lane that stand in the queue.
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
 }
 
 /// Who waits for an operation.
@@ -140,11 +140,7 @@ pub(crate) enum Caller<T> {
 }
 
 impl<O: Operation> Pending<O> {
-    pub(crate) fn new(
-        operation: O,
-        caller: Caller<O::Output>,
-        place: Option<OwnedSemaphorePermit>,
-    ) -> Box<Self> {
+    pub(crate) fn new(operation: O, caller: Caller<O::Output>, place: Option<Place>) -> Box<Self> {
         Box::new(Self { operation, outcome: None, caller, runs: 0, place })
     }
 }

@@ -39,6 +39,7 @@ pub fn made() -> Vec<(&'static str, String, Vec<u8>)> {
         .chain(of("router", engine::router_samples()))
         .chain(of("agent", engine::agent_samples()))
         .chain(of("asked", engine::capability::samples()))
+        .chain(requests())
         .chain(manifests())
         .chain(inbound())
         .chain(outbound())
@@ -56,6 +57,14 @@ pub fn write() -> io::Result<()> {
         std::fs::write(folder(target).join(name), bytes)?;
     }
     Ok(())
+}
+
+fn requests() -> impl Iterator<Item = (&'static str, String, Vec<u8>)> {
+    let tables = engine::capability::REQUEST_TABLES;
+    let length = u16::try_from(tables.len()).unwrap_or_default().to_le_bytes();
+    engine::capability::request_samples().into_iter().map(move |(name, asked)| {
+        ("requests", name.to_owned(), [&length[..], tables.as_bytes(), &asked].concat())
+    })
 }
 
 fn manifests() -> impl Iterator<Item = (&'static str, String, Vec<u8>)> {

@@ -10,10 +10,12 @@ mod loading;
 pub mod mutation;
 mod oracle;
 mod processes;
+mod requests;
 mod stations;
 
 pub use loading::{loader, manifest};
 pub use processes::{compiler, worker};
+pub use requests::requests;
 pub use stations::{agent, asked, inbound, outbound, router, webhook};
 
 /// How far the bytes came.
@@ -39,7 +41,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "loader", run: loader, mutations: 3_000 },
     Target { name: "manifest", run: manifest, mutations: 5_000 },
     Target { name: "worker", run: worker, mutations: 5_000 },
@@ -50,4 +52,5 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "outbound", run: outbound, mutations: 5_000 },
     Target { name: "webhook", run: webhook, mutations: 5_000 },
     Target { name: "asked", run: asked, mutations: 500 },
+    Target { name: "requests", run: requests, mutations: 10_000 },
 ];

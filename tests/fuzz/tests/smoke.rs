@@ -65,7 +65,7 @@ macro_rules! smoke {
     };
 }
 
-smoke!(loader, manifest, worker, compiler, router, agent, inbound, outbound, webhook, asked);
+smoke!(loader, manifest, worker, compiler, router, agent, inbound, outbound, webhook, asked, requests);
 
 #[test]
 fn every_target_has_a_binary_and_every_folder_a_target() {

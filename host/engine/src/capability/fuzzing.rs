@@ -1,15 +1,18 @@
 //! What a guest, or a worker that somebody has taken over, could ask of a turn's capabilities, as bytes.
 
-use chela_egress::Egress;
+use chela_egress::{Egress, Request};
 use chela_gateway::{Gateway, Script};
+use chela_sandbox::fuzzing::worker;
 use chela_sandbox::{Call, HostError, Limits};
 use chela_store::{Arrival, Store};
 use chela_types::{AgentId, Digest, ManualClock, Millis, Price, TierId, Tokens};
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
+use super::http::Rules;
 use super::remote::Asked;
 use super::{Lent, Whom, answer};
 use crate::contract::{http, memory, models};
@@ -171,3 +174,71 @@ pub fn samples() -> Vec<(&'static str, Vec<u8>)> {
 
 /// When the turns of these questions were received.
 pub const NOW: Millis = Millis(1_760_000_000_000);
+
+/// What every secret is that a `[credential]` of fuzzed tables names.
+pub const CREDENTIAL_SECRET: &str = "secret-of-a-credential";
+
+/// What leaves when a guest asks for a request under these tables of its manifest.
+///
+/// # Errors
+/// The bytes are none. Inside: in which words it is refused.
+pub fn requested(tables: &toml::Table, asked: &[u8]) -> io::Result<Result<Request, String>> {
+    let asked: http::Request = worker::read(asked, &Limits::STANDARD)?;
+    Ok(leaving(tables, asked))
+}
+
+fn leaving(tables: &toml::Table, asked: http::Request) -> Result<Request, String> {
+    let rules = Rules::read(tables, &serde_json::Value::Null).map_err(|wrong| wrong.to_string())?;
+    let named = tables.get("credential").and_then(toml::Value::as_table).into_iter().flatten();
+    let named = named.filter_map(|(_, table)| table.get("secret")?.as_str());
+    let secrets = named.map(|name| (name.to_owned(), CREDENTIAL_SECRET.into())).collect();
+    rules.check_secrets(&secrets).map_err(|wrong| wrong.to_string())?;
+    rules.allow(asked, &secrets)
+}
+
+/// Tables of a manifest.
+pub const REQUEST_TABLES: &str = r#"
+[[http]]
+url = "https://example.com/orders/*"
+methods = ["GET", "POST"]
+headers = ["x-request-id"]
+credentials = ["shop"]
+
+[[http]]
+url = "http://10.0.0.1:8080/health"
+
+[credential.shop]
+kind = "bearer"
+secret = "shop_token"
+"#;
+
+/// What guests ask for under them, and what these words are called.
+pub fn request_samples() -> Vec<(&'static str, Vec<u8>)> {
+    let request = |method: &str, url: &str, header: Option<(&str, &str)>, credential: Option<&str>| {
+        let header =
+            header.map(|(name, value)| http::Header { name: name.to_owned(), value: value.to_owned() });
+        http::Request {
+            method: method.to_owned(),
+            url: url.to_owned(),
+            headers: header.into_iter().collect(),
+            body: Vec::new(),
+            credential: credential.map(str::to_owned),
+        }
+    };
+    let all = [
+        ("below", request("GET", "https://example.com/orders/7?full=1", Some(("X-Request-Id", "7")), None)),
+        ("credential", request("POST", "https://example.com/orders/", None, Some("shop"))),
+        ("exact", request("GET", "http://10.0.0.1:8080/health", None, None)),
+        ("elsewhere", request("GET", "https://example.com.evil.example/orders/7", None, None)),
+        ("above", request("GET", "https://example.com/orders/../admin", None, None)),
+        ("encoded", request("GET", "https://example.com/orders/%2e%2e/admin", None, None)),
+        ("user", request("GET", "https://example.com@evil.example/orders/7", None, None)),
+        (
+            "own-authorization",
+            request("GET", "https://example.com/orders/7", Some(("authorization", "x")), None),
+        ),
+        ("not-lent", request("GET", "http://10.0.0.1:8080/health", None, Some("shop"))),
+        ("split", request("GET", "https://example.com/orders/7", Some(("accept", "a\r\nhost: b")), None)),
+    ];
+    all.into_iter().map(|(name, asked)| (name, postcard::to_stdvec(&asked).unwrap_or_default())).collect()
+}

@@ -8,7 +8,6 @@ use chela_types::{ChannelId, Clock};
 use futures::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
 use wasmtime::component::{InstancePre, Linker};
 
@@ -21,6 +20,7 @@ use super::waiting::Waiting;
 use crate::config::ChannelConfig;
 use crate::contract;
 use crate::error::Error;
+use crate::rate;
 
 /// Plugins of the channel world.
 #[derive(Debug)]
@@ -97,11 +97,10 @@ pub(crate) struct Account {
 
 impl Account {
     pub(crate) fn new(config: &ChannelConfig) -> Self {
-        let per_minute = NonZeroU32::new(config.rate_per_minute).unwrap_or(NonZeroU32::MIN);
         Self {
             per_minute: config.rate_per_minute,
             secrets: config.secrets.clone(),
-            rate: governor::RateLimiter::direct(governor::Quota::per_minute(per_minute)),
+            rate: rate::per_minute(config.rate_per_minute),
             own_ids: OnceLock::new(),
         }
     }

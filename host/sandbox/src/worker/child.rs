@@ -27,7 +27,7 @@ use wasmtime::Engine;
 
 use super::frame::{self, Begin, Failed, Failure, Frame, Kind as Word, Loading, broken, decoded, encoded};
 use super::jail;
-use super::pipe::{Incoming, Pipe};
+use super::pipe::{self, Incoming, Pipe};
 
 /// Largest body of a frame from the host but the machine code: what a call is asked or told.
 const WORDS_BYTES_MAX: usize = 256 << 20;
@@ -56,17 +56,21 @@ fn run(serve: impl FnOnce(PluginKind, Worker) -> BoxFuture<'static, io::Result<(
     let jailed = jail::shut(OPEN_FILES_MAX)?;
     engine::tick(&engine)?;
     runtime.block_on(async {
-        let pipe = Arc::new(Pipe::new(socket)?);
-        pipe.send((Word::Up, 0), &[&encoded(&jailed)?])?;
-        pipe.drain().await?;
-        let mut incoming = Incoming::new(WORDS_BYTES_MAX);
-        let Some(first) = incoming.next(&pipe).await? else { return Ok(()) };
-        let loading: Loading = match first {
-            Frame { kind: Word::Load, body, .. } => decoded(&body)?,
-            _ => return Err(broken("a worker is told first what it is to hold")),
+        let (pipe, mut incoming) = pipe::open(socket, WORDS_BYTES_MAX)?;
+        let pipe = Arc::new(pipe);
+        let loading: Loading = loop {
+            pipe.send((Word::Up, 0), &[&encoded(&jailed)?])?;
+            pipe.drain().await?;
+            match incoming.next().await? {
+                // Started in advance, and asked whether it is still there.
+                Some(Frame { kind: Word::Up, .. }) => {}
+                Some(Frame { kind: Word::Load, body, .. }) => break decoded(&body)?,
+                Some(_) => return Err(broken("a worker is told first what it is to hold")),
+                None => return Ok(()),
+            }
         };
         incoming.bound(WORDS_BYTES_MAX.max(usize::try_from(loading.code_bytes).unwrap_or(usize::MAX)));
-        let code = match incoming.next(&pipe).await? {
+        let code = match incoming.next().await? {
             Some(Frame { kind: Word::Code, body, .. }) => body,
             _ => return Err(broken("the machine code does not come")),
         };
@@ -139,7 +143,7 @@ async fn listen<K: Kind>(
 where
     K::Lent: From<Remote>,
 {
-    while let Some(Frame { kind, call, body }) = incoming.next(pipe).await? {
+    while let Some(Frame { kind, call, body }) = incoming.next().await? {
         match kind {
             Word::Call => {
                 let (begin, asked) = frame::split::<Begin>(&body)?;

@@ -37,7 +37,7 @@ pub(super) enum Kind {
     Told = 4,
     /// To a worker: nobody waits for the call any more.
     Cancel = 5,
-    /// From a worker: it is jailed.
+    /// From a worker: it is jailed. To one that waits for its plugin: is it still there?
     Up = 6,
     /// From a worker: it holds the plugin.
     Ready = 7,

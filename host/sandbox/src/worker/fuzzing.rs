@@ -2,7 +2,7 @@
 
 use super::frame::{self, Failed, Failure, Kind as Word};
 use super::parent::{Caller, Event, HEARD_MAX, Held, Workers, frame_bytes_max};
-use super::pipe::{Incoming, Pipe};
+use super::pipe;
 use super::{Isolation, Loading, Spares, within};
 use crate::error::Reason;
 use crate::limits::{Limit, Limits};
@@ -43,7 +43,8 @@ pub async fn listened(said: &[u8], limits: &Limits) -> io::Result<Heard> {
     let (ours, mut theirs) = Socket::pair()?;
     theirs.write_all(said.get(..SAID_BYTES_MAX).unwrap_or(said))?;
     drop(theirs);
-    let held = Held::new(Pipe::new(ours)?, limits);
+    let (pipe, mut incoming) = pipe::open(ours, frame_bytes_max(limits))?;
+    let held = Held::new(pipe, limits);
     let mut callers = Vec::new();
     for call in 1..=CALLS {
         let (hears, heard) = mpsc::channel(HEARD_MAX);
@@ -51,7 +52,7 @@ pub async fn listened(said: &[u8], limits: &Limits) -> io::Result<Heard> {
         callers.push((call, heard));
     }
     held.calls.lock().insert(CALLS + 1, Caller::Cancelled);
-    let listened = held.listen(&mut Incoming::new(frame_bytes_max(limits))).await;
+    let listened = held.listen(&mut incoming).await;
     let mut heard = Heard { broken: listened.err().map(|error| error.to_string()), ..Heard::default() };
     for (call, mut events) in callers {
         while let Ok(event) = events.try_recv() {

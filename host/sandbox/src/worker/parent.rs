@@ -22,7 +22,7 @@ use tokio::sync::{Notify, mpsc};
 use super::Isolation;
 use super::frame::{Begin, Failed, Failure, Frame, Kind as Word, Loading, broken, decoded, encoded};
 use super::jail::Jailed;
-use super::pipe::{Incoming, Pipe};
+use super::pipe::{self, Incoming, Pipe};
 use super::within;
 
 /// Of a worker that holds no plugin yet.
@@ -67,6 +67,25 @@ struct Up {
     incoming: Incoming,
 }
 
+impl Up {
+    /// What it says once it is jailed; `None` if it ends instead.
+    async fn greeting(&mut self, wall: Duration) -> io::Result<Option<Jailed>> {
+        let heard = tokio::time::timeout(wall, self.incoming.next()).await;
+        match heard.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? {
+            Some(Frame { kind: Word::Up, body, .. }) => Ok(Some(decoded(&body)?)),
+            Some(_) => Err(broken("a worker that does not greet")),
+            None => Ok(None),
+        }
+    }
+
+    /// Asks it whether it is still there.
+    async fn asked(&mut self, wall: Duration) -> io::Result<()> {
+        self.pipe.send((Word::Up, 0), &[])?;
+        let there = self.greeting(wall).await?;
+        there.map(drop).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
 impl Spares {
     pub(crate) fn new(isolation: Isolation) -> Arc<Self> {
         Arc::new(Self { isolation, up: Mutex::default(), jailed: Mutex::default() })
@@ -77,12 +96,13 @@ impl Spares {
         *self.jailed.lock()
     }
 
-    /// A worker for a plugin; another one is started in its place.
+    /// A worker for a plugin; another one is started in its place. One that has waited, and does not answer now, is none.
     async fn take(self: &Arc<Self>) -> io::Result<Up> {
         let mut spare = self.up.lock().pop();
         if let Some(up) = &mut spare
-            && up.child.try_wait()?.is_some()
+            && let Err(error) = up.asked(self.isolation.grace).await
         {
+            tracing::warn!(%error, "a worker that was started in advance is not there any more");
             spare = None;
         }
         let spare = match spare {
@@ -112,16 +132,14 @@ impl Spares {
         // It holds their end of the socket, which would never seem closed.
         drop(command);
         let stderr = child.stderr.take().ok_or_else(|| io::Error::other("the worker has no stderr"))?;
-        let (pipe, mut incoming) = (Pipe::new(ours)?, Incoming::new(GREETING_BYTES_MAX));
-        let greeting = tokio::time::timeout(self.isolation.load_wall, incoming.next(&pipe)).await;
-        match greeting.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? {
-            Some(Frame { kind: Word::Up, body, .. }) => {
-                let jailed: Jailed = decoded(&body)?;
+        let (pipe, incoming) = pipe::open(ours, GREETING_BYTES_MAX)?;
+        let mut up = Up { child, stderr, pipe, incoming };
+        match up.greeting(self.isolation.load_wall).await? {
+            Some(jailed) => {
                 self.tell(jailed);
-                Ok(Up { child, stderr, pipe, incoming })
+                Ok(up)
             }
-            Some(_) => Err(broken("a worker that does not greet")),
-            None => Err(io::Error::other(last_words(&mut child, stderr).await.to_string())),
+            None => Err(io::Error::other(last_words(&mut up.child, up.stderr).await.to_string())),
         }
     }
 
@@ -220,7 +238,7 @@ impl Inner {
             pipe.send((Word::Load, 0), &[&encoded(&self.loading)?])?;
             pipe.send((Word::Code, 0), &[&self.code])?;
             tokio::select! {
-                answer = incoming.next(&pipe) => answer,
+                answer = incoming.next() => answer,
                 ended = pipe.flush() => ended.map(|()| None),
             }
         };
@@ -319,7 +337,7 @@ impl Held {
 
     /// Hands on what the worker says, until it is gone or breaks the protocol.
     pub(super) async fn listen(&self, incoming: &mut Incoming) -> io::Result<()> {
-        while let Some(Frame { kind, call, body }) = incoming.next(&self.pipe).await? {
+        while let Some(Frame { kind, call, body }) = incoming.next().await? {
             match kind {
                 Word::Asked => self.asked(call, body)?,
                 Word::Said => {

@@ -18,6 +18,7 @@ rig::tests!(
     a_worker_holds_nothing_but_its_socket,
     a_worker_that_is_killed_is_replaced,
     a_worker_that_ends_no_call_is_killed_and_replaced,
+    a_spare_worker_that_answers_nobody_is_not_used,
 );
 
 /// What is there to be reached.
@@ -138,6 +139,11 @@ fn workers() -> Vec<i32> {
     processes.filter_map(|it| it.file_name().to_str()?.parse().ok()).filter(is_worker).collect()
 }
 
+fn is_jailed(pid: &i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.contains("NoNewPrivs:\t1") && status.contains("Seccomp:\t2")
+}
+
 async fn a_worker_holds_nothing_but_its_socket() {
     if rig::level() == Level::InProcess {
         return;
@@ -150,12 +156,8 @@ async fn a_worker_holds_nothing_but_its_socket() {
     for pid in all {
         // A spare one may only just have been started.
         let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-            if status.contains("NoNewPrivs:\t1") && status.contains("Seccomp:\t2") {
-                break;
-            }
-            assert!(Instant::now() < deadline, "{status}");
+        while !is_jailed(&pid) {
+            assert!(Instant::now() < deadline, "{pid}");
             tokio::task::yield_now().await;
         }
         assert!(std::fs::read(format!("/proc/{pid}/environ")).unwrap().is_empty());
@@ -224,5 +226,26 @@ async fn a_worker_that_ends_no_call_is_killed_and_replaced() {
         assert!(Instant::now() < deadline, "it is not replaced");
     }
     assert!(workers().iter().any(|worker| !stopped.contains(worker)));
+    signal(Signal::CONT);
+}
+
+async fn a_spare_worker_that_answers_nobody_is_not_used() {
+    if rig::level() == Level::InProcess {
+        return;
+    }
+    let rig = rig::rig();
+    let mut loaded = vec![rig.load(rig::doing(0)).await.unwrap()];
+    for how in [Signal::STOP, Signal::KILL] {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while workers().iter().filter(|pid| is_jailed(pid)).count() <= loaded.len() {
+            assert!(Instant::now() < deadline, "no spare one is started");
+            tokio::task::yield_now().await;
+        }
+        // Those that hold a plugin as well: this is about the one that is taken next.
+        signal(how);
+        let next = rig.load(rig::doing(0)).await.unwrap();
+        assert_eq!(rig::call(&next, 0).await.unwrap(), ANSWER);
+        loaded.push(next);
+    }
     signal(Signal::CONT);
 }

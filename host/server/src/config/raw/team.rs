@@ -127,7 +127,7 @@ pub(in crate::config) struct Agent {
     /// Nothing that it says is cached.
     #[serde(default)]
     pub(in crate::config) confidential: bool,
-    /// Turns in a minute; more wait.
+    /// Turns in a minute; more wait. At once a hundred of them, or ten seconds' worth if that is more.
     #[serde(default = "rate_per_minute")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(in crate::config) rate_per_minute: u32,
@@ -195,7 +195,7 @@ pub(in crate::config) struct Channel {
     #[serde(default)]
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub(in crate::config) config: Free,
-    /// Webhooks in a minute; more are answered with 429.
+    /// Webhooks in a minute; more are answered with 429. At once a hundred of them, or ten seconds' worth if that is more.
     #[serde(default = "channel_rate_per_minute")]
     #[schemars(range(min = 1, max = 10_000_000))]
     pub(in crate::config) rate_per_minute: u32,
