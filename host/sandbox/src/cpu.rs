@@ -3,8 +3,9 @@
 //! Not counted in the epoch's ticks: a tick says that time went by, and on a busy machine that may be anybody's. The
 //! thread's own clock says what this call cost. A guest yields every few milliseconds, so a loop is noticed soon.
 //!
-//! Calls that compute for long take turns, a tick each, on all threads of the runtime but one: however many of them there
-//! are, the next short call finds a thread that none of them holds.
+//! Calls that compute for more than a tick take turns, a tick each, on all threads of the runtime but one: however many of
+//! them there are, the next short call finds a thread that none of them holds. Those that have computed for long stand
+//! behind the others. Many that begin at once would else have all threads until each has had its first ticks.
 
 use crate::limits::{Limit, LimitReached};
 use rustix::time::{ClockId, clock_gettime};
@@ -18,17 +19,24 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::PollSemaphore;
 
 /// A call that has computed so much takes turns with the others that have.
-const SHORT: Duration = Duration::from_millis(10);
+const SHORT: Duration = Duration::from_millis(2);
+/// And one that has computed so much stands behind those that have not.
+const LONG: Duration = Duration::from_millis(10);
 
-/// The turns of calls that compute for long.
+/// The turns of calls that compute.
 #[derive(Debug, Clone)]
-pub(crate) struct Turns(Arc<Semaphore>);
+pub(crate) struct Turns {
+    all: Arc<Semaphore>,
+    /// As many as take turns at once: so there are never more of the long ones in the line for `all`.
+    long: Arc<Semaphore>,
+}
 
 impl Turns {
     /// On the threads of this runtime.
     pub(crate) fn of_this_runtime() -> Self {
         let threads = Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
-        Self(Arc::new(Semaphore::new(threads.saturating_sub(1).max(1))))
+        let turns = || Arc::new(Semaphore::new(threads.saturating_sub(1).max(1)));
+        Self { all: turns(), long: turns() }
     }
 }
 
@@ -40,13 +48,18 @@ pub(crate) async fn bounded<R>(
 ) -> wasmtime::Result<R> {
     let mut work = pin!(work);
     let mut used = Duration::ZERO;
-    let mut turns = PollSemaphore::new(Arc::clone(&turns.0));
+    let line = |turns: &Arc<Semaphore>| PollSemaphore::new(Arc::clone(turns));
+    let (mut all, mut long, mut before) = (line(&turns.all), line(&turns.long), None);
     poll_fn(|context| {
-        // Given back when this poll is over: who waits for the host holds nobody up.
-        let _turn = match used >= SHORT {
-            true => ready!(turns.poll_acquire(context)),
+        if used >= LONG && before.is_none() {
+            before = ready!(long.poll_acquire(context));
+        }
+        let turn = match used >= SHORT {
+            true => ready!(all.poll_acquire(context)),
             false => None,
         };
+        // Given back when this poll is over: who waits for the host holds nobody up.
+        let _both = (turn, before.take());
         let began = of_this_thread();
         let polled = work.as_mut().poll(context);
         used = used.saturating_add(of_this_thread().saturating_sub(began));
@@ -109,7 +122,7 @@ mod tests {
                 let work = poll_fn(|context| {
                     let began = of_this_thread();
                     // Those that have not computed for long yet are not counted.
-                    let at_once = match used > SHORT * 2 {
+                    let at_once = match used > LONG {
                         true => now.fetch_add(1, Ordering::SeqCst) + 1,
                         false => 0,
                     };
@@ -122,12 +135,49 @@ mod tests {
                     context.waker().wake_by_ref();
                     Poll::Pending::<wasmtime::Result<()>>
                 });
-                bounded(work, SHORT * 6, &turns).await
+                bounded(work, LONG * 3, &turns).await
             });
         }
         while let Some(ended) = all.join_next().await {
             assert!(ended.unwrap().is_err(), "each is ended by its bound");
         }
         assert_eq!(most.load(Ordering::SeqCst), 2, "of three threads");
+    }
+
+    /// The same: what is counted are the polls between two of its own.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_has_computed_little_does_not_stand_behind_all_who_have_for_long() {
+        let turns = Turns::of_this_runtime();
+        let polls = Arc::new(AtomicUsize::new(0));
+        let spins = |most: Duration, seen: Option<Arc<AtomicUsize>>| {
+            let (turns, polls) = (turns.clone(), Arc::clone(&polls));
+            let mut last: Option<usize> = None;
+            async move {
+                let work = poll_fn(|context| {
+                    let now = polls.fetch_add(1, Ordering::SeqCst);
+                    if let (Some(seen), Some(last)) = (&seen, last.replace(now)) {
+                        seen.fetch_max(now - last, Ordering::SeqCst);
+                    }
+                    let began = of_this_thread();
+                    while of_this_thread() < began + Duration::from_millis(1) {}
+                    context.waker().wake_by_ref();
+                    Poll::Pending::<wasmtime::Result<()>>
+                });
+                bounded(work, most, &turns).await
+            }
+        };
+        let mut long = JoinSet::new();
+        for _ in 0..30 {
+            long.spawn(spins(LONG * 4, None));
+        }
+        // Each has computed for long.
+        while polls.load(Ordering::SeqCst) < 30 * 15 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let between = Arc::new(AtomicUsize::new(0));
+        assert!(tokio::spawn(spins(LONG / 2, Some(Arc::clone(&between)))).await.unwrap().is_err());
+        let most = between.load(Ordering::SeqCst);
+        assert!(most < 15, "{most} polls of others between two of its own");
+        long.join_all().await;
     }
 }
