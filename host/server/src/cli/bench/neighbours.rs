@@ -59,7 +59,7 @@ const NEIGHBOURS: [Neighbour; 5] = [
         words: QUESTION,
         how: How::Deaf(10.0 * CALM),
         lead: MARGIN,
-        bar: None,
+        bar: Some(RATIO_MAX),
     },
     Neighbour {
         name: "agents that compute",
