@@ -102,12 +102,13 @@ async fn an_agents_rate_violated() {
     let (error, blame) = record.last_error.unwrap();
     assert!(error.contains("agent `support` is busy"), "{error}");
     assert_eq!(blame.as_deref(), Some("host"));
+    assert!(record.decisions.is_empty(), "the policy is asked again when there is a seat");
     assert_eq!(outside.provider.bills().len(), 1, "no model is asked for it");
     // Another run of the host has an allowance of its own, and the turn was not lost.
     let host = host.stop().await.restart().await;
     let record = host.closed("two").await;
     assert_eq!((record.state, record.tries, record.crashes), (TurnState::Delivered, 0, 0), "{record:?}");
-    assert_eq!(outside.provider.bills().len(), 2);
+    assert_eq!((record.decisions.len(), outside.provider.bills().len()), (1, 2));
 }
 
 /// A turn in which the host stops three times, each time while a model thinks.

@@ -56,6 +56,13 @@ pub(crate) struct Run<'a> {
     calls: AtomicU32,
 }
 
+/// Which agent is to answer; kept before it works.
+enum Choice {
+    Kept(Decision),
+    /// By the policy alone, and not kept yet.
+    Policys(Decision),
+}
+
 impl Journey {
     /// Takes a request in: steps 1 to 3.
     pub(crate) async fn accept(&self, channel: &str, webhook: Webhook) -> Result<Acknowledgement, Error> {
@@ -192,37 +199,46 @@ impl Journey {
             calls: AtomicU32::new(0),
         };
         // 5: which agent.
-        let (decision, hand_overs) = match decided {
-            Some(decided) => decided,
+        let (choice, hand_overs) = match decided {
+            Some((decision, hand_overs)) => (Choice::Kept(decision), hand_overs),
             None => (self.decide(&run).await?, 0),
         };
         // 6, 7, 8: the agent works, models are asked, the answer is kept.
-        let answered = self.answer(&run, decision, hand_overs).await;
+        let answered = self.answer(&run, choice, hand_overs).await;
         let Err(error) = answered else { return answered };
         let outage = run.journal.lock().await.has_failed();
         Err(error.if_outage(outage))
     }
 
-    /// Step 5: policy, router, agent; the decision is kept before the agent works.
-    async fn decide(&self, run: &Run<'_>) -> Result<Decision, Error> {
+    /// Step 5: policy, router, agent. What a router said is kept at once; what the policy says can be asked again.
+    async fn decide(&self, run: &Run<'_>) -> Result<Choice, Error> {
         let Run { house, lease, turn, .. } = run;
         let routing = Routing::new(&house.config, &turn.message, turn.sticky.clone())?;
-        let decision = match house.router_of(&turn.message.channel) {
-            Some(router) => self.route(run, router, &routing).await?,
-            None => routing.by_policy(),
+        let Some(router) = house.router_of(&turn.message.channel) else {
+            return Ok(Choice::Policys(routing.by_policy()));
         };
+        let decision = self.route(run, router, &routing).await?;
         self.store.decided_behind(lease, &decision).await?;
-        Ok(decision)
+        Ok(Choice::Kept(decision))
     }
 
     /// Steps 6 to 8: the agent works, hands over if it wants, and its answer is kept before it is sent.
     /// `handed` agents before it did so in an earlier run.
-    async fn answer(&self, run: &Run<'_>, mut decision: Decision, handed: usize) -> Result<Outgoing, Error> {
+    async fn answer(&self, run: &Run<'_>, choice: Choice, handed: usize) -> Result<Outgoing, Error> {
         let Run { house, lease, journal, .. } = run;
         let hand_overs_max = house.config.routing.hand_overs_max;
+        let (mut decision, mut is_kept) = match choice {
+            Choice::Kept(decision) => (decision, true),
+            Choice::Policys(decision) => (decision, false),
+        };
         for hand_overs in handed..=hand_overs_max {
             let agent = decision.agent.clone();
             let _seat = house.agents.seat(&agent, run.turn.message.id).await?;
+            // Not before: of those that find no seat there are many when somebody floods.
+            if !is_kept {
+                self.store.decided_behind(lease, &decision).await?;
+                is_kept = true;
+            }
             match self.handle(run, &agent, hand_overs).await? {
                 Outcome::Say { reply, word } => {
                     let lane = house.config.agents.get(&agent).and_then(AgentConfig::lane);

@@ -5,14 +5,16 @@
 //!
 //! Calls that compute for more than a tick take turns, a tick each, on all threads of the runtime but one: however many of
 //! them there are, the next short call finds a thread that none of them holds. Those that have computed for long stand
-//! behind the others. Many that begin at once would else have all threads until each has had its first ticks.
+//! behind the others. Many that begin at once would else have all threads until each has had its first ticks. And they take
+//! turns of many ticks: with one each, those that began together would end together, and what follows them, too.
 
 use crate::limits::{Limit, LimitReached};
 use rustix::time::{ClockId, clock_gettime};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -22,6 +24,8 @@ use tokio_util::sync::PollSemaphore;
 const SHORT: Duration = Duration::from_millis(2);
 /// And one that has computed so much stands behind those that have not.
 const LONG: Duration = Duration::from_millis(10);
+/// For so long, while the others of them wait.
+const TURN: Duration = Duration::from_millis(50);
 
 /// The turns of calls that compute.
 #[derive(Debug, Clone)]
@@ -49,20 +53,25 @@ pub(crate) async fn bounded<R>(
     let mut work = pin!(work);
     let mut used = Duration::ZERO;
     let line = |turns: &Arc<Semaphore>| PollSemaphore::new(Arc::clone(turns));
-    let (mut all, mut long, mut before) = (line(&turns.all), line(&turns.long), None);
+    let (mut all, mut long, mut turn, mut ends) = (line(&turns.all), line(&turns.long), None, Duration::ZERO);
     poll_fn(|context| {
-        if used >= LONG && before.is_none() {
-            before = ready!(long.poll_acquire(context));
+        if used >= LONG && turn.is_none() {
+            turn = ready!(long.poll_acquire(context));
+            ends = used.saturating_add(TURN);
         }
-        let turn = match used >= SHORT {
+        let _tick = match used >= SHORT {
             true => ready!(all.poll_acquire(context)),
             false => None,
         };
-        // Given back when this poll is over: who waits for the host holds nobody up.
-        let _both = (turn, before.take());
+        let wakes = Arc::new(Wakes { caller: context.waker().clone(), itself: AtomicBool::new(false) });
+        let waker = Waker::from(Arc::clone(&wakes));
         let began = of_this_thread();
-        let polled = work.as_mut().poll(context);
+        let polled = work.as_mut().poll(&mut Context::from_waker(&waker));
         used = used.saturating_add(of_this_thread().saturating_sub(began));
+        // Who waits for the host holds nobody up.
+        if used >= ends || !wakes.itself.load(Ordering::Relaxed) {
+            turn = None;
+        }
         if polled.is_pending() && used >= bound {
             let millis = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
             return Poll::Ready(Err(LimitReached(Limit::Cpu, millis).into()));
@@ -70,6 +79,23 @@ pub(crate) async fn bounded<R>(
         polled
     })
     .await
+}
+
+/// Tells who has paused to go on at once from who waits: the former wakes itself before its poll is over.
+struct Wakes {
+    caller: Waker,
+    itself: AtomicBool,
+}
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.itself.store(true, Ordering::Relaxed);
+        self.caller.wake_by_ref();
+    }
 }
 
 /// What the calling thread has used since it began.
@@ -82,7 +108,9 @@ fn of_this_thread() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use parking_lot::Mutex;
+    use std::sync::atomic::AtomicUsize;
+    use tokio::sync::Notify;
     use tokio::task::JoinSet;
 
     const BOUND: Duration = Duration::from_millis(20);
@@ -179,5 +207,65 @@ mod tests {
         let most = between.load(Ordering::SeqCst);
         assert!(most < 15, "{most} polls of others between two of its own");
         long.join_all().await;
+    }
+
+    /// Computes for a millisecond in each poll, until it has so much; each poll is told of.
+    async fn computes(most: Duration, mut polled: impl FnMut(Duration)) {
+        let mut used = Duration::ZERO;
+        poll_fn(|context| {
+            polled(used);
+            let began = of_this_thread();
+            while of_this_thread() < began + Duration::from_millis(1) {}
+            used += of_this_thread() - began;
+            context.waker().wake_by_ref();
+            if used < most { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+    }
+
+    /// Counted by who is polled after whom.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_has_computed_for_long_goes_on_for_many_ticks() {
+        let turns = Turns::of_this_runtime();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut all = JoinSet::new();
+        for n in 0..8 {
+            let (turns, order) = (turns.clone(), Arc::clone(&order));
+            all.spawn(async move {
+                let polled = |used| {
+                    if used > LONG {
+                        order.lock().push(n);
+                    }
+                };
+                let work = async {
+                    computes(LONG + TURN, polled).await;
+                    Ok(())
+                };
+                bounded(work, LONG + 2 * TURN, &turns).await
+            });
+        }
+        assert!(all.join_all().await.iter().all(Result::is_ok));
+        let order = order.lock();
+        let changes = order.windows(2).filter(|two| two[0] != two[1]).count();
+        assert!(changes < order.len() / 8, "{changes} changes in {} polls", order.len());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_the_host_holds_nobody_up() {
+        let (turns, go) = (Turns::of_this_runtime(), Notify::new());
+        let first = async {
+            computes(2 * LONG, |_| {}).await;
+            go.notified().await;
+            Ok(())
+        };
+        let second = async {
+            computes(3 * LONG, |_| {}).await;
+            go.notify_one();
+            Ok(())
+        };
+        let both =
+            async { tokio::join!(bounded(first, 9 * LONG, &turns), bounded(second, 9 * LONG, &turns)) };
+        let (first, second) = tokio::time::timeout(Duration::from_secs(30), both).await.unwrap();
+        assert!(first.is_ok() && second.is_ok());
     }
 }

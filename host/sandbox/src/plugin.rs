@@ -332,13 +332,14 @@ impl<K: Kind> Plugin<K> {
                 match event {
                     Event::Asked(asked) => {
                         tokio::select! {
+                            biased;
                             told = K::serve(&mut call, &asked) => {
                                 let told = told.map_err(|error| reason(error, &call, time))?;
                                 call.polls();
                                 away.tell(call.now(), &told)?;
                                 event = away.next().await;
                             }
-                            other = away.next() => match other {
+                            other = away.unlooked_for() => match other {
                                 // No guest asks while it waits. What it asked would be begun, and paid, for nobody.
                                 Event::Asked(_) => return Err(broken("it asks while it is answered")),
                                 other => event = other,

@@ -13,6 +13,7 @@ use crate::pool::Pool;
 use crate::sandbox;
 use chela_types::Millis;
 use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
@@ -21,12 +22,15 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as Socket;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use wasmtime::Engine;
 
 use super::frame::{self, Begin, Failed, Failure, Frame, Kind as Word, Loading, broken, decoded, encoded};
 use super::jail;
+use super::look::{Looks, look};
 use super::pipe::{self, Incoming, Pipe};
 
 /// Largest body of a frame from the host but the machine code: what a call is asked or told.
@@ -52,7 +56,7 @@ fn run(serve: impl FnOnce(PluginKind, Worker) -> BoxFuture<'static, io::Result<(
     let socket = Socket::from(io::stdin().as_fd().try_clone_to_owned()?);
     // Engine and runtime open what they need; every further thread is begun behind the walls.
     let engine = engine::pooled(&Pool::STANDARD).map_err(io::Error::other)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let runtime = runtime(socket.try_clone()?)?;
     let jailed = jail::shut(OPEN_FILES_MAX)?;
     engine::tick(&engine)?;
     runtime.block_on(async {
@@ -78,6 +82,31 @@ fn run(serve: impl FnOnce(PluginKind, Worker) -> BoxFuture<'static, io::Result<(
         let kind = loading.kind;
         serve(kind, Worker { pipe, incoming, engine, loading, code }).await
     })
+}
+
+/// A runtime on this thread alone, which looks at the socket before it sleeps.
+fn runtime(socket: Socket) -> io::Result<Runtime> {
+    let waits = Arc::new((Looks::default(), Mutex::new(Instant::now())));
+    let over = Arc::clone(&waits);
+    let before_sleep = move || {
+        let ((looks, since), now) = (&*waits, Instant::now());
+        *since.lock() = now;
+        if looks.pay(now) {
+            look(now, || something_comes(&socket).then_some(()));
+        }
+    };
+    let after_sleep = move || {
+        let (looks, since) = &*over;
+        looks.waited(*since.lock(), Instant::now());
+    };
+    let mut builder = Builder::new_current_thread();
+    builder.enable_io().enable_time().on_thread_park(before_sleep).on_thread_unpark(after_sleep).build()
+}
+
+/// Something can be read, or the other end is gone. What is wrong with the socket is said by whoever reads it.
+fn something_comes(socket: &Socket) -> bool {
+    let mut polled = [PollFd::new(socket, PollFlags::IN)];
+    poll(&mut polled, Some(&Timespec::default())) != Ok(0)
 }
 
 /// A worker that knows what it is to hold.

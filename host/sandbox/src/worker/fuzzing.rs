@@ -43,8 +43,8 @@ pub async fn listened(said: &[u8], limits: &Limits) -> io::Result<Heard> {
     let (ours, mut theirs) = Socket::pair()?;
     theirs.write_all(said.get(..SAID_BYTES_MAX).unwrap_or(said))?;
     drop(theirs);
-    let (pipe, mut incoming) = pipe::open(ours, frame_bytes_max(limits))?;
-    let held = Held::new(pipe, limits);
+    let (pipe, incoming) = pipe::open(ours, frame_bytes_max(limits))?;
+    let held = Held::new(pipe, incoming, limits);
     let mut callers = Vec::new();
     for call in 1..=CALLS {
         let (hears, heard) = mpsc::channel(HEARD_MAX);
@@ -52,7 +52,7 @@ pub async fn listened(said: &[u8], limits: &Limits) -> io::Result<Heard> {
         callers.push((call, heard));
     }
     held.calls.lock().insert(CALLS + 1, Caller::Cancelled);
-    let listened = held.listen(&mut incoming).await;
+    let listened = held.listen().await;
     let mut heard = Heard { broken: listened.err().map(|error| error.to_string()), ..Heard::default() };
     for (call, mut events) in callers {
         while let Ok(event) = events.try_recv() {

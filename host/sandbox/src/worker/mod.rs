@@ -14,6 +14,7 @@ mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod jail;
+mod look;
 mod parent;
 mod pipe;
 mod within;

@@ -7,22 +7,25 @@ use bytes::Bytes;
 use chela_types::Millis;
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as Socket;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::coop::consume_budget;
 
 use super::Isolation;
 use super::frame::{Begin, Failed, Failure, Frame, Kind as Word, Loading, broken, decoded, encoded};
 use super::jail::Jailed;
-use super::pipe::{self, Incoming, Pipe};
+use super::look::{Looks, look};
+use super::pipe::{self, Here, Incoming, Pipe};
 use super::within;
 
 /// Of a worker that holds no plugin yet.
@@ -253,8 +256,8 @@ impl Inner {
             Err(_) => return Err(Reason::Worker(Ending::TimedOut(wall))),
         }
         incoming.bound(frame_bytes_max(&self.loading.limits));
-        let held = Arc::new(Held::new(pipe, &self.loading.limits));
-        tokio::spawn(Arc::clone(&held).attend(child, stderr, incoming));
+        let held = Arc::new(Held::new(pipe, incoming, &self.loading.limits));
+        tokio::spawn(Arc::clone(&held).attend(child, stderr));
         Ok(held)
     }
 }
@@ -284,10 +287,17 @@ impl Drop for Inner {
 #[derive(Debug)]
 pub(super) struct Held {
     pipe: Pipe,
+    /// For who listens, or for a moment for who looks.
+    incoming: Mutex<Incoming>,
+    /// It is watched again.
+    rewatched: Notify,
+    looks: Looks,
     pub(super) calls: Mutex<HashMap<u64, Caller>>,
     /// Of the lines of one call.
     lines_bytes_max: usize,
     gone: Mutex<Option<Ending>>,
+    /// What was heard instead of a word.
+    failed: Mutex<Option<io::Error>>,
     kill: Notify,
     runtime: Handle,
 }
@@ -301,23 +311,32 @@ pub(super) enum Caller {
 }
 
 impl Held {
-    pub(super) fn new(pipe: Pipe, limits: &Limits) -> Self {
+    pub(super) fn new(pipe: Pipe, incoming: Incoming, limits: &Limits) -> Self {
         Self {
             pipe,
+            incoming: Mutex::new(incoming),
+            rewatched: Notify::new(),
+            looks: Looks::default(),
             calls: Mutex::default(),
             lines_bytes_max: lines_bytes_max(limits),
             gone: Mutex::default(),
+            failed: Mutex::default(),
             kill: Notify::new(),
             runtime: Handle::current(),
         }
     }
 
     /// Listens until the worker is gone, and tells whoever waits for it.
-    async fn attend(self: Arc<Self>, mut child: Child, stderr: ChildStderr, mut incoming: Incoming) {
+    async fn attend(self: Arc<Self>, mut child: Child, stderr: ChildStderr) {
         let heard = tokio::select! {
-            heard = self.listen(&mut incoming) => heard,
+            heard = self.listen() => heard,
             written = self.pipe.flush() => written,
-            () = self.kill.notified() => Ok(()),
+            () = self.kill.notified() => self.failed.lock().take().map_or(Ok(()), Err),
+            // Of a socket that nobody watches it is not seen. What it has said before is heard.
+            _ = child.wait() => match self.watch() {
+                Ok(()) => self.listen().await,
+                failed => failed,
+            },
         };
         let ending = match heard {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -336,22 +355,86 @@ impl Held {
     }
 
     /// Hands on what the worker says, until it is gone or breaks the protocol.
-    pub(super) async fn listen(&self, incoming: &mut Incoming) -> io::Result<()> {
-        while let Some(Frame { kind, call, body }) = incoming.next().await? {
-            match kind {
-                Word::Asked => self.asked(call, body)?,
-                Word::Said => {
-                    let (lines, said) = within::split::<Vec<Line>>(&body, self.lines_bytes_max)?;
-                    self.ended(call, Event::Said(lines, said.to_vec()))?;
-                }
-                Word::Failed => {
-                    let Failed { lines, why } = within::decoded(&body, self.lines_bytes_max)?;
-                    self.ended(call, Event::Failed(lines, why))?;
-                }
-                _ => return Err(broken("a frame that only the host sends")),
+    pub(super) async fn listen(&self) -> io::Result<()> {
+        loop {
+            let here = self.hand_on(&mut self.incoming.lock())?;
+            match here {
+                Here::End => return Ok(()),
+                Here::Frame(_) | Here::Part => consume_budget().await,
+                Here::Nothing => tokio::select! {
+                    come = poll_fn(|context| self.incoming.lock().poll_something(context)) => come?,
+                    () = self.rewatched.notified() => {}
+                },
             }
         }
+    }
+
+    /// Looks for the next word of a call, if that pays. Whoever sees it himself need not be woken for it.
+    fn look(&self, began: Instant, heard: &mut mpsc::Receiver<Event>) -> Option<Event> {
+        let mut incoming = self.looks.pay(began).then(|| self.incoming.try_lock()).flatten()?;
+        incoming.unwatch();
+        let seen = || match self.hand_on(&mut incoming) {
+            Ok(Here::End) => Some(Err(io::ErrorKind::UnexpectedEof.into())),
+            Ok(_) => heard.try_recv().ok().map(Ok),
+            Err(error) => Some(Err(error)),
+        };
+        let seen = look(began, seen);
+        drop(incoming);
+        match seen? {
+            Ok(event) => {
+                self.watch_if_awaited();
+                Some(event)
+            }
+            Err(error) => {
+                self.fail(error);
+                None
+            }
+        }
+    }
+
+    /// Whoever waits is woken when the worker speaks.
+    fn watch_if_awaited(&self) {
+        if !self.calls.lock().is_empty()
+            && let Err(error) = self.watch()
+        {
+            self.fail(error);
+        }
+    }
+
+    fn watch(&self) -> io::Result<()> {
+        if self.incoming.lock().watch()? {
+            self.rewatched.notify_one();
+        }
         Ok(())
+    }
+
+    /// Ends the worker for this.
+    fn fail(&self, error: io::Error) {
+        *self.failed.lock() = Some(error);
+        self.kill.notify_one();
+    }
+
+    /// Hands on one word of the worker, if it is there.
+    fn hand_on(&self, incoming: &mut Incoming) -> io::Result<Here> {
+        match incoming.here()? {
+            Here::Frame(frame) => self.said(frame).map(|()| Here::Part),
+            other => Ok(other),
+        }
+    }
+
+    fn said(&self, Frame { kind, call, body }: Frame) -> io::Result<()> {
+        match kind {
+            Word::Asked => self.asked(call, body),
+            Word::Said => {
+                let (lines, said) = within::split::<Vec<Line>>(&body, self.lines_bytes_max)?;
+                self.ended(call, Event::Said(lines, said.to_vec()))
+            }
+            Word::Failed => {
+                let Failed { lines, why } = within::decoded(&body, self.lines_bytes_max)?;
+                self.ended(call, Event::Failed(lines, why))
+            }
+            _ => Err(broken("a frame that only the host sends")),
+        }
     }
 
     /// A guest asks one thing at a time. Who asks more than is answered breaks the protocol.
@@ -393,6 +476,7 @@ impl Held {
             None => return,
         }
         let _ = self.pipe.send((Word::Cancel, call), &[]);
+        self.watch_if_awaited();
         let held = Arc::clone(self);
         self.runtime.spawn(async move {
             tokio::time::sleep(grace).await;
@@ -420,8 +504,24 @@ pub(crate) struct Away {
 impl Away {
     /// What comes next; after anything but [`Event::Asked`] nothing comes.
     pub(crate) async fn next(&mut self) -> Event {
+        let began = Instant::now();
+        let event = match self.held.look(began, &mut self.heard) {
+            Some(event) => self.taken(event),
+            None => self.unlooked_for().await,
+        };
+        self.held.looks.waited(began, Instant::now());
+        event
+    }
+
+    /// The same where nothing is to come.
+    pub(crate) async fn unlooked_for(&mut self) -> Event {
+        self.held.watch_if_awaited();
         let event = self.heard.recv().await;
         let event = event.unwrap_or_else(|| Event::Gone(Ending::Protocol("it is gone".to_owned())));
+        self.taken(event)
+    }
+
+    fn taken(&mut self, event: Event) -> Event {
         self.is_over = !matches!(event, Event::Asked(_));
         event
     }

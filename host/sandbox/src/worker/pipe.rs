@@ -1,17 +1,25 @@
 //! One end of the socket between the host and a worker. Writing never waits: what the socket does not take is kept, up
 //! to a bound, and written as soon as it does.
 //!
-//! The socket is watched for what comes in, and for room only while something waits for it. A runtime's own sockets are
-//! watched for both, and so each frame that the other end has read wakes this one for nothing, which costs more than the
-//! frame. Its pipes have one direction, and it asks of what it calls a pipe nothing that a socket cannot do.
+//! The runtime watches the socket for what comes in while somebody sleeps until it does, and for room only while something
+//! waits for it. A runtime's own sockets are always watched for both, and so each frame that the other end has read wakes
+//! this one for nothing, which costs more than the frame; and each that somebody has seen himself ([`super::look`]) would
+//! wake another thread for it.
 
 use parking_lot::Mutex;
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+use std::future::poll_fn;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as Socket;
-use tokio::io::AsyncReadExt;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
 use tokio::sync::Notify;
+use tokio::task::coop::consume_budget;
 
 use super::frame::{self, Frame, Kind, broken};
 
@@ -23,15 +31,15 @@ const UNSENT_BYTES_MAX: usize = 256 << 20;
 /// Both directions of an end; what comes in are frames with at most so many bytes of body.
 pub(super) fn open(socket: Socket, body_bytes_max: usize) -> io::Result<(Pipe, Incoming)> {
     socket.set_nonblocking(true)?;
-    let comes = pipe::Receiver::from_owned_fd_unchecked(OwnedFd::from(socket.try_clone()?))?;
-    let pipe = Pipe { socket, unsent: Mutex::default(), more: Notify::new() };
-    Ok((pipe, Incoming { comes, buffer: Vec::new(), body_bytes_max }))
+    let socket = Arc::new(socket);
+    let pipe = Pipe { socket: Arc::clone(&socket), unsent: Mutex::default(), more: Notify::new() };
+    Ok((pipe, Incoming { socket, watched: None, is_dry: false, buffer: Vec::new(), body_bytes_max }))
 }
 
 /// What goes out.
 #[derive(Debug)]
 pub(super) struct Pipe {
-    socket: Socket,
+    socket: Arc<Socket>,
     unsent: Mutex<Vec<u8>>,
     more: Notify,
 }
@@ -62,7 +70,7 @@ impl Pipe {
             if rest.is_empty() {
                 break Ok(());
             }
-            match (&self.socket).write(rest) {
+            match (&*self.socket).write(rest) {
                 Ok(bytes) => written += bytes,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
@@ -95,9 +103,23 @@ impl Pipe {
 /// What comes in.
 #[derive(Debug)]
 pub(super) struct Incoming {
-    comes: pipe::Receiver,
+    socket: Arc<Socket>,
+    /// While somebody is woken for it.
+    watched: Option<AsyncFd<Arc<Socket>>>,
+    /// All that had come was read.
+    is_dry: bool,
     buffer: Vec<u8>,
     body_bytes_max: usize,
+}
+
+/// What there is of it.
+#[derive(Debug)]
+pub(super) enum Here {
+    Frame(Frame),
+    /// A part of one, and perhaps more.
+    Part,
+    Nothing,
+    End,
 }
 
 impl Incoming {
@@ -109,20 +131,83 @@ impl Incoming {
     /// The next frame; `None` at the end. Nothing is lost if it is dropped while it waits.
     pub(super) async fn next(&mut self) -> io::Result<Option<Frame>> {
         loop {
-            if let Some(frame) = frame::take(&mut self.buffer, self.body_bytes_max)? {
-                return Ok(Some(frame));
-            }
-            self.buffer.reserve(READ_BYTES);
-            if self.comes.read_buf(&mut self.buffer).await? == 0 {
-                return Ok(None);
+            match self.here()? {
+                Here::Frame(frame) => return Ok(Some(frame)),
+                Here::End => return Ok(None),
+                Here::Part => consume_budget().await,
+                Here::Nothing => self.something().await?,
             }
         }
     }
+
+    /// What is there. Reads once at most, and not if all has been read and nobody has been woken since.
+    pub(super) fn here(&mut self) -> io::Result<Here> {
+        match frame::take(&mut self.buffer, self.body_bytes_max)? {
+            Some(frame) => Ok(Here::Frame(frame)),
+            None if self.is_dry && self.watched.is_some() => Ok(Here::Nothing),
+            None => self.read(),
+        }
+    }
+
+    fn read(&mut self) -> io::Result<Here> {
+        self.buffer.reserve(READ_BYTES);
+        let room = self.buffer.capacity() - self.buffer.len();
+        let read = rustix::io::read(&*self.socket, spare_capacity(&mut self.buffer));
+        // As the runtime's own sockets know it: what fills no room was the rest.
+        self.is_dry = !matches!(read, Ok(bytes) if bytes == room) && read != Err(Errno::INTR);
+        match read {
+            Ok(0) => Ok(Here::End),
+            Ok(_) => Ok(frame::take(&mut self.buffer, self.body_bytes_max)?.map_or(Here::Part, Here::Frame)),
+            Err(Errno::INTR) => Ok(Here::Part),
+            Err(Errno::AGAIN) => Ok(Here::Nothing),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits until something may have come since all was read.
+    async fn something(&mut self) -> io::Result<()> {
+        self.watch()?;
+        poll_fn(|context| self.poll_something(context)).await
+    }
+
+    /// The same, if it is watched.
+    pub(super) fn poll_something(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_dry {
+            let Some(watched) = &self.watched else { return Poll::Pending };
+            ready!(watched.poll_read_ready(context))?.clear_ready();
+            self.is_dry = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whoever waits is woken from now on, also for what is there already. False if he was before.
+    pub(super) fn watch(&mut self) -> io::Result<bool> {
+        let is_new = self.watched.is_none();
+        if is_new {
+            self.watched = Some(watched(Arc::clone(&self.socket))?);
+        }
+        Ok(is_new)
+    }
+
+    /// Nobody is woken any more.
+    pub(super) fn unwatch(&mut self) {
+        self.watched = None;
+    }
+}
+
+/// The runtime tells of what is there already, too.
+#[expect(
+    deprecated,
+    reason = "the successor is unsafe for what may become another descriptor; a socket cannot"
+)]
+fn watched(socket: Arc<Socket>) -> io::Result<AsyncFd<Arc<Socket>>> {
+    AsyncFd::with_interest(socket, Interest::READABLE)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn both(body_bytes_max: usize) -> [(Pipe, Incoming); 2] {
         let (one, other) = Socket::pair().unwrap();
@@ -153,5 +238,29 @@ mod tests {
         drop(other);
         assert!(incoming.next().await.unwrap().is_none());
         assert!(one.send((Kind::Cancel, 1), &[]).is_err());
+    }
+
+    #[tokio::test]
+    async fn what_has_come_unwatched_is_told_of_when_somebody_waits() {
+        let [(one, _), (_other, mut incoming)] = both(9);
+        let nothing = tokio::time::timeout(Duration::from_millis(20), incoming.next()).await;
+        assert!(nothing.is_err() && incoming.watched.is_some());
+        incoming.unwatch();
+        assert!(matches!(incoming.here().unwrap(), Here::Nothing));
+        one.send((Kind::Cancel, 1), &[]).unwrap();
+        incoming.something().await.unwrap();
+        assert!(matches!(incoming.here().unwrap(), Here::Frame(Frame { call: 1, .. })));
+    }
+
+    #[tokio::test]
+    async fn who_was_not_woken_does_not_read() {
+        let [(one, _), (_other, mut incoming)] = both(9);
+        one.send((Kind::Cancel, 1), &[]).unwrap();
+        assert_eq!(incoming.next().await.unwrap().unwrap().call, 1);
+        let nothing = tokio::time::timeout(Duration::from_millis(20), incoming.next()).await;
+        assert!(nothing.is_err());
+        one.send((Kind::Cancel, 2), &[]).unwrap();
+        assert!(matches!(incoming.here().unwrap(), Here::Nothing), "it has not been told yet");
+        assert_eq!(incoming.next().await.unwrap().unwrap().call, 2);
     }
 }
