@@ -3,7 +3,7 @@
 //!
 //! The same few messages of a calm department are measured alone and then beside the other one, each time in a host of its
 //! own: what a flood leaves behind is worked off for long. The people of each write and are answered on a thread of their
-//! own; the machine's cores are shared.
+//! own; the machine's cores are shared. The busy one's has them when nobody else wants them: its people would be elsewhere.
 
 use std::path::Path;
 use std::time::Duration;

@@ -31,6 +31,8 @@ pub(super) const QUESTION: &str = "Can I return order";
 const CALM: &str = "{calm}";
 /// Replies that a partner keeps in memory.
 const REMEMBERED: usize = 1_000;
+/// The priority behind all others.
+const LAST: i32 = 19;
 /// The longest wait for one answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -55,20 +57,36 @@ struct Partner {
     own: Option<Runtime>,
 }
 
+/// Where the code of a partner runs, who would be on another machine.
+enum Threads {
+    /// Where the host's does.
+    Hosts,
+    Own,
+    /// On its own, and behind all others: what it costs to send is not the host's, and nobody is to wait for it.
+    Behind,
+}
+
 impl Partner {
-    /// On threads of the host's, or on one of his own.
-    async fn start(secret: &str, egress: Egress, is_apart: bool) -> Result<Self, Failure> {
+    async fn start(secret: &str, egress: Egress, threads: Threads) -> Result<Self, Failure> {
         let sender = SenderSettings::quick(0, Duration::ZERO);
         // What a partner remembers must not be taken for what a host does.
         let settings = Settings { sender, remembered: REMEMBERED, ..Settings::new(secret) };
-        let own = match is_apart {
-            true => Some(Builder::new_multi_thread().worker_threads(1).enable_all().build()?),
-            false => None,
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(1).enable_all();
+        let own = match threads {
+            Threads::Hosts => None,
+            Threads::Own => Some(builder.build()?),
+            Threads::Behind => Some(builder.on_thread_start(stand_behind).build()?),
         };
         let on = own.as_ref().map_or_else(Handle::current, |own| own.handle().clone());
         let webhook = on.spawn(Webhook::start(settings, egress, Arc::new(SystemClock))).await??;
         Ok(Self { webhook: Arc::new(webhook), on, own })
     }
+}
+
+/// This thread has the processor when nobody else wants it. Where that is not allowed, it has its share.
+fn stand_behind() {
+    let _ = rustix::process::setpriority_process(None, LAST);
 }
 
 impl Drop for Partner {
@@ -81,17 +99,16 @@ impl Drop for Partner {
 
 impl Rig {
     /// Starts a host in this folder; `{partner}` in its configuration is where answers go. If it speaks of a `{calm}`
-    /// one, there are two, each on a thread of his own.
+    /// one, there are two, each on a thread of his own, and the other one's is behind all others.
     pub(super) async fn start(folder: &Path, config: &str) -> Result<Self, Failure> {
         let secret = format!("whsec_{}", BASE64.encode(rand::random::<[u8; 24]>()));
         let egress =
             Egress::new(chela_egress::Config { allow_loopback: true, ..chela_egress::Config::standard() })?;
-        let is_apart = config.contains(CALM);
-        let partner = Partner::start(&secret, egress.clone(), is_apart).await?;
-        let calm = match is_apart {
-            true => Some(Partner::start(&secret, egress, true).await?),
-            false => None,
+        let (partner, calm) = match config.contains(CALM) {
+            true => (Threads::Behind, Some(Partner::start(&secret, egress.clone(), Threads::Own).await?)),
+            false => (Threads::Hosts, None),
         };
+        let partner = Partner::start(&secret, egress, partner).await?;
         let mut config = config.replace("{partner}", &partner.webhook.reply_url());
         if let Some(calm) = &calm {
             config = config.replace(CALM, &calm.webhook.reply_url());
