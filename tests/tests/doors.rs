@@ -134,24 +134,26 @@ async fn a_body_that_does_not_come_is_not_waited_for_and_takes_one_seat_only_so_
     let outside = Outside::new().await;
     let mut process = ready(&outside, "requests_max = 1\nrequest_timeout_s = 5").await;
     let head = "POST /channels/partner HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 500";
-    let slow = begin(process.public, head, "{").await;
-    // The seat is taken from when the head was read; until then a request may still be served.
-    let mut busy = None;
-    eventually("the second is told to come again", async || {
-        let answer = get(process.public, "/channels/partner", "").await;
-        let is_busy = answer.status() == "503";
-        busy = Some(answer);
-        is_busy
-    })
-    .await;
-    let busy = busy.unwrap();
+    // The seat is taken from when the head was read; if it is another one's at that moment, this one is told to come again.
+    let seated = async {
+        loop {
+            let slow = tokio::spawn(Answer::read(begin(process.public, head, "{").await));
+            while !slow.is_finished() {
+                let answer = get(process.public, "/channels/partner", "").await;
+                if answer.status() == "503" {
+                    return (slow, answer);
+                }
+            }
+        }
+    };
+    let (slow, busy) = tokio::time::timeout(Duration::from_secs(60), seated).await.unwrap();
     assert!(busy.has("retry-after: 1") && busy.has("\"busy\""), "{}", busy.0);
     assert_eq!(
         get(process.public, "/healthz", "").await.status(),
         "200",
         "load balancers are told all the same"
     );
-    let slow = Answer::read(slow).await;
+    let slow = slow.await.unwrap();
     assert_eq!(slow.status(), "503", "{}", slow.0);
     assert!(slow.has("timed_out"), "{}", slow.0);
     let (_, sent) = outside.partner.say(&process.channel("partner"), &say("an order")).await.unwrap();

@@ -12,19 +12,36 @@ use std::time::{Duration, Instant};
 /// The longest look: as long as KVM's by default.
 const LOOK: Duration = Duration::from_micros(200);
 
-/// Until when it pays to look for what one end says.
+/// Whether it pays to look for what one end says.
 #[derive(Debug, Default)]
-pub(super) struct Looks(Mutex<Option<Instant>>);
+pub(super) struct Looks(Mutex<Last>);
+
+/// The last wait.
+#[derive(Debug, Default)]
+struct Last {
+    ended: Option<Instant>,
+    /// It was over sooner than a look is, and had begun so soon after the one before it: the other end has waited as
+    /// shortly, and looks as well.
+    was_short: bool,
+}
+
+impl Last {
+    fn is_recent(&self, now: Instant) -> bool {
+        self.ended.is_some_and(|ended| now < ended + LOOK)
+    }
+}
 
 impl Looks {
-    /// The last wait was over sooner than a look is, and not long ago.
+    /// The last wait was short, and not long ago.
     pub(super) fn pay(&self, now: Instant) -> bool {
-        self.0.lock().is_some_and(|until| now < until)
+        let last = self.0.lock();
+        last.was_short && last.is_recent(now)
     }
 
     /// A wait has been over now, which began then.
     pub(super) fn waited(&self, began: Instant, now: Instant) {
-        *self.0.lock() = (now < began + LOOK).then(|| now + LOOK);
+        let mut last = self.0.lock();
+        *last = Last { ended: Some(now), was_short: now < began + LOOK && last.is_recent(began) };
     }
 }
 
@@ -46,13 +63,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_pays_for_who_has_not_waited_for_long_and_not_long_ago() {
+    fn it_pays_for_who_has_not_waited_for_long_again_and_again() {
         let (looks, then) = (Looks::default(), Instant::now());
-        assert!(!looks.pay(then), "nobody has waited yet");
         looks.waited(then, then);
-        assert_eq!([then, then + LOOK].map(|now| looks.pay(now)), [true, false]);
-        looks.waited(then, then + LOOK);
-        assert!(!looks.pay(then + LOOK));
+        assert!(!looks.pay(then), "nobody has waited before");
+        looks.waited(then, then);
+        assert_eq!([then, then + LOOK].map(|now| looks.pay(now)), [true, false], "that is long ago");
+        looks.waited(then + LOOK, then + LOOK);
+        assert!(!looks.pay(then + LOOK), "after a pause");
+        looks.waited(then + LOOK, then + LOOK);
+        assert!(looks.pay(then + LOOK));
+        looks.waited(then + LOOK, then + 2 * LOOK);
+        assert!(!looks.pay(then + 2 * LOOK), "a long wait");
     }
 
     #[test]
