@@ -7,10 +7,15 @@
 //! away by the same rule, are the adaptive polls of KVM (`Documentation/virt/kvm/halt-polling.rst`).
 
 use parking_lot::Mutex;
+use std::sync::LazyLock;
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 /// The longest look: as long as KVM's by default.
 const LOOK: Duration = Duration::from_micros(200);
+
+/// On a single processor, who looks keeps it from who is to speak.
+static SEVERAL: LazyLock<bool> = LazyLock::new(|| available_parallelism().is_ok_and(|all| all.get() > 1));
 
 /// Whether it pays to look for what one end says.
 #[derive(Debug, Default)]
@@ -34,6 +39,10 @@ impl Last {
 impl Looks {
     /// The last wait was short, and not long ago.
     pub(super) fn pay(&self, now: Instant) -> bool {
+        *SEVERAL && self.are_short(now)
+    }
+
+    fn are_short(&self, now: Instant) -> bool {
         let last = self.0.lock();
         last.was_short && last.is_recent(now)
     }
@@ -66,15 +75,15 @@ mod tests {
     fn it_pays_for_who_has_not_waited_for_long_again_and_again() {
         let (looks, then) = (Looks::default(), Instant::now());
         looks.waited(then, then);
-        assert!(!looks.pay(then), "nobody has waited before");
+        assert!(!looks.are_short(then), "nobody has waited before");
         looks.waited(then, then);
-        assert_eq!([then, then + LOOK].map(|now| looks.pay(now)), [true, false], "that is long ago");
+        assert_eq!([then, then + LOOK].map(|now| looks.are_short(now)), [true, false], "that is long ago");
         looks.waited(then + LOOK, then + LOOK);
-        assert!(!looks.pay(then + LOOK), "after a pause");
+        assert!(!looks.are_short(then + LOOK), "after a pause");
         looks.waited(then + LOOK, then + LOOK);
-        assert!(looks.pay(then + LOOK));
+        assert!(looks.are_short(then + LOOK));
         looks.waited(then + LOOK, then + 2 * LOOK);
-        assert!(!looks.pay(then + 2 * LOOK), "a long wait");
+        assert!(!looks.are_short(then + 2 * LOOK), "a long wait");
     }
 
     #[test]
