@@ -52,7 +52,7 @@ pub(super) async fn keyword(sandbox: &Sandbox, time: Duration) -> Result<Vec<Bar
             calls(&here, ROUND),
             Box::new(|| Box::pin(bare())),
             Box::new(|| Box::pin(warm())),
-            calls_away(&away, ROUND),
+            calls(&away, ROUND),
         ],
     )
     .await?;
@@ -135,22 +135,11 @@ pub(super) async fn others(
 
 /// So many calls in a row. After each, what it held is given back, as it is with every caller once he waits.
 fn calls(router: &Routed, count: usize) -> Side<'_> {
-    in_a_row(router, count, true)
-}
-
-/// The same in a worker: in this process they hold nothing.
-fn calls_away(router: &Routed, count: usize) -> Side<'_> {
-    in_a_row(router, count, false)
-}
-
-fn in_a_row(router: &Routed, count: usize, waits: bool) -> Side<'_> {
     let round = move || async move {
         let mut times = Vec::with_capacity(count);
         for _ in 0..count {
             times.push(router.call().await?.1);
-            if waits {
-                tokio::task::yield_now().await;
-            }
+            tokio::task::yield_now().await;
         }
         Ok(times)
     };
