@@ -2,7 +2,7 @@
 //! did not reach its end.
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use chela_store::{Claimed, CountsAs, DeadLetter, Lease, Outgoing, Shares, Stage, Trouble, Turn};
+use chela_store::{Claimed, Claims, CountsAs, DeadLetter, Lease, Outgoing, Shares, Stage, Trouble, Turn};
 use chela_types::{Blame, Fault, Millis, Reply, Retry, TurnId};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
@@ -145,17 +145,9 @@ impl Dispatcher {
     /// Claims and runs until `stop`, then lets what runs come to its end, at most `drain` long.
     pub(crate) async fn run(&self, stop: CancellationToken, drain: Duration) {
         let heartbeat = tokio::spawn(heartbeat(Arc::clone(&self.journey), self.running.clone()));
-        let work = self.journey.store.work();
         while !stop.is_cancelled() {
-            if self.claim().await == CLAIM_MAX {
-                continue;
-            }
-            let pause = self.pause().await;
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = work.notified() => {}
-                () = self.freed.notified() => {}
-                () = tokio::time::sleep(pause) => {}
+            if self.claim().await < CLAIM_MAX {
+                while self.is_served(&stop).await {}
             }
         }
         self.tasks.close();
@@ -168,11 +160,45 @@ impl Dispatcher {
 
     /// Claims as many conversations as there are free slots; returns how many it got.
     async fn claim(&self) -> usize {
-        let free = self.slots.available_permits().min(CLAIM_MAX);
-        if free == 0 {
+        if self.slots.available_permits() == 0 {
             return 0;
         }
-        match self.journey.store.claim_fairly(&self.owner, free, self.shares()).await {
+        self.take(self.journey.store.claim_fairly(&self.owner, self.free()).await).await
+    }
+
+    /// Waits until there may be something to claim. True if it was claimed in the very commit that brought it, and all
+    /// else that was due.
+    async fn is_served(&self, stop: &CancellationToken) -> bool {
+        let Journey { store, .. } = &*self.journey;
+        let (work, pause) = (store.work(), self.pause().await);
+        let is_full = self.slots.available_permits() == 0;
+        let mut claiming = (!is_full).then(|| store.claim_when_due(&self.owner, self.free()));
+        let brought = async {
+            match &mut claiming {
+                Some(claiming) => claiming.claimed().await,
+                None => std::future::pending().await,
+            }
+        };
+        let woken = tokio::select! {
+            claims = brought => Some(claims),
+            () = stop.cancelled() => None,
+            () = work.notified() => None,
+            () = self.freed.notified() => None,
+            () = tokio::time::sleep(pause) => None,
+        };
+        match (woken, claiming) {
+            (Some(claims), _) => self.take(claims).await < CLAIM_MAX,
+            (None, Some(claiming)) => {
+                self.take(claiming.withdraw().await).await;
+                false
+            }
+            (None, None) => false,
+        }
+    }
+
+    /// Runs what was claimed; returns how many these are.
+    async fn take(&self, claims: chela_store::Result<Claims>) -> usize {
+        match claims {
             Ok(claims) => {
                 let count = claims.claimed.len();
                 self.held_back.store(claims.held_back, Ordering::Relaxed);
@@ -187,17 +213,22 @@ impl Dispatcher {
         }
     }
 
-    /// What each department has, and may have.
-    fn shares(&self) -> Shares {
-        let config = Arc::clone(&self.journey.fleet.house().config);
-        let weights = config.lanes();
-        if weights.is_empty() {
-            return Shares::default();
+    /// How many can be claimed, and what each department has and may have, whenever it is asked.
+    fn free(&self) -> impl Fn() -> (usize, Shares) + Send + Sync + 'static {
+        let (journey, running) = (Arc::clone(&self.journey), self.running.clone());
+        let slots = Arc::clone(&self.slots);
+        move || {
+            let free = slots.available_permits().min(CLAIM_MAX);
+            let config = Arc::clone(&journey.fleet.house().config);
+            let weights = config.lanes();
+            if weights.is_empty() {
+                return (free, Shares::default());
+            }
+            let turns_max = config.turns_max.max(1);
+            let others = (turns_max / OTHERS_SHARE).max(1);
+            let lane_max = Some(turns_max.saturating_sub(others).max(1));
+            (free, Shares { running: running.0.lock().lanes(), weights, lane_max })
         }
-        let turns_max = config.turns_max.max(1);
-        let others = (turns_max / OTHERS_SHARE).max(1);
-        let lane_max = Some(turns_max.saturating_sub(others).max(1));
-        Shares { running: self.running.0.lock().lanes(), weights, lane_max }
     }
 
     fn spawn(&self, claimed: Claimed) {

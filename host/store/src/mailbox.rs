@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use chela_types::{AgentId, ConversationId, Decision, Fault, Message, Millis, Target, TenantId, TurnId};
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteRow};
+use tokio::sync::oneshot;
 
 use crate::inbox::Kept;
 use crate::outbox::{self, Outgoing};
 use crate::progress::{self, Progress};
 use crate::row::{self, to_json};
 use crate::share::Shares;
-use crate::writer::{Due, Operation, Transaction};
+use crate::writer::{Caller, Due, Operation, Pending, Transaction, Work};
 use crate::{Error, Result, Store};
 
 /// Proof that a conversation is held. Only [`Store::claim`] makes one.
@@ -138,20 +139,42 @@ impl Store {
     /// # Errors
     /// Those of the disk.
     pub async fn claim(&self, owner: &str, limit: usize) -> Result<Vec<Claimed>> {
-        Ok(self.claim_fairly(owner, limit, Shares::default()).await?.claimed)
+        Ok(self.claim_fairly(owner, move || (limit, Shares::default())).await?.claimed)
     }
 
-    /// The same among lanes: who has least for his weight comes first, and in each lane who is longest due.
+    /// The same among lanes: who has least for his weight comes first, and in each lane who is longest due. How many at
+    /// most, and who has what, is asked when the claim is made.
     ///
     /// # Errors
     /// Those of the disk.
-    pub async fn claim_fairly(&self, owner: &str, limit: usize, shares: Shares) -> Result<Claims> {
-        if self.inner.due.get() > self.inner.clock.now() {
+    pub async fn claim_fairly(
+        &self,
+        owner: &str,
+        free: impl Fn() -> (usize, Shares) + Send + Sync + 'static,
+    ) -> Result<Claims> {
+        if self.inner.work.due.get() > self.inner.clock.now() {
             return Ok(Claims::default());
         }
-        let lease = self.inner.config.lease;
+        self.commit(self.to_claim(owner, free)).await
+    }
+
+    /// The same as soon as something becomes due, once, and in the commit that makes it so: a message that comes is
+    /// claimed where it is kept. What is due already is not looked for, nor what time alone brings. One can wait at a
+    /// time; it lets go of another one.
+    pub fn claim_when_due(
+        &self,
+        owner: &str,
+        free: impl Fn() -> (usize, Shares) + Send + Sync + 'static,
+    ) -> Claiming {
+        let (caller, answer) = oneshot::channel();
+        let claim = Pending::new(self.to_claim(owner, free), Caller::Waits(caller), None);
+        self.inner.work.beside.put(claim);
+        Claiming { work: Arc::clone(&self.inner.work), answer }
+    }
+
+    fn to_claim<F>(&self, owner: &str, free: F) -> Claim<F> {
         let holder = format!("{owner} {}", self.inner.claims.fetch_add(1, Ordering::Relaxed));
-        self.commit(Claim { holder, limit, shares, lease }).await
+        Claim { holder, free, lease: self.inner.config.lease }
     }
 
     /// When the next conversation may be claimed; past if one may be now. Never too late; too early at times,
@@ -160,7 +183,7 @@ impl Store {
     /// # Errors
     /// Those of the disk.
     pub async fn next_due(&self) -> Result<Option<Millis>> {
-        match self.inner.due.get() {
+        match self.inner.work.due.get() {
             Due::UNKNOWN => {}
             Due::NEVER => return Ok(None),
             next => return Ok(Some(next)),
@@ -243,20 +266,48 @@ impl Transaction<'_> {
     }
 }
 
-struct Claim {
+/// A claim that waits until something is due.
+#[derive(Debug)]
+pub struct Claiming {
+    work: Arc<Work>,
+    answer: oneshot::Receiver<Result<Claims>>,
+}
+
+impl Claiming {
+    /// What it has brought. May be given up and awaited again.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub async fn claimed(&mut self) -> Result<Claims> {
+        (&mut self.answer).await.map_err(|_| Error::Closed)?
+    }
+
+    /// Takes it back, if it is not made already: what it brings then. One that is dropped instead may be made, and what
+    /// it brought is held until its lease lapses.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub async fn withdraw(mut self) -> Result<Claims> {
+        match self.work.beside.take() {
+            Some(_) => Ok(Claims::default()),
+            None => self.claimed().await,
+        }
+    }
+}
+
+struct Claim<F> {
     /// Owner and number: no other claim has this holder.
     holder: String,
-    limit: usize,
-    shares: Shares,
+    free: F,
     lease: std::time::Duration,
 }
 
-impl Operation for Claim {
+impl<F: Fn() -> (usize, Shares) + Send + Sync + 'static> Operation for Claim<F> {
     type Output = Claims;
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output> {
         let until = tx.now.plus(self.lease);
-        let (due, held_back) = self.choose(tx).await?;
+        let (due, held_back) = choose(tx, (self.free)()).await?;
         let mut rows = sqlx::query(CLAIM)
             .bind(tx.now.0)
             .bind(to_json("due", &due)?)
@@ -277,19 +328,17 @@ impl Operation for Claim {
     }
 }
 
-impl Claim {
-    /// Which of those that are due.
-    async fn choose(&self, tx: &mut Transaction<'_>) -> Result<(Vec<i64>, bool)> {
-        let rows = sqlx::query(DUE)
-            .bind(tx.now.0)
-            .bind(i64::try_from(self.limit).unwrap_or(i64::MAX))
-            .fetch_all(&mut *tx.connection)
-            .await?;
-        let lanes = rows
-            .iter()
-            .map(|row| Ok((row::get::<String>(row, "lane")?, row::json(row, "due")?.unwrap_or_default())));
-        Ok(self.shares.choose(lanes.collect::<Result<_>>()?, self.limit))
-    }
+/// Which of those that are due; and whether something was left that waits for its own lane.
+async fn choose(tx: &mut Transaction<'_>, (limit, shares): (usize, Shares)) -> Result<(Vec<i64>, bool)> {
+    let rows = sqlx::query(DUE)
+        .bind(tx.now.0)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&mut *tx.connection)
+        .await?;
+    let lanes = rows
+        .iter()
+        .map(|row| Ok((row::get::<String>(row, "lane")?, row::json(row, "due")?.unwrap_or_default())));
+    Ok(shares.choose(lanes.collect::<Result<_>>()?, limit))
 }
 
 /// Each lane in which something waits, found by one step of the index, and the conversations of it that are due.

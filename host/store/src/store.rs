@@ -17,7 +17,7 @@ use crate::lane::{Lanes, Pace};
 use crate::mailbox::GiveBackAll;
 use crate::owner::{self, DATABASE, Owner};
 use crate::recover;
-use crate::writer::{Caller, Command, Due, Job, Operation, Pending, Writer};
+use crate::writer::{Caller, Command, Job, Operation, Pending, Work, Writer};
 use crate::{Error, Result};
 
 /// Pauses before a folder counts as owned: how many, and how long.
@@ -89,9 +89,8 @@ pub(crate) struct Inner {
     pub(crate) lanes: Arc<Lanes>,
     settlements: mpsc::UnboundedSender<Box<dyn Job>>,
     readers: Readers,
-    work: Arc<Notify>,
+    pub(crate) work: Arc<Work>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) due: Arc<Due>,
     /// Claims made so far: each has a name of its own.
     pub(crate) claims: AtomicU64,
     pub(crate) artefacts: Artefacts,
@@ -124,7 +123,7 @@ impl Store {
         let artefacts = Artefacts::new(&config.folder);
         artefacts.sweep();
         let readers = Readers::open(&file, config.readers).await?;
-        let (work, due) = (Arc::new(Notify::new()), Arc::new(Due::unknown()));
+        let work = Arc::new(Work::default());
         let (queue, waiting) = mpsc::channel(config.commit_queue_max.max(1));
         let (health, lanes) = (Arc::new(Health::default()), Arc::new(Lanes::default()));
         let (settlements, to_settle) = mpsc::unbounded_channel();
@@ -136,16 +135,15 @@ impl Store {
             left: Vec::new(),
             left_max: config.commit_queue_max,
             work: work.clone(),
-            due: due.clone(),
             health: health.clone(),
             lanes: lanes.clone(),
             pace: Pace::default(),
             owner: Arc::new(owner),
         };
-        tokio::spawn(writer.serve(waiting, to_settle));
+        writer.start(waiting, to_settle)?;
         let (queue, claims) = (Some(queue), AtomicU64::new(0));
         let inner =
-            Inner { config, queue, health, lanes, settlements, readers, work, clock, due, claims, artefacts };
+            Inner { config, queue, health, lanes, settlements, readers, work, clock, claims, artefacts };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -175,12 +173,11 @@ impl Store {
         let config = Config::new(folder);
         let readers = Readers::open(&file, 1).await?;
         connect::check_schema(readers.get().await?.connection()?, &file).await?;
-        let (work, due) = (Arc::new(Notify::new()), Arc::new(Due::unknown()));
         let (clock, claims) = (Arc::new(SystemClock), AtomicU64::new(0));
-        let (health, (settlements, _)) = (Arc::default(), mpsc::unbounded_channel());
+        let (health, work, (settlements, _)) = (Arc::default(), Arc::default(), mpsc::unbounded_channel());
         let (queue, lanes, artefacts) = (None, Arc::default(), Artefacts::new(folder));
         let inner =
-            Inner { config, queue, health, lanes, settlements, readers, work, clock, due, claims, artefacts };
+            Inner { config, queue, health, lanes, settlements, readers, work, clock, claims, artefacts };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -202,10 +199,10 @@ impl Store {
         given_back
     }
 
-    /// Fires after a conversation may have become due, so that a dispatcher need not ask often.
+    /// Fires after a conversation may have become due that no claim has seen, so that a dispatcher need not ask often.
     /// A hint for one waiter, not the truth: ask [`Store::claim`] also when [`Store::next_due`] says so.
     pub fn work(&self) -> Arc<Notify> {
-        self.inner.work.clone()
+        self.inner.work.news.clone()
     }
 
     /// Sends an operation and waits until it is on the disk.

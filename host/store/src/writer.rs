@@ -1,4 +1,4 @@
-//! Group commit: one task owns the one writing connection.
+//! Group commit: one task, on a thread of its own, has the one writing connection.
 //!
 //! Methods send it operations over a bounded queue. It opens a transaction, runs everything that waits, commits
 //! (one fsync) and only then answers all.
@@ -9,7 +9,8 @@
 //! key, or the writer gets slower with all that it keeps; `tests/plans.rs` sees to both.
 //!
 //! Operations run in the order in which they were sent, so one that nobody awaits is durable no later than the
-//! next one that somebody does. Settlements have a lane of their own, which goes first in each batch; it needs no
+//! next one that somebody does. Only a claim may stand beside the queue: as soon as a batch makes something due, it is
+//! run at its end and committed with it. Settlements have a lane of their own, which goes first in each batch; it needs no
 //! limit, because there are never more of them than open reservations. If a statement of the batch fails, the
 //! batch is rolled back and each operation is run alone, so that one bad operation harms nobody; that is why
 //! operations can be run again. If the commit itself fails, everybody who waits is told so, and what nobody waits
@@ -22,8 +23,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use chela_types::{Clock, Millis};
+use parking_lot::Mutex;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::health::Health;
@@ -52,9 +55,15 @@ impl Agenda {
         self.wakes = true;
     }
 
-    /// This is the next one of all; `None`: there is none.
+    /// This is the next one of all, after a claim has looked; `None`: there is none.
     pub(crate) fn replace(&mut self, next: Option<Millis>) {
         self.next = next.unwrap_or(Due::NEVER);
+        self.wakes = false;
+    }
+
+    /// Something has become due that no claim has seen.
+    fn is_due(&self, now: Millis) -> bool {
+        self.wakes && self.next <= now
     }
 }
 
@@ -63,16 +72,17 @@ impl Agenda {
 #[derive(Debug)]
 pub(crate) struct Due(AtomicI64);
 
+impl Default for Due {
+    fn default() -> Self {
+        Self(AtomicI64::new(Self::UNKNOWN.0))
+    }
+}
+
 impl Due {
     /// Nothing waits.
     pub(crate) const NEVER: Millis = Millis(i64::MAX);
     /// Nobody has looked yet.
     pub(crate) const UNKNOWN: Millis = Millis(i64::MIN);
-
-    /// Before anybody has looked.
-    pub(crate) fn unknown() -> Self {
-        Self(AtomicI64::new(Self::UNKNOWN.0))
-    }
 
     /// The time.
     pub(crate) fn get(&self) -> Millis {
@@ -190,6 +200,37 @@ impl<O: Operation> Job for Pending<O> {
     }
 }
 
+/// The place beside the queue, of the one claim that is run when something is due.
+#[derive(Default)]
+pub(crate) struct Beside(Mutex<Option<Box<dyn Job>>>);
+
+impl Beside {
+    /// Whoever stood there is gone.
+    pub(crate) fn put(&self, claim: Box<dyn Job>) {
+        *self.0.lock() = Some(claim);
+    }
+
+    /// Who stands there, unless he is run already.
+    pub(crate) fn take(&self) -> Option<Box<dyn Job>> {
+        self.0.lock().take()
+    }
+}
+
+impl std::fmt::Debug for Beside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Beside").field(&self.0.lock().is_some()).finish()
+    }
+}
+
+/// What whoever claims knows from the writer, and it from him.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    pub(crate) due: Due,
+    pub(crate) beside: Beside,
+    /// Something may have become due that no claim has seen.
+    pub(crate) news: Arc<Notify>,
+}
+
 /// The task's state.
 pub(crate) struct Writer {
     pub(crate) connection: SqliteConnection,
@@ -199,8 +240,7 @@ pub(crate) struct Writer {
     /// Of failed commits, what nobody waits for.
     pub(crate) left: Vec<Box<dyn Job>>,
     pub(crate) left_max: usize,
-    pub(crate) work: Arc<Notify>,
-    pub(crate) due: Arc<Due>,
+    pub(crate) work: Arc<Work>,
     pub(crate) health: Arc<Health>,
     pub(crate) lanes: Arc<Lanes>,
     pub(crate) pace: Pace,
@@ -209,8 +249,33 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
+    /// Serves on a thread of its own, until the queue is closed. Each statement is a trip to the connection's thread and
+    /// back; as a task the writer would stand after each of them behind everything that the runtime's threads are at, a
+    /// flood's turns and guests that compute among it, and everybody's commits with it.
+    ///
+    /// A runtime of one thread has it among its tasks: what is sent there before anybody waits is one batch.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if the system has no thread for it.
+    pub(crate) fn start(
+        self,
+        queue: mpsc::Receiver<Command>,
+        settlements: mpsc::UnboundedReceiver<Box<dyn Job>>,
+    ) -> Result<()> {
+        let runtime = Handle::current();
+        let serving = self.serve(queue, settlements);
+        if runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
+            drop(runtime.spawn(serving));
+            return Ok(());
+        }
+        // What drops there may start a timer (`lane.rs`): it belongs to the runtime.
+        let thread = std::thread::Builder::new().name("store-commits".to_owned());
+        thread.spawn(move || runtime.block_on(serving)).map_err(sqlx::Error::Io)?;
+        Ok(())
+    }
+
     /// Serves the queue, and the lane of settlements, until the queue is closed.
-    pub(crate) async fn serve(
+    async fn serve(
         mut self,
         mut queue: mpsc::Receiver<Command>,
         mut settlements: mpsc::UnboundedReceiver<Box<dyn Job>>,
@@ -243,6 +308,7 @@ impl Writer {
         }
         settlements.close();
         self.commit(sent(&mut settlements)).await;
+        drop(self.work.beside.take());
         if let Err(cause) = self.connection.close().await {
             tracing::warn!(%cause, "the database did not close well");
         }
@@ -283,22 +349,27 @@ impl Writer {
         }
     }
 
-    /// Runs all in one transaction. `None`: an operation failed and all of it was rolled back.
-    async fn transact(&mut self, batch: &mut [Box<dyn Job>]) -> Option<Result<()>> {
+    /// Runs all in one transaction, and a claim if something is due by then. `None`: an operation failed and all of it was rolled back.
+    async fn transact(&mut self, batch: &mut Vec<Box<dyn Job>>) -> Option<Result<()>> {
         if let Err(cause) = execute(&mut self.connection, "BEGIN IMMEDIATE").await {
             self.health.doubt();
             self.roll_back().await;
             return Some(Err(Error::Commit(Arc::new(cause))));
         }
-        let agenda = Agenda { next: self.due.get(), wakes: false };
+        let agenda = Agenda { next: self.work.due.get(), wakes: false };
         let began = Instant::now();
         let mut tx = Transaction { connection: &mut self.connection, now: self.clock.now(), agenda };
-        for job in batch.iter_mut() {
+        let mut ran = 0;
+        while let Some(job) = batch.get_mut(ran) {
             if !job.run(&mut tx).await {
                 // A bad statement or a bad disk: a try tells them apart.
                 self.health.doubt();
                 self.roll_back().await;
                 return None;
+            }
+            ran += 1;
+            if ran == batch.len() && tx.agenda.is_due(tx.now) {
+                batch.extend(self.work.beside.take());
             }
         }
         let agenda = tx.agenda;
@@ -307,16 +378,16 @@ impl Writer {
             Ok(()) => {
                 self.pace.measured(batch.len(), ran, began.elapsed().saturating_sub(ran));
                 self.lanes.paced(&self.pace);
-                self.due.set(agenda.next);
+                self.work.due.set(agenda.next);
                 if agenda.wakes {
-                    self.work.notify_one();
+                    self.work.news.notify_one();
                 }
                 Some(Ok(()))
             }
             Err(cause) => {
                 metrics::counter!("store_commit_failures_total").increment(1);
                 // Whether the disk has it after all, only the next look can say.
-                self.due.set(Due::UNKNOWN);
+                self.work.due.set(Due::UNKNOWN);
                 self.health.doubt();
                 tracing::error!(%cause, "a commit failed");
                 self.roll_back().await;

@@ -1,8 +1,10 @@
 //! Claims, leases, fences.
 
 use super::*;
-use crate::{Claims, DeadLetter, MemoryScope, MemoryWrite, Reserve, Revision, Shares, Stage};
-use chela_types::{Blame, Money, OutboxId};
+use crate::{Claiming, Claims, DeadLetter, MemoryScope, MemoryWrite, Reserve, Revision, Shares, Stage};
+use chela_types::{Blame, Clock, Money, OutboxId};
+use futures::FutureExt as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[tokio::test]
 async fn a_conversation_is_worked_in_order_and_held_once() {
@@ -266,12 +268,12 @@ async fn a_flooded_lane_waits_behind_itself() {
     let lanes = |claims: &Claims| claims.claimed.iter().map(|one| one.turn.lane.clone()).collect::<Vec<_>>();
     let running = [("flood".to_owned(), 5)].into();
     let shares = Shares { running, lane_max: Some(7), ..Shares::default() };
-    let first = b.store.claim_fairly("test", 2, shares.clone()).await.unwrap();
+    let first = b.store.claim_fairly("test", free(2, &shares)).await.unwrap();
     let mut seen = lanes(&first);
     seen.sort();
     assert_eq!((seen, first.held_back), (vec!["flood".to_owned(), "quiet".to_owned()], false));
     let shares = Shares { running: [("flood".to_owned(), 6)].into(), ..shares };
-    let second = b.store.claim_fairly("test", 10, shares).await.unwrap();
+    let second = b.store.claim_fairly("test", free(10, &shares)).await.unwrap();
     assert_eq!((lanes(&second), second.held_back), (vec!["flood".to_owned()], true));
     assert_eq!(b.store.claim("test", 100).await.unwrap().len(), 18, "who asks for no share gets what is due");
 }
@@ -292,4 +294,77 @@ async fn a_conversation_waits_in_the_lane_of_whoever_answered_last() {
     b.store.delivered(&claimed.lease, out.id, None).await.unwrap();
     b.accept("c", "d").await;
     assert_eq!(b.claim_one().await.turn.lane, "people", "an agent of no department leaves it where it is");
+}
+
+/// So many are free, and this is what each lane has.
+fn free(limit: usize, shares: &Shares) -> impl Fn() -> (usize, Shares) + Send + Sync + 'static {
+    let shares = shares.clone();
+    move || (limit, shares.clone())
+}
+
+fn claiming(b: &Bench) -> Claiming {
+    b.store.claim_when_due("test", free(10, &Shares::default()))
+}
+
+/// What it has brought by now.
+fn claimed(claiming: &mut Claiming) -> Vec<Claimed> {
+    claiming.claimed().now_or_never().expect("the claim is made").unwrap().claimed
+}
+
+#[tokio::test]
+async fn who_waits_has_a_message_in_the_commit_that_keeps_it() {
+    let b = bench().await;
+    let mut claiming = claiming(&b);
+    let accepted = b.accept("c", "a").await;
+    assert_eq!(b.crashed().await.claim_one().await.turn.crashes, 1, "the disk has the claim, too");
+    let claims = claimed(&mut claiming);
+    assert_eq!(claims[0].lease.turn(), accepted.turn);
+    assert_eq!(b.store.next_due().await.unwrap(), Some(claims[0].lease.until()));
+    let work = b.store.work();
+    assert!(work.notified().now_or_never().is_none(), "nothing is left to be claimed");
+    b.accept("d", "b").await;
+    assert!(work.notified().now_or_never().is_some(), "nobody waited");
+    b.claim_one().await;
+}
+
+#[tokio::test]
+async fn who_waits_is_asked_for_his_places_when_something_comes() {
+    let b = bench().await;
+    let places = Arc::new(AtomicUsize::new(0));
+    let free = Arc::clone(&places);
+    let mut claiming =
+        b.store.claim_when_due("test", move || (free.load(Ordering::Relaxed), Shares::default()));
+    places.store(1, Ordering::Relaxed);
+    b.store.accept(vec![arrival("c", &["a"]), arrival("d", &["b"])]).await.unwrap();
+    assert_eq!(claimed(&mut claiming).len(), 1);
+    b.claim_one().await;
+}
+
+#[tokio::test]
+async fn a_claim_that_waits_can_be_taken_back_until_it_is_made() {
+    let b = bench().await;
+    assert!(claiming(&b).withdraw().await.unwrap().claimed.is_empty());
+    b.accept("c", "a").await;
+    b.claim_one().await;
+    let made = claiming(&b);
+    b.accept("d", "b").await;
+    assert_eq!(made.withdraw().await.unwrap().claimed.len(), 1);
+    let mut waiting = claiming(&b);
+    b.store.close().await.unwrap();
+    assert!(matches!(waiting.claimed().await, Err(Error::Closed)));
+}
+
+#[tokio::test]
+async fn who_waits_is_not_served_by_what_is_put_off() {
+    let b = bench().await;
+    b.accept("c", "a").await;
+    let put_off = b.claim_one().await.lease;
+    let mut claiming = claiming(&b);
+    let later = b.clock.now().plus(Duration::from_secs(1));
+    b.store.defer(&put_off, later, trouble(CountsAs::Nothing)).await.unwrap();
+    assert!(claiming.claimed().now_or_never().is_none());
+    assert!(b.store.work().notified().now_or_never().is_some(), "when the next one is due has changed");
+    b.clock.advance(Duration::from_secs(1));
+    b.accept("d", "b").await;
+    assert_eq!(claimed(&mut claiming).len(), 2, "what is due by then comes along");
 }

@@ -5,6 +5,7 @@ use crate::lane::Pace;
 use crate::writer::{Operation, Transaction};
 use crate::{Reserve, SettledAs, Settlement};
 use chela_types::{Blame, Fault, Money, Retry};
+use futures::FutureExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
@@ -99,6 +100,31 @@ async fn if_the_commit_fails_everybody_is_told_and_nothing_is_kept() {
     assert_eq!(b.store.counts().await.unwrap().waiting, 0);
     assert_eq!(b.store.next_due().await.unwrap(), None);
     assert!(b.accept("c", "a").await.fresh, "the platform repeats, and then it is kept");
+    b.claim_one().await;
+}
+
+/// A claim that waits beside the queue.
+fn claiming(b: &Bench) -> crate::Claiming {
+    b.store.claim_when_due("test", || (10, crate::Shares::default()))
+}
+
+#[tokio::test]
+async fn a_claim_beside_the_queue_is_harmed_by_no_bad_operation() {
+    let b = bench().await;
+    let mut claiming = claiming(&b);
+    let (kept, bad) = tokio::join!(b.store.accept(vec![arrival("c", &["a"])]), b.store.commit(Bad));
+    assert!(kept.unwrap()[0].fresh && bad.is_err());
+    assert_eq!(claiming.claimed().now_or_never().unwrap().unwrap().claimed.len(), 1);
+}
+
+#[tokio::test]
+async fn a_claim_beside_the_queue_is_told_that_the_commit_failed() {
+    let b = bench().await;
+    let mut claiming = claiming(&b);
+    let (kept, doomed) = tokio::join!(b.store.accept(vec![arrival("c", &["a"])]), b.store.commit(Doomed));
+    assert!(kept.is_err() && doomed.is_err());
+    assert!(matches!(claiming.claimed().now_or_never(), Some(Err(Error::Commit(_)))));
+    b.accept("c", "a").await;
     b.claim_one().await;
 }
 
@@ -266,4 +292,19 @@ async fn a_settlement_outlives_a_statement_that_fails_too() {
     b.store.commit(Statement("DROP TRIGGER ill")).await.unwrap();
     b.accept("c", "b").await;
     assert_eq!(money(&b).await, (3, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn whoever_holds_the_runtimes_threads_holds_up_no_commit() {
+    let b = bench().await;
+    let (has_begun, begun) = tokio::sync::oneshot::channel();
+    let (end, ended) = std::sync::mpsc::channel();
+    let holder = tokio::spawn(async move {
+        has_begun.send(()).unwrap();
+        ended.recv_timeout(Duration::from_secs(10)).is_ok()
+    });
+    begun.await.unwrap();
+    b.accept("c", "a").await;
+    let _ = end.send(());
+    assert!(holder.await.unwrap(), "kept while the thread was held");
 }
