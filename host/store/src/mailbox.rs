@@ -160,7 +160,7 @@ impl Store {
 
     /// The same as soon as something becomes due, once, and in the commit that makes it so: a message that comes is
     /// claimed where it is kept. What is due already is not looked for, nor what time alone brings. One can wait at a
-    /// time; it lets go of another one.
+    /// time.
     pub fn claim_when_due(
         &self,
         owner: &str,
@@ -282,8 +282,8 @@ impl Claiming {
         (&mut self.answer).await.map_err(|_| Error::Closed)?
     }
 
-    /// Takes it back, if it is not made already: what it brings then. One that is dropped instead may be made, and what
-    /// it brought is held until its lease lapses.
+    /// Takes it back; if it is being made already, what it brings. Of one that is dropped instead, that is held until its
+    /// lease lapses.
     ///
     /// # Errors
     /// Those of the disk.
@@ -292,6 +292,13 @@ impl Claiming {
             Some(_) => Ok(Claims::default()),
             None => self.claimed().await,
         }
+    }
+}
+
+impl Drop for Claiming {
+    /// What it was told to ask for places may hold the store, and nobody else would let go of it.
+    fn drop(&mut self) {
+        drop(self.work.beside.take());
     }
 }
 

@@ -349,6 +349,9 @@ async fn a_claim_that_waits_can_be_taken_back_until_it_is_made() {
     let made = claiming(&b);
     b.accept("d", "b").await;
     assert_eq!(made.withdraw().await.unwrap().claimed.len(), 1);
+    drop(claiming(&b));
+    b.accept("e", "c").await;
+    b.claim_one().await;
     let mut waiting = claiming(&b);
     b.store.close().await.unwrap();
     assert!(matches!(waiting.claimed().await, Err(Error::Closed)));
@@ -367,4 +370,22 @@ async fn who_waits_is_not_served_by_what_is_put_off() {
     b.clock.advance(Duration::from_secs(1));
     b.accept("d", "b").await;
     assert_eq!(claimed(&mut claiming).len(), 2, "what is due by then comes along");
+}
+
+#[tokio::test]
+async fn a_claim_that_knows_the_store_does_not_keep_it_open() {
+    let b = bench().await;
+    let known = b.store.clone();
+    let claiming =
+        b.store.claim_when_due("test", move || (usize::from(known.check_open().is_ok()), Shares::default()));
+    let Bench { store, clock, folder } = b;
+    drop((claiming, store));
+    // Who has the folder lets go of it when all have let go of him.
+    for _ in 0..100 {
+        match open(&folder, &clock).await {
+            Err(Error::Owned { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
+            opened => return drop(opened.unwrap()),
+        }
+    }
+    panic!("the store is still open");
 }
