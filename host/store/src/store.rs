@@ -140,7 +140,7 @@ impl Store {
             pace: Pace::default(),
             owner: Arc::new(owner),
         };
-        writer.start(waiting, to_settle)?;
+        tokio::spawn(writer.serve(waiting, to_settle));
         let (queue, claims) = (Some(queue), AtomicU64::new(0));
         let inner =
             Inner { config, queue, health, lanes, settlements, readers, work, clock, claims, artefacts };

@@ -1,4 +1,4 @@
-//! Group commit: one task, on a thread of its own, has the one writing connection.
+//! Group commit: one task owns the one writing connection.
 //!
 //! Methods send it operations over a bounded queue. It opens a transaction, runs everything that waits, commits
 //! (one fsync) and only then answers all.
@@ -26,7 +26,6 @@ use chela_types::{Clock, Millis};
 use parking_lot::Mutex;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::health::Health;
@@ -249,33 +248,8 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Serves on a thread of its own, until the queue is closed. Each statement is a trip to the connection's thread and
-    /// back; as a task the writer would stand after each of them behind everything that the runtime's threads are at, a
-    /// flood's turns and guests that compute among it, and everybody's commits with it.
-    ///
-    /// A runtime of one thread has it among its tasks: what is sent there before anybody waits is one batch.
-    ///
-    /// # Errors
-    /// [`Error::Database`] if the system has no thread for it.
-    pub(crate) fn start(
-        self,
-        queue: mpsc::Receiver<Command>,
-        settlements: mpsc::UnboundedReceiver<Box<dyn Job>>,
-    ) -> Result<()> {
-        let runtime = Handle::current();
-        let serving = self.serve(queue, settlements);
-        if runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
-            drop(runtime.spawn(serving));
-            return Ok(());
-        }
-        // What drops there may start a timer (`lane.rs`): it belongs to the runtime.
-        let thread = std::thread::Builder::new().name("store-commits".to_owned());
-        thread.spawn(move || runtime.block_on(serving)).map_err(sqlx::Error::Io)?;
-        Ok(())
-    }
-
     /// Serves the queue, and the lane of settlements, until the queue is closed.
-    async fn serve(
+    pub(crate) async fn serve(
         mut self,
         mut queue: mpsc::Receiver<Command>,
         mut settlements: mpsc::UnboundedReceiver<Box<dyn Job>>,

@@ -293,18 +293,3 @@ async fn a_settlement_outlives_a_statement_that_fails_too() {
     b.accept("c", "b").await;
     assert_eq!(money(&b).await, (3, 0));
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn whoever_holds_the_runtimes_threads_holds_up_no_commit() {
-    let b = bench().await;
-    let (has_begun, begun) = tokio::sync::oneshot::channel();
-    let (end, ended) = std::sync::mpsc::channel();
-    let holder = tokio::spawn(async move {
-        has_begun.send(()).unwrap();
-        ended.recv_timeout(Duration::from_secs(10)).is_ok()
-    });
-    begun.await.unwrap();
-    b.accept("c", "a").await;
-    let _ = end.send(());
-    assert!(holder.await.unwrap(), "kept while the thread was held");
-}
