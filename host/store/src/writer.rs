@@ -323,7 +323,8 @@ impl Writer {
         }
     }
 
-    /// Runs all in one transaction, and a claim if something is due by then. `None`: an operation failed and all of it was rolled back.
+    /// Runs all in one transaction, and a claim if something is due by then. `None`: an operation failed and all of it was
+    /// rolled back.
     async fn transact(&mut self, batch: &mut Vec<Box<dyn Job>>) -> Option<Result<()>> {
         if let Err(cause) = execute(&mut self.connection, "BEGIN IMMEDIATE").await {
             self.health.doubt();
