@@ -60,7 +60,7 @@ async fn follow(host: &Host, mut events: Vec<Event>, (of, as_json): (&str, bool)
             () = reader_is_gone() => return Ok(ExitCode::SUCCESS),
         };
         events = match answer {
-            Err(socket::Error::Stops) => {
+            Err(error) if error.ends() => {
                 say_aside("the host stops: nothing more will happen\n");
                 return Ok(ExitCode::SUCCESS);
             }

@@ -56,6 +56,13 @@ pub(super) enum Error {
     Strange,
 }
 
+impl Error {
+    /// A host that has answered before is gone, or about to go.
+    pub(super) fn ends(&self) -> bool {
+        matches!(self, Self::Stops | Self::Connect { .. })
+    }
+}
+
 /// A running host.
 #[derive(Debug, Clone)]
 pub(super) struct Host {

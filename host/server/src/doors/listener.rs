@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
+
+/// How long a listener that is told to stop still takes what has come: longer than that needs to be seen.
+const LAST_CALL: Duration = Duration::from_millis(50);
 
 /// Bounds of one listener's connections.
 #[derive(Debug, Clone)]
@@ -69,13 +73,19 @@ impl Address for tokio::net::unix::SocketAddr {
     }
 }
 
-/// Serves until `stop`; then lets requests that run come to their end, and closes.
+/// Serves until `stop`, and what has come by then: who has connected or asked, and is not heard yet, would be told by the
+/// system that the connection broke. Then lets requests that run come to their end, and closes.
 pub async fn serve<L>(mut listener: L, router: Router, bounds: Connections, stop: CancellationToken)
 where
     L: Listener,
     L::Addr: Address,
 {
     let (seats, open) = (Arc::new(Semaphore::new(bounds.open_max)), TaskTracker::new());
+    let closing = CancellationToken::new();
+    let mut last_call = pin!(async {
+        stop.cancelled().await;
+        tokio::time::sleep(LAST_CALL).await;
+    });
     loop {
         let accept = async {
             let seat = Arc::clone(&seats).acquire_owned().await.ok();
@@ -83,16 +93,17 @@ where
         };
         let (seat, (stream, address)) = tokio::select! {
             accepted = accept => accepted,
-            () = stop.cancelled() => break,
+            () = &mut last_call => break,
         };
         let connection =
-            connection(TokioIo::new(stream), router.clone(), address.peer(), bounds.clone(), stop.clone());
+            connection(TokioIo::new(stream), router.clone(), address.peer(), bounds.clone(), closing.clone());
         open.spawn(async move {
             connection.await;
             drop(seat);
         });
     }
     drop(listener);
+    closing.cancel();
     open.close();
     if tokio::time::timeout(bounds.close_timeout, open.wait()).await.is_err() {
         tracing::warn!(open = open.len(), "closed with requests unfinished");
@@ -104,7 +115,7 @@ async fn connection<I>(
     router: Router,
     peer: Option<Peer>,
     bounds: Connections,
-    stop: CancellationToken,
+    closing: CancellationToken,
 ) where
     I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -128,7 +139,7 @@ async fn connection<I>(
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
+        () = closing.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -72,6 +72,26 @@ async fn a_head_in_time_is_answered_however_long_the_connection_rested_before() 
 }
 
 #[tokio::test]
+async fn who_has_come_when_it_stops_is_answered() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(GET).await.unwrap();
+        streams.push(stream);
+    }
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let router = Router::new().route("/", get(async || "here"));
+    serve(listener, router, Connections::STANDARD, stop).await;
+    for stream in &mut streams {
+        let said = rest(stream).await;
+        assert!(said.ends_with("here"), "{said:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_head_that_drips_in_ends_the_connection() {
     let served = Served::with(Connections { head_timeout: MOMENT, ..Connections::STANDARD }).await;
     let stream = served.connect().await;

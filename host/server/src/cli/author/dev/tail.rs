@@ -48,7 +48,7 @@ async fn until<T>(
 ) -> Result<Option<T>, Failure> {
     match stop.run_until_cancelled(answer).await {
         None => Ok(None),
-        Some(Err(socket::Error::Stops)) => {
+        Some(Err(error)) if error.ends() => {
             say("the host stops\n");
             Ok(None)
         }
