@@ -199,6 +199,7 @@ impl<K: Kind> Plugin<K> {
     pub(crate) fn new(known: Known, shared: Shared, home: Home<K>) -> Self {
         let stamp = Stamp { name: known.id.to_string(), version: known.manifest.version.clone() };
         let meters = Meters::of(known.id.as_str());
+        let shared = Shared { turns: shared.turns.of_another_plugin(), ..shared };
         let (stamp, is_open) = (Arc::new(stamp), AtomicBool::new(true));
         Self(Arc::new(Inner { known, shared, stamp, home, meters, is_open }))
     }
@@ -230,9 +231,8 @@ impl<K: Kind> Plugin<K> {
             return Err(Reason::Closed);
         }
         match &self.0.home {
-            Home::Here(ready) => {
-                self.attempt(ready, (lent, options, log), move |store, exports| K::run(exports, store, ask))
-                    .await
+            Home::Here(_) => {
+                self.attempt((lent, options, log), move |store, exports| K::run(exports, store, ask)).await
             }
             Home::There(workers) => self.away(workers, (lent, options, log), ask).await,
         }
@@ -246,32 +246,42 @@ impl<K: Kind> Plugin<K> {
     /// this call only.
     pub async fn call<R, F>(&self, lent: K::Lent, options: CallOptions, run: F) -> Result<R, Error>
     where
-        R: Send,
+        R: Send + 'static,
         F: for<'a> FnOnce(&'a mut Store<Call<K::Lent>>, &'a K::Exports) -> BoxFuture<'a, wasmtime::Result<R>>
-            + Send,
+            + Send
+            + 'static,
     {
         let began = Instant::now();
-        let result = match &self.0.home {
-            Home::Here(ready) => self.attempt(ready, (lent, options, self.log()), run).await,
-            Home::There(_) => Err(HostError::new(ELSEWHERE).into()),
-        };
+        let result = self.attempt((lent, options, self.log()), run).await;
         let result = result.map_err(|reason| self.failed(reason));
         self.0.meters.record(began, result.as_ref().err());
         result
     }
 
-    async fn attempt<R, F>(
-        &self,
-        ready: &Ready<K>,
+    /// Runs it in this process, on the threads that it belongs on.
+    async fn attempt<R, F>(&self, what: (K::Lent, CallOptions, Log), run: F) -> Result<R, Reason>
+    where
+        R: Send + 'static,
+        F: for<'a> FnOnce(&'a mut Store<Call<K::Lent>>, &'a K::Exports) -> BoxFuture<'a, wasmtime::Result<R>>
+            + Send
+            + 'static,
+    {
+        self.0.shared.turns.run(|share| self.clone().attempt_here(what, run, share)).await?
+    }
+
+    async fn attempt_here<R, F>(
+        self,
         (lent, options, log): (K::Lent, CallOptions, Log),
         run: F,
+        share: cpu::Share,
     ) -> Result<R, Reason>
     where
         R: Send,
         F: for<'a> FnOnce(&'a mut Store<Call<K::Lent>>, &'a K::Exports) -> BoxFuture<'a, wasmtime::Result<R>>
             + Send,
     {
-        let Inner { known, shared, .. } = &*self.0;
+        let Inner { known, shared, home, .. } = &*self.0;
+        let Home::Here(ready) = home else { return Err(HostError::new(ELSEWHERE).into()) };
         let deadline = known.deadline(&options);
         let cpu = known.limits.cpu.saturating_mul(options.patience.max(1));
         let permit = shared.place(deadline).await?;
@@ -290,7 +300,7 @@ impl<K: Kind> Plugin<K> {
             }
             run(store, &exports).await
         };
-        let ended = tokio::time::timeout(deadline, cpu::bounded(work, cpu, &shared.turns)).await;
+        let ended = tokio::time::timeout(deadline, cpu::bounded(work, cpu, &share)).await;
         let call = store.data();
         match ended {
             Ok(Ok(value)) => Ok(value),
@@ -301,9 +311,9 @@ impl<K: Kind> Plugin<K> {
 
     /// Makes an instance in this process and lets it go: whether there can be one.
     pub(crate) async fn try_instance(&self, lent: K::Lent) -> Result<(), Reason> {
-        let Home::Here(ready) = &self.0.home else { return Ok(()) };
+        let Home::Here(_) = &self.0.home else { return Ok(()) };
         let options = CallOptions { started: Millis(0), seed: [0; 32], deadline: None, patience: 1 };
-        self.attempt(ready, (lent, options, self.log()), |_, _| Box::pin(async { Ok(()) })).await
+        self.attempt((lent, options, self.log()), |_, _| Box::pin(async { Ok(()) })).await
     }
 
     /// The same in a worker. What it asks of the host is answered here, counted and granted as if it ran here.
