@@ -132,6 +132,7 @@ impl Store {
             options: connect::writing(&file),
             clock: clock.clone(),
             batch_max: config.commit_batch_max.max(1),
+            has_begun: false,
             left: Vec::new(),
             left_max: config.commit_queue_max,
             work: work.clone(),

@@ -5,7 +5,7 @@
 //!
 //! Each query is a trip to the connection's own thread and back, which costs more than most statements. So the
 //! common case of an operation is one query of several statements, whose first one decides (`mailbox::held`);
-//! only a refusal asks again, for its reason. And each statement must be compiled once and find its rows by a
+//! only a refusal asks again, for its reason. Where more waits, a commit begins the next transaction on the same trip. And each statement must be compiled once and find its rows by a
 //! key, or the writer gets slower with all that it keeps; `tests/plans.rs` sees to both.
 //!
 //! Operations run in the order in which they were sent, so one that nobody awaits is durable no later than the
@@ -23,9 +23,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use chela_types::{Clock, Millis};
+use futures::TryStreamExt as _;
 use parking_lot::Mutex;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::health::Health;
@@ -236,6 +237,8 @@ pub(crate) struct Writer {
     pub(crate) options: SqliteConnectOptions,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) batch_max: usize,
+    /// The transaction of the next batch.
+    pub(crate) has_begun: bool,
     /// Of failed commits, what nobody waits for.
     pub(crate) left: Vec<Box<dyn Job>>,
     pub(crate) left_max: usize,
@@ -278,10 +281,10 @@ impl Writer {
                 }
             }
             first.extend(sent(&mut settlements));
-            self.commit(first.into_iter().chain(batch)).await;
+            self.commit(first.into_iter().chain(batch), !queue.is_empty()).await;
         }
         settlements.close();
-        self.commit(sent(&mut settlements)).await;
+        self.commit(sent(&mut settlements), false).await;
         drop(self.work.beside.take());
         if let Err(cause) = self.connection.close().await {
             tracing::warn!(%cause, "the database did not close well");
@@ -292,8 +295,8 @@ impl Writer {
         }
     }
 
-    /// Commits what failed commits left, and these.
-    async fn commit(&mut self, jobs: impl Iterator<Item = Box<dyn Job>>) {
+    /// Commits what failed commits left, and these; whether more waits.
+    async fn commit(&mut self, jobs: impl Iterator<Item = Box<dyn Job>>, more: bool) {
         let mut batch = std::mem::take(&mut self.left);
         batch.extend(jobs);
         if batch.is_empty() {
@@ -301,14 +304,14 @@ impl Writer {
         }
         let begun = Instant::now();
         metrics::histogram!("store_batch_operations").record(batch.len() as f64);
-        match self.transact(&mut batch).await {
+        match self.transact(&mut batch, more).await {
             Some(committed) => self.answer(batch, &committed),
             None => {
                 metrics::counter!("store_batches_split_total").increment(1);
                 for job in batch {
                     let mut alone = vec![job];
                     // Alone, a failed operation was rolled back and its own error is the answer.
-                    let committed = self.transact(&mut alone).await.unwrap_or(Ok(()));
+                    let committed = self.transact(&mut alone, false).await.unwrap_or(Ok(()));
                     self.answer(alone, &committed);
                 }
             }
@@ -325,8 +328,10 @@ impl Writer {
 
     /// Runs all in one transaction, and a claim if something is due by then. `None`: an operation failed and all of it was
     /// rolled back.
-    async fn transact(&mut self, batch: &mut Vec<Box<dyn Job>>) -> Option<Result<()>> {
-        if let Err(cause) = execute(&mut self.connection, "BEGIN IMMEDIATE").await {
+    async fn transact(&mut self, batch: &mut Vec<Box<dyn Job>>, more: bool) -> Option<Result<()>> {
+        if !std::mem::take(&mut self.has_begun)
+            && let Err(cause) = execute(&mut self.connection, "BEGIN IMMEDIATE").await
+        {
             self.health.doubt();
             self.roll_back().await;
             return Some(Err(Error::Commit(Arc::new(cause))));
@@ -348,10 +353,10 @@ impl Writer {
             }
         }
         let agenda = tx.agenda;
-        let ran = began.elapsed();
-        match execute(&mut self.connection, "COMMIT").await {
+        let all_ran = began.elapsed();
+        match self.end(more).await {
             Ok(()) => {
-                self.pace.measured(batch.len(), ran, began.elapsed().saturating_sub(ran));
+                self.pace.measured(batch.len(), all_ran, began.elapsed().saturating_sub(all_ran));
                 self.lanes.paced(&self.pace);
                 self.work.due.set(agenda.next);
                 if agenda.wakes {
@@ -369,6 +374,19 @@ impl Writer {
                 Some(Err(Error::Commit(Arc::new(cause))))
             }
         }
+    }
+
+    /// Commits, and on the same trip begins the next transaction if more waits.
+    async fn end(&mut self, more: bool) -> Result<(), sqlx::Error> {
+        if !more {
+            return execute(&mut self.connection, "COMMIT").await;
+        }
+        let mut ends = (&mut self.connection).fetch_many(sqlx::query("COMMIT; BEGIN IMMEDIATE"));
+        // One answer for each statement: what was committed stays so if no other transaction can begin. That is tried again
+        // by the next batch, which is told.
+        ends.try_next().await?.ok_or(sqlx::Error::WorkerCrashed)?;
+        self.has_begun = matches!(ends.try_next().await, Ok(Some(_)));
+        Ok(())
     }
 
     /// SQLite ends a transaction by itself after some errors; a connection whose state is in doubt is replaced.

@@ -6,6 +6,7 @@ use crate::writer::{Operation, Transaction};
 use crate::{Reserve, SettledAs, Settlement};
 use chela_types::{Blame, Fault, Money, Retry};
 use futures::FutureExt as _;
+use sqlx::ConnectOptions as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
@@ -101,6 +102,24 @@ async fn if_the_commit_fails_everybody_is_told_and_nothing_is_kept() {
     assert_eq!(b.store.next_due().await.unwrap(), None);
     assert!(b.accept("c", "a").await.fresh, "the platform repeats, and then it is kept");
     b.claim_one().await;
+}
+
+#[tokio::test]
+async fn batches_that_follow_each_other_at_once_are_each_whole_and_then_nothing_is_held() {
+    // One thread: all are in the queue before the writer sees the first.
+    let b = bench_with(|config| config.commit_batch_max = 1).await;
+    let accept = |key: &str| b.store.accept(vec![arrival(key, &[key])]);
+    let kept = accept("first").await.unwrap();
+    assert!(kept[0].fresh);
+    let (before, doomed, between, bad, after) =
+        tokio::join!(accept("a"), b.store.commit(Doomed), accept("b"), b.store.commit(Bad), accept("c"));
+    assert!(matches!(doomed, Err(Error::Commit(_))), "{doomed:?}");
+    assert!(matches!(bad, Err(Error::Database(_))), "{bad:?}");
+    assert!(before.unwrap()[0].fresh && between.unwrap()[0].fresh && after.unwrap()[0].fresh);
+    assert_eq!(b.store.counts().await.unwrap().waiting, 4);
+    let file = b.folder.path().join("chela.db");
+    let other = crate::connect::writing(&file).busy_timeout(Duration::ZERO).connect().await.unwrap();
+    sqlx::raw_sql("BEGIN IMMEDIATE; ROLLBACK").execute(&mut { other }).await.unwrap();
 }
 
 /// A claim that waits beside the queue.
