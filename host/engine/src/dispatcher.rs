@@ -180,8 +180,9 @@ impl Dispatcher {
             }
         };
         let woken = tokio::select! {
-            claims = brought => Some(claims),
+            biased;
             () = stop.cancelled() => None,
+            claims = brought => Some(claims),
             () = work.notified() => None,
             () = self.freed.notified() => None,
             () = tokio::time::sleep(pause) => None,
