@@ -138,6 +138,8 @@ async fn connection<I>(
         .serve_connection(io, service);
     tokio::pin!(connection);
     let ended = tokio::select! {
+        // First what has come, then the end.
+        biased;
         ended = connection.as_mut() => ended,
         () = closing.cancelled() => {
             connection.as_mut().graceful_shutdown();
