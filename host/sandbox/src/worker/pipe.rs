@@ -248,6 +248,8 @@ mod tests {
         incoming.unwatch();
         assert!(matches!(incoming.here().unwrap(), Here::Nothing));
         one.send((Kind::Cancel, 1), &[]).unwrap();
+        let unwatched = poll_fn(|context| incoming.poll_something(context));
+        assert!(tokio::time::timeout(Duration::from_millis(20), unwatched).await.is_err(), "nobody is woken");
         incoming.something().await.unwrap();
         assert!(matches!(incoming.here().unwrap(), Here::Frame(Frame { call: 1, .. })));
     }
