@@ -73,9 +73,8 @@ impl Turns {
         &self,
         call: impl FnOnce(Share) -> F,
     ) -> Result<R, HostError> {
-        let share =
-            Share { turns: self.clone(), computes: Arc::new(AtomicBool::new(self.is_known_to_compute())) };
-        let computes = Arc::clone(&share.computes);
+        let computes = Arc::new(AtomicBool::new(self.computes.load(Ordering::Relaxed)));
+        let share = Share { turns: self.clone(), computes: Arc::clone(&computes) };
         let mut call = Box::pin(call(share));
         let Some(aside) = &self.aside else { return Ok(call.await) };
         let short = poll_fn(|context| {
@@ -93,10 +92,6 @@ impl Turns {
             Some(ended) => Ok(ended),
             None => aside.run(call).await,
         }
-    }
-
-    fn is_known_to_compute(&self) -> bool {
-        self.computes.load(Ordering::Relaxed)
     }
 }
 

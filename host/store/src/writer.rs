@@ -5,8 +5,9 @@
 //!
 //! Each query is a trip to the connection's own thread and back, which costs more than most statements. So the
 //! common case of an operation is one query of several statements, whose first one decides (`mailbox::held`);
-//! only a refusal asks again, for its reason. Where more waits, a commit begins the next transaction on the same trip. And each statement must be compiled once and find its rows by a
-//! key, or the writer gets slower with all that it keeps; `tests/plans.rs` sees to both.
+//! only a refusal asks again, for its reason. Where more waits, a commit begins the next transaction on the same
+//! trip. And each statement must be compiled once and find its rows by a key, or the writer gets slower with all
+//! that it keeps; `tests/plans.rs` sees to both.
 //!
 //! Operations run in the order in which they were sent, so one that nobody awaits is durable no later than the
 //! next one that somebody does. Only a claim may stand beside the queue: as soon as a batch makes something due, it is
@@ -237,7 +238,7 @@ pub(crate) struct Writer {
     pub(crate) options: SqliteConnectOptions,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) batch_max: usize,
-    /// The transaction of the next batch.
+    /// The next batch's transaction is open already.
     pub(crate) has_begun: bool,
     /// Of failed commits, what nobody waits for.
     pub(crate) left: Vec<Box<dyn Job>>,
@@ -295,7 +296,7 @@ impl Writer {
         }
     }
 
-    /// Commits what failed commits left, and these; whether more waits.
+    /// Commits what failed commits left, and these. With `more`, other operations stand in the queue.
     async fn commit(&mut self, jobs: impl Iterator<Item = Box<dyn Job>>, more: bool) {
         let mut batch = std::mem::take(&mut self.left);
         batch.extend(jobs);
