@@ -28,6 +28,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("seccompiler", &["sandbox"]),
     ("wasmparser", &["sandbox"]),
     ("sqlx", &["store"]),
+    ("rusqlite", &["store"]),
     ("reqwest", &["egress"]),
     ("rustls", &["egress"]),
     ("axum", &["server"]),

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use chela_types::Digest;
 use tokio::sync::Mutex;
 
+use crate::sql;
 use crate::{Error, Result, Store, row};
 
 /// The folder within the data folder.
@@ -123,7 +124,7 @@ impl Store {
         let mut keep = unnamed.clone();
         let rows = self
             .read(async |connection| {
-                Ok(sqlx::query("SELECT DISTINCT component FROM versions").fetch_all(connection).await?)
+                Ok(sql::query("SELECT DISTINCT component FROM versions").fetch_all(connection).await?)
             })
             .await?;
         for row in &rows {

@@ -6,6 +6,7 @@ use chela_types::{AgentId, ConversationId, TenantId};
 use crate::journal::{self, Entry};
 use crate::mailbox::Lease;
 use crate::row;
+use crate::sql;
 use crate::writer::{Operation, Transaction};
 use crate::{Error, Result, Store};
 
@@ -55,7 +56,7 @@ impl Store {
         (offset, len): (u64, usize),
     ) -> Result<Option<Vec<u8>>> {
         self.read(async |connection| {
-            let row = sqlx::query(READ)
+            let row = sql::query(READ)
                 .bind(tenant.as_str())
                 .bind(handle)
                 .bind(agent.as_str())
@@ -94,7 +95,7 @@ impl Operation for Put {
         journal::check_free(tx, &self.lease, self.entry.seq).await?;
         self.check_room(tx).await?;
         let Blob { handle, agent, name, media_type, content } = &self.blob;
-        sqlx::query(
+        sql::query(
             "INSERT INTO blobs (tenant, handle, conversation, agent, turn, name, media_type, size, content, at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         )
@@ -120,7 +121,7 @@ impl Operation for Put {
 
 impl Put {
     async fn check_room(&self, tx: &mut Transaction<'_>) -> Result<()> {
-        let row = sqlx::query(KEPT)
+        let row = sql::query(KEPT)
             .bind(self.lease.tenant.as_str())
             .bind(self.lease.conversation.to_string())
             .fetch_one(&mut *tx.connection)

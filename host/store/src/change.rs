@@ -5,10 +5,10 @@
 //! journaled for it, and once its answer is kept; a chosen agent alone is chosen again.
 
 use chela_types::{ChannelId, Digest, Key, TenantId};
-use sqlx::sqlite::SqliteRow;
 
 use crate::inbox::{Kept, dedupe_digest};
 use crate::row::{self, to_json};
+use crate::sql::{self, Row};
 use crate::writer::{Operation, Transaction};
 use crate::{Error, Result, Store};
 
@@ -120,8 +120,8 @@ impl Change {
         }
     }
 
-    async fn find(&self, tx: &mut Transaction<'_>, key: &Key) -> Result<Option<SqliteRow>> {
-        let found = sqlx::query(FIND)
+    async fn find(&self, tx: &mut Transaction<'_>, key: &Key) -> Result<Option<Row>> {
+        let found = sql::query(FIND)
             .bind(self.tenant.as_str())
             .bind(self.channel.as_str())
             .bind(dedupe_digest(key).as_bytes().as_slice())
@@ -140,7 +140,7 @@ impl Change {
 /// The new text; which agent it is for, is decided anew.
 async fn amend(tx: &mut Transaction<'_>, turn: i64, mut kept: Kept, text: String) -> Result<Changed> {
     kept.message.text = text;
-    sqlx::query(
+    sql::query(
         "UPDATE contents SET body = $2 WHERE turn = $1 AND part = 0;
          DELETE FROM decisions WHERE turn = $1",
     )
@@ -154,7 +154,7 @@ async fn amend(tx: &mut Transaction<'_>, turn: i64, mut kept: Kept, text: String
 /// Closes the turn and forgets what was said. The message stays known, so that telling of it again revives nothing.
 /// Its conversation, unless somebody holds it for another message, is due for the next one.
 async fn withdraw(tx: &mut Transaction<'_>, turn: i64, conversation: i64) -> Result<Changed> {
-    sqlx::query(
+    sql::query(
         "UPDATE turns SET state = 'withdrawn', closed_at = $3, outcome = 'withdrawn' WHERE seq = $1;
          DELETE FROM contents WHERE turn = $1;
          DELETE FROM journal WHERE turn = $1;

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use parking_lot::Mutex;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::sql::{self, Connection, DatabaseError, Here};
 use crate::{Error, Result};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -19,29 +20,25 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 /// only where SQLite itself stumbles, at the start or later, because a start has to be quick.
 const QUICK_CHECK_BYTES_MAX: u64 = 64 << 20;
 
-/// How many pages may stand in the write-ahead log before they are copied to the database: 16 MiB.
-const WAL_PAGES: &str = "4096";
+/// How the writing connection works. Nothing is told as kept before it is on the disk (`FULL`); the write-ahead log is
+/// copied to the database when it has 4096 pages (16 MiB); and what is being worked on stays in memory, 64 MiB of it.
+const WRITING: [(&str, &str); 6] = [
+    ("foreign_keys", "ON"),
+    ("journal_mode", "WAL"),
+    ("synchronous", "FULL"),
+    ("wal_autocheckpoint", "4096"),
+    ("cache_size", "-65536"),
+    ("temp_store", "MEMORY"),
+];
 
-/// Memory for pages of the writing connection, in KiB: what is being worked on stays in it.
-const WRITER_CACHE_KIB: &str = "-65536";
-
-/// The same of each reading connection.
+/// Memory for pages of each reading connection, in KiB.
 const READER_CACHE_KIB: &str = "-8192";
 
-/// How the writing connection is opened.
+/// How a database is opened by sqlx to be written: before the writer has it, and beside him.
 pub(crate) fn writing(file: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(file)
-        .create_if_missing(false)
-        .foreign_keys(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .pragma("wal_autocheckpoint", WAL_PAGES)
-        .pragma("cache_size", WRITER_CACHE_KIB)
-        .pragma("temp_store", "memory")
-        .thread_name(|_| "store-writer".into())
-        .statement_cache_capacity(200)
-        .disable_statement_logging()
+    let options = SqliteConnectOptions::new().filename(file).create_if_missing(false);
+    let options = WRITING.into_iter().fold(options, |options, (name, value)| options.pragma(name, value));
+    options.thread_name(|_| "store-schema".into()).disable_statement_logging()
 }
 
 fn reading(file: &Path) -> SqliteConnectOptions {
@@ -55,31 +52,38 @@ fn reading(file: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-/// Opens the writing connection, checks the file and brings its schema up to date.
-pub(crate) async fn open_writer(file: &Path) -> Result<SqliteConnection> {
+/// Checks the file, brings its schema up to date and opens the writing connection.
+pub(crate) async fn open_writer(file: &Path) -> Result<Connection> {
     let mut connection = writing(file).connect().await.map_err(|cause| damaged(file, cause))?;
     check(&mut connection, file).await?;
     match MIGRATIONS.run_direct(None, &mut connection, false).await {
-        Ok(()) => Ok(connection),
+        Ok(()) => {}
         Err(MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _)) => {
-            Err(Error::Newer { file: file.to_owned(), version })
+            return Err(Error::Newer { file: file.to_owned(), version });
         }
-        Err(MigrateError::VersionMismatch(version)) => Err(Error::Corrupt {
-            file: file.to_owned(),
-            reason: format!("schema {version} is not the one this program knows"),
-        }),
+        Err(MigrateError::VersionMismatch(version)) => {
+            let reason = format!("schema {version} is not the one this program knows");
+            return Err(Error::Corrupt { file: file.to_owned(), reason });
+        }
         Err(MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _)) => {
-            Err(damaged(file, cause))
+            return Err(damaged(file, cause));
         }
-        Err(other) => Err(Error::Corrupt { file: file.to_owned(), reason: other.to_string() }),
+        Err(other) => return Err(Error::Corrupt { file: file.to_owned(), reason: other.to_string() }),
     }
+    connection.close().await.map_err(|cause| damaged(file, cause))?;
+    reopen_writer(file)
+}
+
+/// Opens the writing connection to a database that was checked.
+pub(crate) fn reopen_writer(file: &Path) -> Result<Connection> {
+    Here::open(file, &WRITING).map(Connection::Here).map_err(|cause| damaged(file, cause))
 }
 
 /// Checks that a database which is only read has the schema that this program reads.
-pub(crate) async fn check_schema(connection: &mut SqliteConnection, file: &Path) -> Result<()> {
+pub(crate) async fn check_schema(connection: &mut Connection, file: &Path) -> Result<()> {
     let newest = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-    let kept: i64 = sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations")
-        .fetch_one(connection)
+    let kept: i64 = sql::query("SELECT coalesce(max(version), 0) FROM _sqlx_migrations")
+        .fetch_value(connection)
         .await
         .map_err(|cause| damaged(file, cause))?;
     match kept.cmp(&newest) {
@@ -100,21 +104,23 @@ async fn check(connection: &mut SqliteConnection, file: &Path) -> Result<()> {
     if found == "ok" { Ok(()) } else { Err(Error::Corrupt { file: file.to_owned(), reason: found }) }
 }
 
-/// SQLite's `CORRUPT` and `NOTADB`, whatever their extended code.
-fn damaged(file: &Path, cause: sqlx::Error) -> Error {
-    let code =
-        cause.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<i64>().ok());
-    if code.is_some_and(|code| matches!(code & 0xff, 11 | 26)) {
-        return Error::Corrupt { file: file.to_owned(), reason: cause.to_string() };
+fn damaged(file: &Path, cause: impl Into<DatabaseError>) -> Error {
+    let cause = cause.into();
+    match cause.is_damage() {
+        true => Error::Corrupt { file: file.to_owned(), reason: cause.to_string() },
+        false => cause.into(),
     }
-    cause.into()
+}
+
+async fn connect(options: &SqliteConnectOptions) -> Result<Connection, DatabaseError> {
+    Ok(Connection::There(options.connect().await?))
 }
 
 /// A few connections that only read. As many readers at once as there are connections.
 #[derive(Debug)]
 pub(crate) struct Readers {
     options: SqliteConnectOptions,
-    idle: Mutex<Vec<SqliteConnection>>,
+    idle: Mutex<Vec<Connection>>,
     permits: Semaphore,
 }
 
@@ -124,7 +130,7 @@ impl Readers {
         let options = reading(file);
         let mut idle = Vec::new();
         for _ in 0..count.max(1) {
-            idle.push(options.connect().await.map_err(|cause| damaged(file, cause))?);
+            idle.push(connect(&options).await.map_err(|cause| damaged(file, cause))?);
         }
         Ok(Self { options, permits: Semaphore::new(idle.len()), idle: Mutex::new(idle) })
     }
@@ -135,7 +141,7 @@ impl Readers {
         let taken = self.idle.lock().pop();
         let connection = match taken {
             Some(connection) => connection,
-            None => self.options.connect().await?,
+            None => connect(&self.options).await?,
         };
         Ok(Reader { readers: self, connection: Some(connection), _permit: permit })
     }
@@ -156,13 +162,13 @@ impl Readers {
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
     readers: &'a Readers,
-    connection: Option<SqliteConnection>,
+    connection: Option<Connection>,
     _permit: SemaphorePermit<'a>,
 }
 
 impl Reader<'_> {
     /// The connection.
-    pub(crate) fn connection(&mut self) -> Result<&mut SqliteConnection> {
+    pub(crate) fn connection(&mut self) -> Result<&mut Connection> {
         self.connection.as_mut().ok_or(Error::Closed)
     }
 }

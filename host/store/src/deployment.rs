@@ -6,10 +6,10 @@
 
 use chela_types::{Digest, Millis, PluginId, TenantId};
 use serde::{Deserialize, Serialize};
-use sqlx::sqlite::SqliteRow;
 
 use crate::event::{self, EVENTS_MAX, Happened, Prepared, cut};
 use crate::row;
+use crate::sql::{self, Row};
 use crate::version::VersionState;
 use crate::writer::{Operation, Transaction};
 use crate::{Error, Result, Store};
@@ -91,7 +91,7 @@ impl Store {
     /// Those of the disk.
     pub async fn deployments(&self, tenant: &TenantId) -> Result<Vec<Deployment>> {
         self.read(async |connection| {
-            let rows = sqlx::query("SELECT * FROM deployments WHERE tenant = $1 ORDER BY plugin")
+            let rows = sql::query("SELECT * FROM deployments WHERE tenant = $1 ORDER BY plugin")
                 .bind(tenant.as_str())
                 .fetch_all(connection)
                 .await?;
@@ -121,7 +121,7 @@ impl Store {
     /// Those of the disk.
     pub async fn observed(&self, tenant: &TenantId) -> Result<Vec<(String, PluginId, Digest, Millis)>> {
         self.read(async |connection| {
-            let rows = sqlx::query("SELECT * FROM observed WHERE tenant = $1 ORDER BY node, plugin")
+            let rows = sql::query("SELECT * FROM observed WHERE tenant = $1 ORDER BY node, plugin")
                 .bind(tenant.as_str())
                 .fetch_all(connection)
                 .await?;
@@ -136,7 +136,7 @@ impl Store {
     }
 }
 
-fn deployment(row: &SqliteRow) -> Result<Deployment> {
+fn deployment(row: &Row) -> Result<Deployment> {
     let percent: Option<i64> = row::get(row, "percent")?;
     let percent = percent.map(u8::try_from).transpose().map_err(|_| Error::Unreadable("percent"))?;
     Ok(Deployment {
@@ -233,10 +233,10 @@ const PUT: &str = "
 impl Change {
     async fn revision(&self, tx: &mut Transaction<'_>) -> Result<u64> {
         let kept: Option<i64> =
-            sqlx::query_scalar("SELECT revision FROM deployments WHERE tenant = $1 AND plugin = $2")
+            sql::query("SELECT revision FROM deployments WHERE tenant = $1 AND plugin = $2")
                 .bind(self.deploy.tenant.as_str())
                 .bind(self.deploy.deployment.plugin.as_str())
-                .fetch_optional(&mut *tx.connection)
+                .fetch_optional_value(&mut *tx.connection)
                 .await?;
         Ok(kept.unwrap_or(0).unsigned_abs())
     }
@@ -244,11 +244,11 @@ impl Change {
     async fn check_kept(&self, tx: &mut Transaction<'_>, digest: Digest) -> Result<()> {
         let plugin = &self.deploy.deployment.plugin;
         let kept: Option<i64> =
-            sqlx::query_scalar("SELECT 1 FROM versions WHERE tenant = $1 AND plugin = $2 AND digest = $3")
+            sql::query("SELECT 1 FROM versions WHERE tenant = $1 AND plugin = $2 AND digest = $3")
                 .bind(self.deploy.tenant.as_str())
                 .bind(plugin.as_str())
                 .bind(digest.as_bytes().as_slice())
-                .fetch_optional(&mut *tx.connection)
+                .fetch_optional_value(&mut *tx.connection)
                 .await?;
         kept.map(|_| ()).ok_or_else(|| Error::NoVersion { plugin: plugin.clone(), digest })
     }
@@ -256,7 +256,7 @@ impl Change {
     async fn put(&self, tx: &mut Transaction<'_>, deployment: &Deployment) -> Result<()> {
         let blob = |digest: Option<Digest>| digest.map(|digest| digest.as_bytes().to_vec());
         let (canary, percent) = deployment.canary.unzip();
-        sqlx::query(PUT)
+        sql::query(PUT)
             .bind(self.deploy.tenant.as_str())
             .bind(deployment.plugin.as_str())
             .bind(i64::try_from(deployment.revision).unwrap_or(i64::MAX))
@@ -284,7 +284,7 @@ impl Change {
     ) -> Result<()> {
         let Deployment { canary, shadow, .. } = &self.deploy.deployment;
         let begins = canary.map(|(digest, _)| digest) == Some(digest) || *shadow == Some(digest);
-        sqlx::query(
+        sql::query(
             "UPDATE versions SET since = iif(state = $4 AND NOT $8, since, $6), by = iif(state = $4 AND NOT $8, by, $7),
                  state = $4, reason = $5
              WHERE tenant = $1 AND plugin = $2 AND digest = $3",
@@ -314,7 +314,7 @@ impl Operation for Observe {
     type Output = ();
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
-        sqlx::query(
+        sql::query(
             "INSERT INTO observed (tenant, node, plugin, digest, at) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT DO UPDATE SET digest = excluded.digest, at = excluded.at",
         )

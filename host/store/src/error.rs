@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use chela_types::{Blame, ConversationId, Digest, Fault, Money, PluginId, Retry};
 
+use crate::sql::DatabaseError;
+
 /// Why the store refused or failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -122,10 +124,10 @@ pub enum Error {
     ReadOnly,
     /// SQLite failed.
     #[error("the database failed")]
-    Database(#[source] Arc<sqlx::Error>),
+    Database(#[source] Arc<DatabaseError>),
     /// A commit failed; none of its operations happened.
     #[error("the commit failed")]
-    Commit(#[source] Arc<sqlx::Error>),
+    Commit(#[source] Arc<DatabaseError>),
     /// A kept value cannot be read back.
     #[error("a kept {0} cannot be read")]
     Unreadable(&'static str),
@@ -156,8 +158,8 @@ impl Fault for Error {
     }
 }
 
-impl From<sqlx::Error> for Error {
-    fn from(cause: sqlx::Error) -> Self {
+impl From<DatabaseError> for Error {
+    fn from(cause: DatabaseError) -> Self {
         Self::Database(Arc::new(cause))
     }
 }

@@ -5,9 +5,9 @@
 
 use chela_types::{Digest, Millis, PluginId, TenantId};
 use serde::{Deserialize, Serialize};
-use sqlx::sqlite::SqliteRow;
 
 use crate::row::{self, to_json};
+use crate::sql::{self, Row};
 use crate::writer::{Operation, Transaction};
 use crate::{Error, Result, Store};
 
@@ -128,7 +128,7 @@ impl Store {
     ) -> Result<Vec<Event>> {
         let sql = if plugin.is_some() { one } else { all };
         self.read(async |connection| {
-            let rows = sqlx::query(sql)
+            let rows = sql::query(sql)
                 .bind(tenant.as_str())
                 .bind(i64::try_from(after).unwrap_or(i64::MAX))
                 .bind(plugin.map(PluginId::as_str))
@@ -149,7 +149,7 @@ pub(crate) const NEWEST: &str =
     "SELECT * FROM events WHERE tenant = $1 AND seq > $2 ORDER BY seq DESC LIMIT $4 + 0";
 pub(crate) const NEWEST_OF: &str = "SELECT * FROM events INDEXED BY events_plugin WHERE tenant = $1 AND plugin = $3 AND seq > $2 ORDER BY seq DESC LIMIT $4 + 0";
 
-fn event(row: &SqliteRow) -> Result<Event> {
+fn event(row: &Row) -> Result<Event> {
     Ok(Event {
         seq: row::get::<i64>(row, "seq")?.unsigned_abs(),
         at: Millis(row::get(row, "at")?),
@@ -193,7 +193,7 @@ pub(crate) async fn append(
     max: u32,
 ) -> Result<()> {
     for Prepared { happened, detail } in events {
-        sqlx::query(APPEND)
+        sql::query(APPEND)
             .bind(tenant.as_str())
             .bind(tx.now.0)
             .bind(happened.plugin.as_ref().map(PluginId::as_str))

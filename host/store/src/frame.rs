@@ -3,6 +3,7 @@
 
 use chela_types::{Digest, TenantId};
 
+use crate::sql;
 use crate::writer::{Operation, Transaction};
 use crate::{Result, Store};
 
@@ -21,10 +22,10 @@ impl Store {
     /// Those of the disk.
     pub async fn frame(&self, tenant: &TenantId, digest: Digest) -> Result<Option<String>> {
         self.read(async |connection| {
-            let body = sqlx::query_scalar("SELECT body FROM frames WHERE tenant = $1 AND digest = $2")
+            let body = sql::query("SELECT body FROM frames WHERE tenant = $1 AND digest = $2")
                 .bind(tenant.as_str())
                 .bind(digest.as_bytes().as_slice())
-                .fetch_optional(connection)
+                .fetch_optional_value(connection)
                 .await?;
             Ok(body)
         })
@@ -45,7 +46,7 @@ impl Operation for Keep {
     type Output = ();
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
-        sqlx::query(KEEP)
+        sql::query(KEEP)
             .bind(self.tenant.as_str())
             .bind(self.digest.as_bytes().as_slice())
             .bind(&self.body)

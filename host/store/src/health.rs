@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use crate::sql;
 use crate::writer::{Operation, Transaction};
 use crate::{Error, Result, Store};
 
@@ -70,7 +71,7 @@ impl Operation for Try {
     type Output = ();
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
-        sqlx::query(TRY).bind(tx.now.0).execute(&mut *tx.connection).await?;
+        sql::query(TRY).bind(tx.now.0).execute(&mut *tx.connection).await?;
         Ok(())
     }
 }

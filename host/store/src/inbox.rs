@@ -3,10 +3,9 @@
 
 use chela_types::{ChannelId, Digest, Identity, Key, Message, Target, TenantId, TurnId};
 use serde::{Deserialize, Serialize};
-use sqlx::Row;
-use sqlx::sqlite::SqliteConnection;
 
 use crate::row::{self, to_json};
+use crate::sql::{self, Connection};
 use crate::stream::{StreamEvent, append};
 use crate::writer::{Operation, Transaction};
 use crate::{Error, Result, Store};
@@ -160,7 +159,7 @@ impl Prepared {
     async fn keep(&self, tx: &mut Transaction<'_>) -> Result<Option<i64>> {
         let message = &self.arrival.message;
         let key = |n: usize| self.keys.get(n).map(|key| key.as_bytes().as_slice());
-        let rows = sqlx::query(KEEP)
+        let rows = sql::query(KEEP)
             .bind(self.arrival.tenant.as_str())
             .bind(message.channel.as_str())
             .bind(self.conversation.as_bytes().as_slice())
@@ -173,14 +172,14 @@ impl Prepared {
             .bind(&self.arrival.lane)
             .fetch_all(&mut *tx.connection)
             .await?;
-        Ok(rows.first().map(|row| row.try_get(0)).transpose()?)
+        Ok(rows.first().map(|row| row::get(row, "seq")).transpose()?)
     }
 
     /// The oldest turn that one of the keys belongs to.
-    async fn known(&self, connection: &mut SqliteConnection) -> Result<Option<(i64, TurnId)>> {
+    async fn known(&self, connection: &mut Connection) -> Result<Option<(i64, TurnId)>> {
         let mut oldest: Option<(i64, TurnId)> = None;
         for key in &self.keys {
-            let found = sqlx::query(
+            let found = sql::query(
                 "SELECT turns.seq, turns.id FROM dedupe JOIN turns ON turns.seq = dedupe.turn
                  WHERE dedupe.tenant = $1 AND dedupe.channel = $2 AND dedupe.key = $3",
             )
@@ -196,7 +195,7 @@ impl Prepared {
         Ok(oldest)
     }
 
-    async fn add_keys(&self, connection: &mut SqliteConnection, turn: i64) -> Result<()> {
+    async fn add_keys(&self, connection: &mut Connection, turn: i64) -> Result<()> {
         let whose = (&self.arrival.tenant, &self.arrival.message.channel);
         add_keys(connection, whose, &self.keys, turn).await
     }
@@ -204,13 +203,13 @@ impl Prepared {
 
 /// Makes these keys the turn's, those that are nobody's yet.
 pub(crate) async fn add_keys(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     (tenant, channel): (&TenantId, &ChannelId),
     keys: &[Digest],
     turn: i64,
 ) -> Result<()> {
     for key in keys {
-        sqlx::query(
+        sql::query(
             "INSERT INTO dedupe (tenant, channel, key, turn) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
         )
         .bind(tenant.as_str())

@@ -4,11 +4,11 @@
 use std::ops::Range;
 
 use chela_types::{ConversationId, Decision, Digest, Millis, Reply, Speaker, Utterance};
-use sqlx::sqlite::SqliteRow;
 
 use crate::inbox::Kept;
 use crate::mailbox::{Lease, held};
 use crate::row::{self, to_json};
+use crate::sql::{self, Row};
 use crate::writer::{Operation, Transaction};
 use crate::{Error, Result, Store};
 
@@ -75,7 +75,7 @@ impl Store {
             return Ok(Vec::new());
         }
         self.read(async |connection| {
-            let rows = sqlx::query(
+            let rows = sql::query(
                 "SELECT j.seq, j.function, j.arguments, j.at, j.version, c.body FROM journal AS j
                  JOIN contents AS c ON c.turn = j.turn AND c.part = 2 AND c.n = j.seq
                  WHERE j.turn = $1 ORDER BY j.seq",
@@ -159,7 +159,7 @@ impl Store {
     ) -> Result<Vec<Utterance>> {
         let rows = self
             .read(async |connection| {
-                let rows = sqlx::query(UTTERANCES)
+                let rows = sql::query(UTTERANCES)
                     .bind(conversation.0)
                     .bind(seq)
                     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
@@ -191,7 +191,7 @@ pub(crate) const UTTERANCES: &str = "
     WHERE t.conversation = $1 AND t.seq < $2 ORDER BY t.seq DESC LIMIT $3 + 0";
 
 /// From the journal's columns, and the value as `body`.
-pub(crate) fn entry(row: &SqliteRow) -> Result<Entry> {
+pub(crate) fn entry(row: &Row) -> Result<Entry> {
     Ok(Entry {
         seq: row::count(row, "seq")?,
         function: row::get(row, "function")?,
@@ -224,10 +224,10 @@ const TAKEN: Error = Error::Invalid("this place of the journal is taken");
 
 /// Refuses if the place is taken.
 pub(crate) async fn check_free(tx: &mut Transaction<'_>, lease: &Lease, seq: u32) -> Result<()> {
-    let taken: Option<i64> = sqlx::query_scalar("SELECT 1 FROM journal WHERE turn = $1 AND seq = $2")
+    let taken: Option<i64> = sql::query("SELECT 1 FROM journal WHERE turn = $1 AND seq = $2")
         .bind(lease.seq)
         .bind(seq)
-        .fetch_optional(&mut *tx.connection)
+        .fetch_optional_value(&mut *tx.connection)
         .await?;
     if taken.is_some() { Err(TAKEN) } else { Ok(()) }
 }
@@ -266,7 +266,7 @@ async fn put(tx: &mut Transaction<'_>, lease: &Lease, entry: &Entry, statements:
         .bind(entry.version.map(|version| version.as_bytes().to_vec()))
         .execute(&mut *tx.connection)
         .await?;
-    if written.rows_affected() == 0 { Err(tx.refusal(lease, TAKEN).await) } else { Ok(()) }
+    if written == 0 { Err(tx.refusal(lease, TAKEN).await) } else { Ok(()) }
 }
 
 struct Revise {
@@ -310,7 +310,7 @@ async fn empty(tx: &mut Transaction<'_>, lease: &Lease, places: Range<u32>) -> R
     if places.is_empty() {
         return Ok(());
     }
-    sqlx::query(EMPTY)
+    sql::query(EMPTY)
         .bind(lease.seq)
         .bind(places.start)
         .bind(places.end)
@@ -332,7 +332,7 @@ impl Operation for Decided {
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
         let written = tx.under(&self.lease, DECIDE).bind(&self.body).execute(&mut *tx.connection).await?;
-        if written.rows_affected() == 0 { Err(Error::Fenced(self.lease.conversation)) } else { Ok(()) }
+        if written == 0 { Err(Error::Fenced(self.lease.conversation)) } else { Ok(()) }
     }
 
     fn lane(&self) -> Option<&str> {

@@ -7,6 +7,7 @@
 use chela_types::{Digest, TenantId};
 
 use crate::row;
+use crate::sql;
 use crate::writer::{Operation, Transaction};
 use crate::{Error, Result, Store};
 
@@ -81,7 +82,7 @@ impl Store {
         self.read(async |connection| {
             // A word in the heading says more than one in the text. One statement, because the id of a collection that
             // is removed may be another one's the next moment.
-            let rows = sqlx::query(
+            let rows = sql::query(
                 "SELECT source, text, -bm25(passages, 2.0, 1.0) AS score FROM passages
                  WHERE passages MATCH $1
                    AND rowid >= (SELECT id << $2 FROM collections WHERE tenant = $3 AND name = $4)
@@ -134,19 +135,19 @@ impl Operation for Replace {
     type Output = bool;
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<bool> {
-        let id: Option<i64> = sqlx::query_scalar(
+        let id: Option<i64> = sql::query(
             "INSERT INTO collections (tenant, name, digest) VALUES ($1, $2, $3)
              ON CONFLICT DO UPDATE SET digest = excluded.digest WHERE digest <> excluded.digest RETURNING id",
         )
         .bind(self.tenant.as_str())
         .bind(&self.collection)
         .bind(self.digest.as_bytes().as_slice())
-        .fetch_optional(&mut *tx.connection)
+        .fetch_optional_value(&mut *tx.connection)
         .await?;
         let Some(id) = id else { return Ok(false) };
         empty(tx, id).await?;
         for (rowid, passage) in (id << PASSAGE_BITS..).zip(&self.passages) {
-            sqlx::query("INSERT INTO passages (rowid, source, text) VALUES ($1, $2, $3)")
+            sql::query("INSERT INTO passages (rowid, source, text) VALUES ($1, $2, $3)")
                 .bind(rowid)
                 .bind(passage.source.replace('\0', ""))
                 .bind(passage.text.replace('\0', ""))
@@ -167,13 +168,13 @@ impl Operation for Keep {
     type Output = usize;
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<usize> {
-        let others: Vec<i64> = sqlx::query_scalar(
+        let others: Vec<i64> = sql::query(
             "DELETE FROM collections WHERE tenant = $1 AND name NOT IN (SELECT value FROM json_each($2))
              RETURNING id",
         )
         .bind(self.tenant.as_str())
         .bind(&self.names)
-        .fetch_all(&mut *tx.connection)
+        .fetch_values(&mut *tx.connection)
         .await?;
         for id in &others {
             empty(tx, *id).await?;
@@ -183,7 +184,7 @@ impl Operation for Keep {
 }
 
 async fn empty(tx: &mut Transaction<'_>, id: i64) -> Result<()> {
-    sqlx::query("DELETE FROM passages WHERE rowid BETWEEN $1 AND $2")
+    sql::query("DELETE FROM passages WHERE rowid BETWEEN $1 AND $2")
         .bind(id << PASSAGE_BITS)
         .bind(((id + 1) << PASSAGE_BITS) - 1)
         .execute(&mut *tx.connection)

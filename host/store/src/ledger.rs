@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use chela_types::{Millis, ModelCall, Money, ReservationId, TenantId, TurnId};
 use serde::{Deserialize, Serialize};
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use crate::mailbox::{Lease, held};
 use crate::row::{self, to_json};
+use crate::sql::{self, Connection, Row};
 use crate::writer::{Operation, Transaction};
 use crate::{Error, Result, Store};
 
@@ -185,14 +185,14 @@ impl Store {
     /// Those of the disk.
     pub async fn ledger(&self, limit: usize) -> Result<Ledger> {
         self.read(async |connection| {
-            let sums = sqlx::query(
+            let sums = sql::query(
                 "SELECT coalesce(sum(cost), 0) AS settled,
                      coalesce(sum(amount) FILTER (WHERE state = 'open'), 0) AS reserved,
                      coalesce(sum(cost) FILTER (WHERE state = 'unknown'), 0) AS unknown FROM reservations",
             )
             .fetch_one(&mut *connection)
             .await?;
-            let rows = sqlx::query("SELECT * FROM reservations ORDER BY seq DESC LIMIT $1 + 0")
+            let rows = sql::query("SELECT * FROM reservations ORDER BY seq DESC LIMIT $1 + 0")
                 .bind(i64::try_from(limit).unwrap_or(i64::MAX))
                 .fetch_all(connection)
                 .await?;
@@ -220,15 +220,14 @@ fn unite(scopes: &mut Vec<ScopeLimit>) {
     *scopes = united;
 }
 
-pub(crate) fn ledger_row(row: &SqliteRow) -> Result<LedgerRow> {
-    let turn: Option<&[u8]> = row::get(row, "turn")?;
+pub(crate) fn ledger_row(row: &Row) -> Result<LedgerRow> {
     Ok(LedgerRow {
         id: ReservationId::from_bytes(row::id(row, "id")?),
-        turn: turn.map(|_| row::id(row, "turn").map(TurnId::from_bytes)).transpose()?,
+        turn: row::get::<Option<_>>(row, "turn")?.map(TurnId::from_bytes),
         model: row::get(row, "model")?,
         amount: row::money(row, "amount")?,
         cost: row::money(row, "cost")?,
-        state: SettledAs::parse(row::get(row, "state")?)?,
+        state: SettledAs::parse(row::text(row, "state")?)?,
         call: row::json(row, "call")?,
         at: Millis(row::get(row, "at")?),
     })
@@ -317,7 +316,7 @@ impl Operation for Reserving {
         }
         let query = match &self.reserve.lease {
             Some(lease) => tx.under(lease, RESERVE_HELD),
-            None => sqlx::query(RESERVE).bind(None::<i64>).bind(None::<i64>).bind(tx.now.0).bind(None::<i64>),
+            None => sql::query(RESERVE).bind(None::<i64>).bind(None::<i64>).bind(tx.now.0).bind(None::<i64>),
         };
         let written = query
             .bind(self.id.as_bytes().as_slice())
@@ -328,7 +327,7 @@ impl Operation for Reserving {
             .bind(&self.scopes)
             .execute(&mut *tx.connection)
             .await?;
-        if written.rows_affected() == 0 { Err(self.refusal(tx).await?) } else { Ok(()) }
+        if written == 0 { Err(self.refusal(tx).await?) } else { Ok(()) }
     }
 
     fn lane(&self) -> Option<&str> {
@@ -356,12 +355,12 @@ impl Reserving {
 }
 
 async fn budget(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     tenant: &TenantId,
     scope: &str,
     window_start: Millis,
 ) -> Result<Budget> {
-    let row = sqlx::query(
+    let row = sql::query(
         "SELECT settled, reserved FROM budgets WHERE tenant = $1 AND scope = $2 AND window_start = $3",
     )
     .bind(tenant.as_str())
@@ -393,7 +392,7 @@ impl Operation for Settle {
         if close(tx.connection, closing).await? {
             return Ok(());
         }
-        let known = sqlx::query("SELECT 1 FROM reservations WHERE id = $1")
+        let known = sql::query("SELECT 1 FROM reservations WHERE id = $1")
             .bind(self.id.as_bytes().as_slice())
             .fetch_optional(&mut *tx.connection)
             .await?;
@@ -420,8 +419,8 @@ pub(crate) const CLOSE: &str = "
         WHERE id = $1 AND state = 'open' RETURNING amount, cost";
 
 /// Moves an open reservation's money from reserved to settled. False if there is no open one.
-pub(crate) async fn close(connection: &mut SqliteConnection, closing: Closing) -> Result<bool> {
-    let rows = sqlx::query(CLOSE)
+pub(crate) async fn close(connection: &mut Connection, closing: Closing) -> Result<bool> {
+    let rows = sql::query(CLOSE)
         .bind(closing.id.as_bytes().as_slice())
         .bind(closing.state.as_str())
         .bind(closing.cost.nanos())

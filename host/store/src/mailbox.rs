@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chela_types::{AgentId, ConversationId, Decision, Fault, Message, Millis, Target, TenantId, TurnId};
-use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteRow};
 use tokio::sync::oneshot;
 
 use crate::inbox::Kept;
@@ -18,6 +17,7 @@ use crate::outbox::{self, Outgoing};
 use crate::progress::{self, Progress};
 use crate::row::{self, to_json};
 use crate::share::Shares;
+use crate::sql::{self, Query, Row};
 use crate::writer::{Caller, Due, Operation, Pending, Transaction, Work};
 use crate::{Error, Result, Store};
 
@@ -189,11 +189,10 @@ impl Store {
             next => return Ok(Some(next)),
         }
         self.read(async |connection| {
-            let next: Option<i64> = sqlx::query_scalar(
-                "SELECT min(claimable_at) FROM conversations WHERE claimable_at IS NOT NULL",
-            )
-            .fetch_one(connection)
-            .await?;
+            let next: Option<i64> =
+                sql::query("SELECT min(claimable_at) FROM conversations WHERE claimable_at IS NOT NULL")
+                    .fetch_value(connection)
+                    .await?;
             Ok(next.map(Millis))
         })
         .await
@@ -222,7 +221,7 @@ impl Store {
     /// Those of the disk.
     pub async fn sticky(&self, conversation: ConversationId) -> Result<Option<AgentId>> {
         self.read(async |connection| {
-            let row = sqlx::query("SELECT sticky FROM conversations WHERE id = $1")
+            let row = sql::query("SELECT sticky FROM conversations WHERE id = $1")
                 .bind(conversation.0)
                 .fetch_optional(connection)
                 .await?;
@@ -242,12 +241,10 @@ macro_rules! held {
 }
 pub(crate) use held;
 
-type Query = sqlx::query::Query<'static, Sqlite, SqliteArguments>;
-
 impl Transaction<'_> {
     /// A query that has [`held`] in it.
-    pub(crate) fn under(&self, lease: &Lease, sql: &'static str) -> Query {
-        sqlx::query(sql).bind(lease.conversation.0).bind(lease.token).bind(self.now.0).bind(lease.seq)
+    pub(crate) fn under<'a>(&self, lease: &Lease, sql: &'static str) -> Query<'a> {
+        sql::query(sql).bind(lease.conversation.0).bind(lease.token).bind(self.now.0).bind(lease.seq)
     }
 
     /// Refuses unless the lease is current: for operations of several queries, and to find out why a query
@@ -315,7 +312,7 @@ impl<F: Fn() -> (usize, Shares) + Send + Sync + 'static> Operation for Claim<F> 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output> {
         let until = tx.now.plus(self.lease);
         let (due, held_back) = choose(tx, (self.free)()).await?;
-        let mut rows = sqlx::query(CLAIM)
+        let mut rows = sql::query(CLAIM)
             .bind(tx.now.0)
             .bind(to_json("due", &due)?)
             .bind(&self.holder)
@@ -337,7 +334,7 @@ impl<F: Fn() -> (usize, Shares) + Send + Sync + 'static> Operation for Claim<F> 
 
 /// Which of those that are due; and whether something was left that waits for its own lane.
 async fn choose(tx: &mut Transaction<'_>, (limit, shares): (usize, Shares)) -> Result<(Vec<i64>, bool)> {
-    let rows = sqlx::query(DUE)
+    let rows = sql::query(DUE)
         .bind(tx.now.0)
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_all(&mut *tx.connection)
@@ -365,11 +362,11 @@ pub(crate) const DUE: &str = "
 const PARKED: Duration = Duration::from_mins(5);
 
 /// Puts a conversation off that nobody can work on until somebody has looked at it.
-async fn park(tx: &mut Transaction<'_>, row: &SqliteRow, error: &Error) -> Result<()> {
+async fn park(tx: &mut Transaction<'_>, row: &Row, error: &Error) -> Result<()> {
     let conversation: i64 = row::get(row, "conversation")?;
     metrics::counter!("turns_unreadable_total").increment(1);
     tracing::error!(conversation, %error, "a turn cannot be read back; its conversation is parked");
-    sqlx::query(
+    sql::query(
         "UPDATE turns SET last_error = $3, last_blame = $4 WHERE seq = $2;
          UPDATE conversations SET holder = NULL, claimable_at = $5 WHERE id = $1",
     )
@@ -422,7 +419,7 @@ pub(crate) const CLAIM: &str = concat!(
     SELECT min(claimable_at) AS next FROM conversations WHERE claimable_at IS NOT NULL",
 );
 
-fn claimed(row: &SqliteRow, until: Millis) -> Result<Claimed> {
+fn claimed(row: &Row, until: Millis) -> Result<Claimed> {
     let kept: Kept = row::json(row, "message")?.ok_or(Error::Unreadable("message"))?;
     let tenant: TenantId = row::name(row, "tenant")?;
     let conversation = ConversationId(row::get(row, "conversation")?);
@@ -454,8 +451,8 @@ fn claimed(row: &SqliteRow, until: Millis) -> Result<Claimed> {
     Ok(Claimed { lease, turn })
 }
 
-fn stage(row: &SqliteRow) -> Result<Stage> {
-    if row::get::<Option<&[u8]>>(row, "outgoing")?.is_some() {
+fn stage(row: &Row) -> Result<Stage> {
+    if row::get::<Option<[u8; 16]>>(row, "outgoing")?.is_some() {
         return outbox::outgoing(row).map(Stage::Answered);
     }
     Ok(row::json(row, "decision")?.map_or(Stage::Received, Stage::Decided))
@@ -479,11 +476,11 @@ impl Operation for Renew {
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output> {
         let until = tx.now.plus(self.lease);
         let leases: Vec<_> = self.leases.iter().map(|lease| (lease.conversation.0, lease.token)).collect();
-        let renewed: Vec<i64> = sqlx::query_scalar(RENEW)
+        let renewed: Vec<i64> = sql::query(RENEW)
             .bind(to_json("leases", &leases)?)
             .bind(tx.now.0)
             .bind(until.0)
-            .fetch_all(&mut *tx.connection)
+            .fetch_values(&mut *tx.connection)
             .await?;
         let renewed: HashSet<i64> = renewed.into_iter().collect();
         let answer = |lease: &Lease| match renewed.contains(&lease.conversation.0) {
@@ -505,7 +502,7 @@ impl Operation for Release {
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
         tx.fence(&self.0).await?;
         tx.agenda.add(tx.now);
-        sqlx::query(
+        sql::query(
             "UPDATE outbox SET status = 'kept', ambiguous = ambiguous + 1 WHERE turn = $2 AND status = 'sending';
              UPDATE conversations SET holder = NULL, claimable_at = $3 WHERE id = $1",
         )
@@ -529,7 +526,7 @@ impl Operation for GiveBackAll {
     type Output = ();
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
-        sqlx::query(
+        sql::query(
             "UPDATE conversations SET holder = NULL, claimable_at = $1, token = token + 1
              WHERE claimable_at IS NOT NULL AND holder IS NOT NULL",
         )

@@ -3,12 +3,11 @@
 //! sees its own write as somebody else's.
 
 use chela_types::{AgentId, ConversationId, TenantId};
-use sqlx::Row;
-use sqlx::sqlite::SqliteConnection;
 
 use crate::journal::{self, Entry};
 use crate::mailbox::Lease;
 use crate::row;
+use crate::sql::{self, Connection};
 use crate::writer::{Operation, Transaction};
 use crate::{Error, Result, Store};
 
@@ -85,7 +84,7 @@ impl Store {
     ) -> Result<Option<MemoryEntry>> {
         let (scope, owner) = scope.columns();
         self.read(async |connection| {
-            let row = sqlx::query(
+            let row = sql::query(
                 "SELECT value, version FROM memory
                  WHERE tenant = $1 AND agent = $2 AND scope = $3 AND owner = $4 AND key = $5",
             )
@@ -156,19 +155,19 @@ impl Store {
 
 /// How many keys a memory has.
 async fn keys(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     (tenant, agent): (&TenantId, &AgentId),
     scope: &MemoryScope,
 ) -> Result<usize> {
     let (scope, owner) = scope.columns();
-    let keys: i64 = sqlx::query_scalar(
+    let keys: i64 = sql::query(
         "SELECT count(*) FROM memory WHERE tenant = $1 AND agent = $2 AND scope = $3 AND owner = $4",
     )
     .bind(tenant.as_str())
     .bind(agent.as_str())
     .bind(scope)
     .bind(owner)
-    .fetch_one(connection)
+    .fetch_value(connection)
     .await?;
     Ok(usize::try_from(keys).unwrap_or(usize::MAX))
 }
@@ -215,7 +214,7 @@ impl Operation for Set {
 impl Set {
     async fn version(&self, tx: &mut Transaction<'_>) -> Result<u64> {
         let (scope, owner) = self.write.scope.columns();
-        let row = sqlx::query(
+        let version: Option<i64> = sql::query(
             "SELECT version FROM memory
              WHERE tenant = $1 AND agent = $2 AND scope = $3 AND owner = $4 AND key = $5",
         )
@@ -224,9 +223,9 @@ impl Set {
         .bind(scope)
         .bind(owner)
         .bind(&self.write.key)
-        .fetch_optional(&mut *tx.connection)
+        .fetch_optional_value(&mut *tx.connection)
         .await?;
-        Ok(row.map(|row| row.try_get::<i64, _>(0)).transpose()?.unwrap_or(0).unsigned_abs())
+        Ok(version.unwrap_or(0).unsigned_abs())
     }
 
     async fn check_room(&self, tx: &mut Transaction<'_>) -> Result<()> {
@@ -237,7 +236,7 @@ impl Set {
 
     async fn put(&self, tx: &mut Transaction<'_>, version: u64) -> Result<()> {
         let (scope, owner) = self.write.scope.columns();
-        sqlx::query(
+        sql::query(
             "INSERT INTO memory (tenant, agent, scope, owner, key, value, version, at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
              ON CONFLICT DO UPDATE SET value = excluded.value, version = excluded.version, at = excluded.at",

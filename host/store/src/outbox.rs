@@ -5,11 +5,11 @@
 //! lease, a failure) is counted as *ambiguous*.
 
 use chela_types::{AgentId, Digest, Millis, OutboxId, Reply, Target, TurnId};
-use sqlx::sqlite::SqliteRow;
 
 use crate::inbox::Kept;
 use crate::mailbox::{Lease, held};
 use crate::row::{self, to_json};
+use crate::sql::{self, Row};
 use crate::stream::{StreamEvent, append};
 use crate::writer::{Operation, Transaction};
 use crate::{Error, Result, Store};
@@ -129,7 +129,7 @@ impl Store {
     pub async fn answer_in_response(&self, turn: TurnId) -> Result<Option<(Outgoing, Target)>> {
         self.read(async |connection| {
             let row =
-                sqlx::query(IN_RESPONSE).bind(turn.as_bytes().as_slice()).fetch_optional(connection).await?;
+                sql::query(IN_RESPONSE).bind(turn.as_bytes().as_slice()).fetch_optional(connection).await?;
             let Some(row) = row else { return Ok(None) };
             let Some(kept) = row::json::<Kept>(&row, "message")? else { return Ok(None) };
             Ok(Some((outgoing(&row)?, kept.target)))
@@ -194,7 +194,7 @@ impl Operation for Answered {
             .bind(self.answer.lane.as_deref())
             .execute(&mut *tx.connection)
             .await?;
-        if written.rows_affected() == 0 {
+        if written == 0 {
             tx.fence(&self.lease).await?;
             return standing(tx, &self.lease).await?.ok_or(Error::Unreadable("answer"));
         }
@@ -231,7 +231,7 @@ pub(crate) const ANSWER: &str = concat!(
 
 /// The answer that is kept already.
 pub(crate) async fn standing(tx: &mut Transaction<'_>, lease: &Lease) -> Result<Option<Outgoing>> {
-    let row = sqlx::query(
+    let row = sql::query(
         "SELECT o.*, o.id AS outgoing, (SELECT body FROM contents WHERE turn = o.turn AND part = 1) AS reply
          FROM outbox AS o WHERE turn = $1",
     )
@@ -247,7 +247,7 @@ pub(crate) const IN_RESPONSE: &str = "
     FROM turns AS t JOIN outbox AS o ON o.turn = t.seq WHERE t.id = $1 AND o.in_response AND reply IS NOT NULL";
 
 /// From the outbox's columns, the id as `outgoing` and the contents as `reply`.
-pub(crate) fn outgoing(row: &SqliteRow) -> Result<Outgoing> {
+pub(crate) fn outgoing(row: &Row) -> Result<Outgoing> {
     Ok(Outgoing {
         id: OutboxId::from_bytes(row::id(row, "outgoing")?),
         agent: row::name(row, "agent")?,
@@ -281,7 +281,7 @@ impl Operation for Step {
             .bind(self.adapter.map(|adapter| adapter.as_bytes().to_vec()))
             .execute(&mut *tx.connection)
             .await?;
-        if written.rows_affected() == 0 { Err(tx.refusal(&self.lease, NO_ANSWER).await) } else { Ok(()) }
+        if written == 0 { Err(tx.refusal(&self.lease, NO_ANSWER).await) } else { Ok(()) }
     }
 
     fn lane(&self) -> Option<&str> {
@@ -360,7 +360,7 @@ impl Operation for GiveUp {
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
         tx.fence(&self.lease).await?;
-        let written = sqlx::query(
+        let written = sql::query(
             "UPDATE turns SET last_error = $3
                  WHERE seq = $1 AND EXISTS (SELECT 1 FROM outbox WHERE turn = $1 AND id = $2);
              UPDATE outbox SET status = 'undelivered', step = NULL, ambiguous = ambiguous + (status = 'sending')
@@ -371,7 +371,7 @@ impl Operation for GiveUp {
         .bind(&self.reason)
         .execute(&mut *tx.connection)
         .await?;
-        if written.rows_affected() == 0 {
+        if written == 0 {
             return Err(NO_ANSWER);
         }
         close(tx, &self.lease, "undelivered").await
@@ -392,7 +392,7 @@ pub(crate) async fn close(tx: &mut Transaction<'_>, lease: &Lease, state: &str) 
 pub(crate) const CLOSE: &str = concat!("UPDATE turns SET closed_at = NULL WHERE seq = $4;", close!());
 
 /// The row that `close!` returns: the conversation's next turn may be claimed at once, if there is one.
-fn next_is_due(tx: &mut Transaction<'_>, freed: &[SqliteRow]) -> Result<()> {
+fn next_is_due(tx: &mut Transaction<'_>, freed: &[Row]) -> Result<()> {
     let row = freed.first().ok_or(Error::Unreadable("conversation"))?;
     if row::time(row, "claimable_at")?.is_some() {
         tx.agenda.add(tx.now);

@@ -4,10 +4,9 @@
 //! called once that is known; the kept answer takes its place. A crash in between hides whether it is there: then it
 //! is left alone, and the answer becomes a post of its own.
 
-use sqlx::sqlite::SqliteRow;
-
 use crate::mailbox::{Lease, held};
 use crate::row;
+use crate::sql::Row;
 use crate::writer::{Operation, Transaction};
 use crate::{Error, Result, Store};
 
@@ -63,10 +62,10 @@ impl Operation for Begin {
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<bool> {
         let written = tx.under(&self.0, BEGIN).execute(&mut *tx.connection).await?;
-        if written.rows_affected() == 0 {
+        if written == 0 {
             tx.fence(&self.0).await?;
         }
-        Ok(written.rows_affected() > 0)
+        Ok(written > 0)
     }
 
     fn lane(&self) -> Option<&str> {
@@ -108,7 +107,7 @@ impl Operation for Set {
             .bind(seq)
             .execute(&mut *tx.connection)
             .await?;
-        if written.rows_affected() == 0 {
+        if written == 0 {
             return Err(tx.refusal(&self.lease, Error::Invalid("the turn has no progress post")).await);
         }
         Ok(())
@@ -127,8 +126,8 @@ pub(crate) const SET: &str = concat!(
 );
 
 /// As a claim reads it: columns `progress`, `progress_id` and `progress_seq`.
-pub(crate) fn read(row: &SqliteRow) -> Result<Option<Progress>> {
-    let status: Option<&str> = row::get(row, "progress")?;
+pub(crate) fn read(row: &Row) -> Result<Option<Progress>> {
+    let status = row::maybe_text(row, "progress")?;
     let platform_id: Option<String> = row::get(row, "progress_id")?;
     Ok(match (status, platform_id) {
         (None, _) => None,

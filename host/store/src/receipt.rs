@@ -6,6 +6,7 @@
 use chela_types::{ChannelId, Millis, TenantId};
 
 use crate::row;
+use crate::sql;
 use crate::writer::{Operation, Transaction};
 use crate::{Error, Result, Store};
 
@@ -83,7 +84,7 @@ impl Operation for Keep {
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<u64> {
         let mut new = 0;
         for receipt in &self.0 {
-            let written = sqlx::query(
+            let written = sql::query(
                 "INSERT INTO receipts (tenant, channel, platform_id, state, at, detail)
                  VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
             )
@@ -95,7 +96,7 @@ impl Operation for Keep {
             .bind(&receipt.detail)
             .execute(&mut *tx.connection)
             .await?;
-            new += written.rows_affected();
+            new += written;
         }
         Ok(new)
     }
@@ -103,11 +104,11 @@ impl Operation for Keep {
 
 /// What was told of an answer, in order.
 pub(crate) async fn receipts(
-    connection: &mut sqlx::sqlite::SqliteConnection,
+    connection: &mut crate::sql::Connection,
     (tenant, channel): (&TenantId, &ChannelId),
     platform_id: &str,
 ) -> Result<Vec<ReceiptRecord>> {
-    let rows = sqlx::query(
+    let rows = sql::query(
         "SELECT state, at, detail FROM receipts WHERE tenant = $1 AND channel = $2 AND platform_id = $3 ORDER BY at",
     )
     .bind(tenant.as_str())
@@ -118,7 +119,7 @@ pub(crate) async fn receipts(
     rows.iter()
         .map(|row| {
             Ok(ReceiptRecord {
-                state: ReceiptState::read(row::get(row, "state")?)?,
+                state: ReceiptState::read(row::text(row, "state")?)?,
                 at: Millis(row::get(row, "at")?),
                 detail: row::get(row, "detail")?,
             })

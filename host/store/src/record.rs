@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use chela_types::{
     AgentId, ChannelId, ConversationId, Decision, Digest, Message, Millis, OutboxId, Reply, TenantId, TurnId,
 };
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use crate::inbox::Kept;
 use crate::journal::{Entry, called};
 use crate::ledger::{LedgerRow, ledger_row};
 use crate::progress::{self, Progress};
 use crate::receipt::{ReceiptRecord, receipts};
+use crate::sql::{self, Connection, Row};
 use crate::{Error, Result, Store, row};
 
 /// How a turn stands.
@@ -173,7 +173,7 @@ impl Store {
     /// Those of the disk.
     pub async fn turn_record(&self, turn: TurnId) -> Result<Option<TurnRecord>> {
         self.read(async |connection| {
-            let row = sqlx::query(
+            let row = sql::query(
                 "SELECT t.*, (SELECT body FROM contents WHERE turn = t.seq AND part = 0) AS message,
                      (SELECT body FROM contents WHERE turn = t.seq AND part = 1) AS reply,
                      t.tries + coalesce(o.tries, 0) AS all_tries, t.waits + coalesce(o.waits, 0) AS all_waits,
@@ -192,7 +192,7 @@ impl Store {
             record.decisions = decisions(connection, seq).await?;
             (record.journal, record.versions) = journal(connection, seq).await?;
             record.outbox = outbox(connection, (&record.tenant, &record.channel), seq).await?;
-            let calls = sqlx::query("SELECT * FROM reservations WHERE turn = $1 ORDER BY seq")
+            let calls = sql::query("SELECT * FROM reservations WHERE turn = $1 ORDER BY seq")
                 .bind(turn.as_bytes().as_slice())
                 .fetch_all(connection)
                 .await?;
@@ -208,7 +208,7 @@ impl Store {
     /// Those of the disk.
     pub async fn recent_turns(&self, limit: usize) -> Result<Vec<TurnId>> {
         self.read(async |connection| {
-            let rows = sqlx::query("SELECT id FROM turns ORDER BY seq DESC LIMIT $1 + 0")
+            let rows = sql::query("SELECT id FROM turns ORDER BY seq DESC LIMIT $1 + 0")
                 .bind(i64::try_from(limit).unwrap_or(i64::MAX))
                 .fetch_all(connection)
                 .await?;
@@ -225,7 +225,7 @@ impl Store {
         self.read(async |connection| {
             let Standing { waiting, leased, answered, ambiguous, open_reservations, oldest_waiting } =
                 standing(&mut *connection).await?;
-            let row = sqlx::query(
+            let row = sql::query(
                 "SELECT coalesce(sum(state = 'delivered'), 0) AS delivered, coalesce(sum(state = 'dead'), 0) AS dead,
                      coalesce(sum(state = 'undelivered'), 0) AS undelivered FROM turns",
             )
@@ -261,10 +261,10 @@ impl Store {
     /// Those of the disk.
     pub async fn phases(&self) -> Result<BTreeMap<Phase, u64>> {
         self.read(async |connection| {
-            let rows = sqlx::query(PHASES).fetch_all(connection).await?;
+            let rows = sql::query(PHASES).fetch_all(connection).await?;
             rows.iter()
                 .map(|row| {
-                    let phase = phase(row::get(row, "phase")?)?;
+                    let phase = phase(row::text(row, "phase")?)?;
                     Ok((phase, row::get::<i64>(row, "turns")?.unsigned_abs()))
                 })
                 .collect()
@@ -283,8 +283,8 @@ pub(crate) const STANDING: &str = "
     (SELECT count(*) FROM reservations WHERE state = 'open') AS reservations,
     (SELECT min(received_at) FROM turns WHERE state = 'open') AS oldest";
 
-async fn standing(connection: &mut SqliteConnection) -> Result<Standing> {
-    let row = sqlx::query(STANDING).fetch_one(connection).await?;
+async fn standing(connection: &mut Connection) -> Result<Standing> {
+    let row = sql::query(STANDING).fetch_one(connection).await?;
     let leased = number(&row, "leased")?;
     Ok(Standing {
         waiting: number(&row, "open")?.saturating_sub(leased),
@@ -296,7 +296,7 @@ async fn standing(connection: &mut SqliteConnection) -> Result<Standing> {
     })
 }
 
-fn number(row: &SqliteRow, column: &'static str) -> Result<u64> {
+fn number(row: &Row, column: &'static str) -> Result<u64> {
     row::get::<i64>(row, column).map(i64::unsigned_abs)
 }
 
@@ -342,7 +342,7 @@ pub(crate) fn state(text: &str) -> Result<TurnState> {
 }
 
 /// The turn's own row.
-fn bare(row: &SqliteRow) -> Result<TurnRecord> {
+fn bare(row: &Row) -> Result<TurnRecord> {
     let error: Option<String> = row::get(row, "last_error")?;
     let blame: Option<String> = row::get(row, "last_blame")?;
     Ok(TurnRecord {
@@ -350,7 +350,7 @@ fn bare(row: &SqliteRow) -> Result<TurnRecord> {
         tenant: row::name(row, "tenant")?,
         channel: row::name(row, "channel")?,
         conversation: ConversationId(row::get(row, "conversation")?),
-        state: state(row::get(row, "state")?)?,
+        state: state(row::text(row, "state")?)?,
         outcome: row::get(row, "outcome")?,
         received: Millis(row::get(row, "received_at")?),
         claimed: row::time(row, "claimed_at")?,
@@ -371,8 +371,8 @@ fn bare(row: &SqliteRow) -> Result<TurnRecord> {
     })
 }
 
-async fn decisions(connection: &mut SqliteConnection, turn: i64) -> Result<Vec<(Millis, Decision)>> {
-    let rows = sqlx::query("SELECT at, body FROM decisions WHERE turn = $1 ORDER BY n")
+async fn decisions(connection: &mut Connection, turn: i64) -> Result<Vec<(Millis, Decision)>> {
+    let rows = sql::query("SELECT at, body FROM decisions WHERE turn = $1 ORDER BY n")
         .bind(turn)
         .fetch_all(connection)
         .await?;
@@ -391,8 +391,8 @@ type Journaled = (Vec<(u32, String, Millis)>, Vec<Digest>);
 const CALLS: &str =
     "SELECT seq, function, at, version FROM journal WHERE turn = $1 AND seq < $2 ORDER BY seq";
 
-async fn journal(connection: &mut SqliteConnection, turn: i64) -> Result<Journaled> {
-    let rows = sqlx::query(CALLS).bind(turn).bind(Entry::ASIDE).fetch_all(connection).await?;
+async fn journal(connection: &mut Connection, turn: i64) -> Result<Journaled> {
+    let rows = sql::query(CALLS).bind(turn).bind(Entry::ASIDE).fetch_all(connection).await?;
     let (mut calls, mut versions) = (Vec::new(), Vec::new());
     for row in &rows {
         let function: String = row::get(row, "function")?;
@@ -405,11 +405,11 @@ async fn journal(connection: &mut SqliteConnection, turn: i64) -> Result<Journal
 }
 
 async fn outbox(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     whose: (&TenantId, &ChannelId),
     turn: i64,
 ) -> Result<Option<OutboxRecord>> {
-    let row = sqlx::query("SELECT * FROM outbox WHERE turn = $1")
+    let row = sql::query("SELECT * FROM outbox WHERE turn = $1")
         .bind(turn)
         .fetch_optional(&mut *connection)
         .await?;

@@ -2,18 +2,17 @@
 //! if the process dies in it.
 
 use chela_types::{Millis, Money, ReservationId};
-use sqlx::Connection;
-use sqlx::sqlite::SqliteConnection;
 
 use crate::Result;
 use crate::ledger::{Closing, SettledAs, close};
 use crate::row;
+use crate::sql::{self, Connection};
 
 /// Revokes leases (the tokens rise, so nothing of the old process can write), counts a crash for each turn that
 /// was held, makes answers that were being sent ambiguous, and charges open reservations in full.
-pub(crate) async fn after_crash(connection: &mut SqliteConnection, now: Millis) -> Result<()> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let changed = sqlx::query(
+pub(crate) async fn after_crash(connection: &mut Connection, now: Millis) -> Result<()> {
+    sql::query("BEGIN IMMEDIATE").execute(connection).await?;
+    let changed = sql::query(
         "UPDATE outbox SET crashes = crashes + 1 WHERE turn IN (
              SELECT head FROM conversations WHERE claimable_at IS NOT NULL AND holder IS NOT NULL);
          UPDATE turns SET crashes = crashes + 1 WHERE seq IN (
@@ -25,20 +24,19 @@ pub(crate) async fn after_crash(connection: &mut SqliteConnection, now: Millis) 
              WHERE turn IN (SELECT seq FROM turns WHERE state = 'open') AND status = 'sending'",
     )
     .bind(now.0)
-    .execute(&mut *transaction)
+    .execute(connection)
     .await?;
-    let open = sqlx::query("SELECT id, amount FROM reservations WHERE state = 'open'")
-        .fetch_all(&mut *transaction)
-        .await?;
+    let open =
+        sql::query("SELECT id, amount FROM reservations WHERE state = 'open'").fetch_all(connection).await?;
     let mut charged = Money::ZERO;
     for row in &open {
         let cost = row::money(row, "amount")?;
         charged = charged.plus(cost);
         let id = ReservationId::from_bytes(row::id(row, "id")?);
-        close(&mut transaction, Closing { id, state: SettledAs::Unknown, cost, call: None, at: now }).await?;
+        close(connection, Closing { id, state: SettledAs::Unknown, cost, call: None, at: now }).await?;
     }
-    transaction.commit().await?;
-    if changed.rows_affected() > 0 || !open.is_empty() {
+    sql::query("COMMIT").execute(connection).await?;
+    if changed > 0 || !open.is_empty() {
         let reservations = open.len();
         tracing::warn!(reservations, %charged, "the last run did not end in order; its leases are revoked");
     }

@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 
 use chela_types::{ChannelId, ConversationId, Message, Millis, Reply, TenantId, TurnId};
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use crate::inbox::Kept;
 use crate::journal::{self, Entry};
 use crate::record::{TurnState, state};
 use crate::row::{self, to_json};
+use crate::sql::{self, Connection, Row};
 use crate::{Result, Store};
 
 /// A closed turn as it went.
@@ -49,7 +49,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<Recorded>> {
         self.read(async |connection| {
-            let rows = sqlx::query(PAGE)
+            let rows = sql::query(PAGE)
                 .bind(tenant.as_str())
                 .bind(since.0)
                 .bind(start(connection, tenant, since, after).await?)
@@ -73,7 +73,7 @@ impl Store {
     pub async fn count_recorded(&self, tenant: &TenantId, since: Millis) -> Result<u64> {
         self.read(async |connection| {
             let count: i64 =
-                sqlx::query_scalar(COUNT).bind(tenant.as_str()).bind(since.0).fetch_one(connection).await?;
+                sql::query(COUNT).bind(tenant.as_str()).bind(since.0).fetch_value(connection).await?;
             Ok(count.unsigned_abs())
         })
         .await
@@ -82,17 +82,12 @@ impl Store {
 
 /// Numbers from here on are looked at. The index is in the order of time, which is nearly that of arrival: it says
 /// where the first page begins, and the others begin where the one before ended.
-async fn start(
-    connection: &mut SqliteConnection,
-    tenant: &TenantId,
-    since: Millis,
-    after: i64,
-) -> Result<i64> {
+async fn start(connection: &mut Connection, tenant: &TenantId, since: Millis, after: i64) -> Result<i64> {
     if after > 0 {
         return Ok(after.saturating_add(1));
     }
     let first: Option<i64> =
-        sqlx::query_scalar(FIRST).bind(tenant.as_str()).bind(since.0).fetch_one(connection).await?;
+        sql::query(FIRST).bind(tenant.as_str()).bind(since.0).fetch_value(connection).await?;
     Ok(first.unwrap_or(i64::MAX))
 }
 
@@ -110,14 +105,14 @@ pub(crate) const PAGE: &str = "
     LEFT JOIN contents AS r ON r.turn = t.seq AND r.part = 1 AND r.n = 0
     WHERE t.seq >= $3 AND t.tenant = $1 AND t.received_at >= $2 AND t.state <> 'open' ORDER BY t.seq LIMIT $4 + 0";
 
-fn recorded(row: &SqliteRow) -> Result<Recorded> {
+fn recorded(row: &Row) -> Result<Recorded> {
     Ok(Recorded {
         seq: row::get(row, "seq")?,
         id: TurnId::from_bytes(row::id(row, "id")?),
         conversation: ConversationId(row::get(row, "conversation")?),
         channel: row::name(row, "channel")?,
         received: Millis(row::get(row, "received_at")?),
-        state: state(row::get(row, "state")?)?,
+        state: state(row::text(row, "state")?)?,
         message: row::json::<Kept>(row, "message")?.map(|kept| kept.message),
         reply: row::json(row, "reply")?,
         entries: Vec::new(),
@@ -130,9 +125,9 @@ pub(crate) const JOURNALS: &str = "
     CROSS JOIN journal AS j ON j.turn = given.value
     JOIN contents AS c ON c.turn = j.turn AND c.part = 2 AND c.n = j.seq";
 
-async fn journals(connection: &mut SqliteConnection, turns: &[Recorded]) -> Result<HashMap<i64, Vec<Entry>>> {
+async fn journals(connection: &mut Connection, turns: &[Recorded]) -> Result<HashMap<i64, Vec<Entry>>> {
     let seqs: Vec<i64> = turns.iter().map(|turn| turn.seq).collect();
-    let rows = sqlx::query(JOURNALS).bind(to_json("turns", &seqs)?).fetch_all(connection).await?;
+    let rows = sql::query(JOURNALS).bind(to_json("turns", &seqs)?).fetch_all(connection).await?;
     let mut journals: HashMap<i64, Vec<Entry>> = HashMap::new();
     for row in &rows {
         journals.entry(row::get(row, "turn")?).or_default().push(journal::entry(row)?);

@@ -4,6 +4,7 @@
 use chela_types::{Millis, TenantId};
 
 use crate::row::{self, to_json};
+use crate::sql;
 use crate::writer::{Operation, Transaction};
 use crate::{Result, Store};
 
@@ -69,7 +70,7 @@ impl Operation for Turns {
     type Output = Purged;
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Purged> {
-        let rows = sqlx::query(WORDED)
+        let rows = sql::query(WORDED)
             .bind(self.tenant.as_str())
             .bind(self.before.0)
             .bind(self.from)
@@ -86,7 +87,7 @@ impl Operation for Turns {
             }
         }
         if !go.is_empty() {
-            sqlx::query(FORGET).bind(to_json("turns", &go)?).execute(&mut *tx.connection).await?;
+            sql::query(FORGET).bind(to_json("turns", &go)?).execute(&mut *tx.connection).await?;
         }
         // Clocks are set back at times: one turn that is too young says nothing of the next, a whole part of them does.
         let next = last.filter(|_| any_old && rows.len() == self.limit).map(|last| last.saturating_add(1));
@@ -116,7 +117,7 @@ impl Operation for Shown {
     type Output = usize;
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<usize> {
-        let rows = sqlx::query(SHOWN)
+        let rows = sql::query(SHOWN)
             .bind(self.tenant.as_str())
             .bind(self.before.0)
             .bind(i64::try_from(self.limit).unwrap_or(i64::MAX))
@@ -127,7 +128,7 @@ impl Operation for Shown {
             .map(|row| Ok((row::get(row, "session")?, row::get(row, "seq")?)))
             .collect::<Result<_>>()?;
         if !shown.is_empty() {
-            sqlx::query(HIDE)
+            sql::query(HIDE)
                 .bind(self.tenant.as_str())
                 .bind(to_json("events", &shown)?)
                 .execute(&mut *tx.connection)

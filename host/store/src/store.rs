@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use backon::{ConstantBuilder, Retryable};
 use chela_types::{Clock, SystemClock};
-use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::artefact::Artefacts;
@@ -17,6 +16,7 @@ use crate::lane::{Lanes, Pace};
 use crate::mailbox::GiveBackAll;
 use crate::owner::{self, DATABASE, Owner};
 use crate::recover;
+use crate::sql::Connection;
 use crate::writer::{Caller, Command, Job, Operation, Pending, Work, Writer};
 use crate::{Error, Result};
 
@@ -129,10 +129,9 @@ impl Store {
         let (settlements, to_settle) = mpsc::unbounded_channel();
         let writer = Writer {
             connection,
-            options: connect::writing(&file),
+            file,
             clock: clock.clone(),
             batch_max: config.commit_batch_max.max(1),
-            has_begun: false,
             left: Vec::new(),
             left_max: config.commit_queue_max,
             work: work.clone(),
@@ -141,7 +140,7 @@ impl Store {
             pace: Pace::default(),
             owner: Arc::new(owner),
         };
-        tokio::spawn(writer.serve(waiting, to_settle));
+        writer.start(waiting, to_settle)?;
         let (queue, claims) = (Some(queue), AtomicU64::new(0));
         let inner =
             Inner { config, queue, health, lanes, settlements, readers, work, clock, claims, artefacts };
@@ -266,10 +265,7 @@ impl Store {
     }
 
     /// Reads on a connection of its own.
-    pub(crate) async fn read<T>(
-        &self,
-        query: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T>,
-    ) -> Result<T> {
+    pub(crate) async fn read<T>(&self, query: impl AsyncFnOnce(&mut Connection) -> Result<T>) -> Result<T> {
         let mut reader = self.inner.readers.get().await?;
         query(reader.connection()?).await
     }

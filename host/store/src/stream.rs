@@ -2,11 +2,11 @@
 //! or a lost connection goes on where it was.
 
 use chela_types::TenantId;
-use sqlx::Row;
 
 use crate::row;
+use crate::sql;
 use crate::writer::{Operation, Transaction};
-use crate::{Error, Result, Store};
+use crate::{Result, Store};
 
 /// An event for a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<(u64, String)>> {
         self.read(async |connection| {
-            let rows = sqlx::query(
+            let rows = sql::query(
                 "SELECT seq, event FROM stream_events WHERE tenant = $1 AND session = $2 AND seq > $3
                      AND event <> '' ORDER BY seq LIMIT $4 + 0",
             )
@@ -71,7 +71,7 @@ impl Operation for Append {
 
 /// Appends within a larger operation.
 pub(crate) async fn append(tx: &mut Transaction<'_>, tenant: &TenantId, event: &StreamEvent) -> Result<u64> {
-    let row = sqlx::query(
+    let seq: i64 = sql::query(
         "INSERT INTO stream_events (tenant, session, seq, at, event)
          SELECT $1, $2, coalesce(max(seq), 0) + 1, $3, $4 FROM stream_events WHERE tenant = $1 AND session = $2
          RETURNING seq",
@@ -80,7 +80,7 @@ pub(crate) async fn append(tx: &mut Transaction<'_>, tenant: &TenantId, event: &
     .bind(&event.session)
     .bind(tx.now.0)
     .bind(&event.event)
-    .fetch_one(&mut *tx.connection)
+    .fetch_value(&mut *tx.connection)
     .await?;
-    row.try_get::<i64, _>(0).map(i64::unsigned_abs).map_err(|_| Error::Unreadable("stream event"))
+    Ok(seq.unsigned_abs())
 }

@@ -10,6 +10,7 @@ use chela_types::{AgentId, Blame, Millis, OutboxId, Reply};
 use crate::mailbox::{Lease, held};
 use crate::outbox::{Answer, Answered, Outgoing, close, standing};
 use crate::row::to_json;
+use crate::sql;
 use crate::writer::{Operation, Transaction};
 use crate::{Result, Store};
 
@@ -102,7 +103,7 @@ impl Operation for Instead {
             .bind(&self.dying.1)
             .execute(&mut *tx.connection)
             .await?;
-        if written.rows_affected() == 0 {
+        if written == 0 {
             tx.fence(&self.lease).await?;
             return Ok(None);
         }
@@ -149,7 +150,7 @@ impl Operation for Defer {
         let counted = self.trouble.counts_as;
         // Never in the past of the queue's order: a turn that is put off waits at least a millisecond.
         let until = self.until.max(tx.now.plus(Duration::from_millis(1)));
-        sqlx::query(
+        sql::query(
             "UPDATE outbox SET status = 'kept', ambiguous = ambiguous + 1 WHERE turn = $2 AND status = 'sending';
              UPDATE outbox SET tries = tries + $3, waits = waits + $4,
                  first_wait_at = iif($4, coalesce(first_wait_at, $7), first_wait_at) WHERE turn = $2;
@@ -187,7 +188,7 @@ impl Operation for Dead {
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
         tx.fence(&self.lease).await?;
-        sqlx::query(
+        sql::query(
             "UPDATE turns SET dying = $2, last_error = $2, last_blame = $3, outcome = 'dead' WHERE seq = $1;
              UPDATE outbox SET status = 'undelivered', step = NULL, ambiguous = ambiguous + (status = 'sending')
                  WHERE turn = $1",

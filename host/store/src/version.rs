@@ -5,10 +5,10 @@ use std::str::FromStr;
 
 use chela_types::{Digest, Millis, PluginId, TenantId};
 use serde::{Deserialize, Serialize};
-use sqlx::sqlite::SqliteRow;
 
 use crate::event::cut;
 use crate::row::{self, to_json};
+use crate::sql::{self, Row};
 use crate::writer::{Operation, Transaction};
 use crate::{Error, Result, Store};
 
@@ -144,7 +144,7 @@ impl Store {
         digest: Digest,
     ) -> Result<Option<Version>> {
         self.read(async |connection| {
-            let row = sqlx::query("SELECT * FROM versions WHERE tenant = $1 AND plugin = $2 AND digest = $3")
+            let row = sql::query("SELECT * FROM versions WHERE tenant = $1 AND plugin = $2 AND digest = $3")
                 .bind(tenant.as_str())
                 .bind(plugin.as_str())
                 .bind(digest.as_bytes().as_slice())
@@ -165,7 +165,7 @@ impl Store {
         }
         let Some((first, last)) = range(digits) else { return Ok(Named::None) };
         self.read(async |connection| {
-            let rows = sqlx::query(NAMED)
+            let rows = sql::query(NAMED)
                 .bind(tenant.as_str())
                 .bind(plugin.as_str())
                 .bind(first.as_bytes().as_slice())
@@ -188,7 +188,7 @@ impl Store {
     /// Those of the disk.
     pub async fn version_of_any(&self, tenant: &TenantId, digest: Digest) -> Result<Option<Version>> {
         self.read(async |connection| {
-            let row = sqlx::query(OF_ANY)
+            let row = sql::query(OF_ANY)
                 .bind(tenant.as_str())
                 .bind(digest.as_bytes().as_slice())
                 .fetch_optional(connection)
@@ -210,7 +210,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<Version>> {
         self.read(async |connection| {
-            let rows = sqlx::query(
+            let rows = sql::query(
                 "SELECT * FROM versions WHERE tenant = $1 AND ($2 IS NULL OR plugin = $2)
                  ORDER BY since DESC, id DESC LIMIT $3 + 0",
             )
@@ -237,7 +237,7 @@ impl Store {
     }
 }
 
-fn version(row: &SqliteRow) -> Result<Version> {
+fn version(row: &Row) -> Result<Version> {
     Ok(Version {
         plugin: row::name(row, "plugin")?,
         digest: row::digest(row, "digest")?,
@@ -249,7 +249,7 @@ fn version(row: &SqliteRow) -> Result<Version> {
         provenance: row::get(row, "provenance")?,
         settings: row::get(row, "settings")?,
         asks: row::json(row, "asks")?.unwrap_or_default(),
-        state: row::get::<&str>(row, "state")?.parse()?,
+        state: row::text(row, "state")?.parse()?,
         reason: row::get(row, "reason")?,
         since: Millis(row::get(row, "since")?),
         by: row::get(row, "by")?,
@@ -276,7 +276,7 @@ impl Operation for Keep {
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
         let version = &self.version;
-        sqlx::query(KEEP)
+        sql::query(KEEP)
             .bind(self.tenant.as_str())
             .bind(version.plugin.as_str())
             .bind(version.digest.as_bytes().as_slice())
@@ -319,11 +319,11 @@ impl Operation for Purge {
     type Output = usize;
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<usize> {
-        let purged = sqlx::query(PURGE)
+        let purged = sql::query(PURGE)
             .bind(self.tenant.as_str())
             .bind(self.before.0)
             .execute(&mut *tx.connection)
             .await?;
-        Ok(usize::try_from(purged.rows_affected()).unwrap_or(usize::MAX))
+        Ok(usize::try_from(purged).unwrap_or(usize::MAX))
     }
 }

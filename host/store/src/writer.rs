@@ -3,11 +3,10 @@
 //! Methods send it operations over a bounded queue. It opens a transaction, runs everything that waits, commits
 //! (one fsync) and only then answers all.
 //!
-//! Each query is a trip to the connection's own thread and back, which costs more than most statements. So the
-//! common case of an operation is one query of several statements, whose first one decides (`mailbox::held`);
-//! only a refusal asks again, for its reason. Where more waits, a commit begins the next transaction on the same
-//! trip. And each statement must be compiled once and find its rows by a key, or the writer gets slower with all
-//! that it keeps; `tests/plans.rs` sees to both.
+//! It calls SQLite on a thread of its own, for that is where its time goes: a trip to another thread and back costs more
+//! than most statements. The common case of an operation is one query of several statements, whose first one decides
+//! (`mailbox::held`); only a refusal asks again, for its reason. And each statement must be compiled once and find its
+//! rows by a key, or the writer gets slower with all that it keeps; `tests/plans.rs` sees to both.
 //!
 //! Operations run in the order in which they were sent, so one that nobody awaits is durable no later than the
 //! next one that somebody does. Only a claim may stand beside the queue: as soon as a batch makes something due, it is
@@ -18,26 +17,28 @@
 //! for goes first in the next batch.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::thread;
 use std::time::Instant;
 
 use chela_types::{Clock, Millis};
-use futures::TryStreamExt as _;
 use parking_lot::Mutex;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions, Connection, Executor};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::connect;
 use crate::health::Health;
 use crate::lane::{Lanes, Pace, Place};
 use crate::owner::Owner;
+use crate::sql::{self, Connection, DatabaseError};
 use crate::{Error, Result};
 
 /// The open transaction that an operation writes into.
 pub(crate) struct Transaction<'c> {
-    pub(crate) connection: &'c mut SqliteConnection,
+    pub(crate) connection: &'c mut Connection,
     pub(crate) now: Millis,
     pub(crate) agenda: Agenda,
 }
@@ -234,12 +235,10 @@ pub(crate) struct Work {
 
 /// The task's state.
 pub(crate) struct Writer {
-    pub(crate) connection: SqliteConnection,
-    pub(crate) options: SqliteConnectOptions,
+    pub(crate) connection: Connection,
+    pub(crate) file: PathBuf,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) batch_max: usize,
-    /// The next batch's transaction is open already.
-    pub(crate) has_begun: bool,
     /// Of failed commits, what nobody waits for.
     pub(crate) left: Vec<Box<dyn Job>>,
     pub(crate) left_max: usize,
@@ -252,8 +251,26 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
+    /// Serves on a thread of its own, because SQLite keeps whoever calls it waiting for the disk. Where the runtime has one
+    /// thread, who runs when is certain, and stays so: there it is a task like any other.
+    pub(crate) fn start(
+        self,
+        queue: mpsc::Receiver<Command>,
+        settlements: mpsc::UnboundedReceiver<Box<dyn Job>>,
+    ) -> Result<()> {
+        let runtime = Handle::current();
+        let serving = self.serve(queue, settlements);
+        if runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
+            runtime.spawn(serving);
+            return Ok(());
+        }
+        let thread = thread::Builder::new().name("store-writer".into());
+        thread.spawn(move || runtime.block_on(serving)).map_err(DatabaseError::Thread)?;
+        Ok(())
+    }
+
     /// Serves the queue, and the lane of settlements, until the queue is closed.
-    pub(crate) async fn serve(
+    async fn serve(
         mut self,
         mut queue: mpsc::Receiver<Command>,
         mut settlements: mpsc::UnboundedReceiver<Box<dyn Job>>,
@@ -282,10 +299,10 @@ impl Writer {
                 }
             }
             first.extend(sent(&mut settlements));
-            self.commit(first.into_iter().chain(batch), !queue.is_empty()).await;
+            self.commit(first.into_iter().chain(batch)).await;
         }
         settlements.close();
-        self.commit(sent(&mut settlements), false).await;
+        self.commit(sent(&mut settlements)).await;
         drop(self.work.beside.take());
         if let Err(cause) = self.connection.close().await {
             tracing::warn!(%cause, "the database did not close well");
@@ -296,8 +313,8 @@ impl Writer {
         }
     }
 
-    /// Commits what failed commits left, and these. With `more`, other operations stand in the queue.
-    async fn commit(&mut self, jobs: impl Iterator<Item = Box<dyn Job>>, more: bool) {
+    /// Commits what failed commits left, and these.
+    async fn commit(&mut self, jobs: impl Iterator<Item = Box<dyn Job>>) {
         let mut batch = std::mem::take(&mut self.left);
         batch.extend(jobs);
         if batch.is_empty() {
@@ -305,14 +322,14 @@ impl Writer {
         }
         let begun = Instant::now();
         metrics::histogram!("store_batch_operations").record(batch.len() as f64);
-        match self.transact(&mut batch, more).await {
+        match self.transact(&mut batch).await {
             Some(committed) => self.answer(batch, &committed),
             None => {
                 metrics::counter!("store_batches_split_total").increment(1);
                 for job in batch {
                     let mut alone = vec![job];
                     // Alone, a failed operation was rolled back and its own error is the answer.
-                    let committed = self.transact(&mut alone, false).await.unwrap_or(Ok(()));
+                    let committed = self.transact(&mut alone).await.unwrap_or(Ok(()));
                     self.answer(alone, &committed);
                 }
             }
@@ -329,10 +346,8 @@ impl Writer {
 
     /// Runs all in one transaction, and a claim if something is due by then. `None`: an operation failed and all of it was
     /// rolled back.
-    async fn transact(&mut self, batch: &mut Vec<Box<dyn Job>>, more: bool) -> Option<Result<()>> {
-        if !std::mem::take(&mut self.has_begun)
-            && let Err(cause) = execute(&mut self.connection, "BEGIN IMMEDIATE").await
-        {
+    async fn transact(&mut self, batch: &mut Vec<Box<dyn Job>>) -> Option<Result<()>> {
+        if let Err(cause) = self.execute("BEGIN IMMEDIATE").await {
             self.health.doubt();
             self.roll_back().await;
             return Some(Err(Error::Commit(Arc::new(cause))));
@@ -355,8 +370,8 @@ impl Writer {
         }
         let agenda = tx.agenda;
         let all_ran = began.elapsed();
-        match self.end(more).await {
-            Ok(()) => {
+        match self.execute("COMMIT").await {
+            Ok(_) => {
                 self.pace.measured(batch.len(), all_ran, began.elapsed().saturating_sub(all_ran));
                 self.lanes.paced(&self.pace);
                 self.work.due.set(agenda.next);
@@ -377,35 +392,22 @@ impl Writer {
         }
     }
 
-    /// Commits, and on the same trip begins the next transaction if more waits.
-    async fn end(&mut self, more: bool) -> Result<(), sqlx::Error> {
-        if !more {
-            return execute(&mut self.connection, "COMMIT").await;
-        }
-        let mut ends = (&mut self.connection).fetch_many(sqlx::query("COMMIT; BEGIN IMMEDIATE"));
-        // One answer for each statement: what was committed stays so if no other transaction can begin. That is tried again
-        // by the next batch, which is told.
-        ends.try_next().await?.ok_or(sqlx::Error::WorkerCrashed)?;
-        self.has_begun = matches!(ends.try_next().await, Ok(Some(_)));
-        Ok(())
-    }
-
     /// SQLite ends a transaction by itself after some errors; a connection whose state is in doubt is replaced.
     async fn roll_back(&mut self) {
-        if execute(&mut self.connection, "ROLLBACK").await.is_err() {
-            match self.options.connect().await {
+        if self.execute("ROLLBACK").await.is_err() {
+            match connect::reopen_writer(&self.file) {
                 Ok(fresh) => self.connection = fresh,
                 Err(cause) => tracing::error!(%cause, "the database cannot be opened again"),
             }
         }
+    }
+
+    async fn execute(&mut self, sql: &'static str) -> Result<u64, DatabaseError> {
+        sql::query(sql).execute(&mut self.connection).await
     }
 }
 
 /// What has been sent by now.
 fn sent(settlements: &mut mpsc::UnboundedReceiver<Box<dyn Job>>) -> impl Iterator<Item = Box<dyn Job>> {
     std::iter::from_fn(|| settlements.try_recv().ok())
-}
-
-async fn execute(connection: &mut SqliteConnection, sql: &'static str) -> Result<(), sqlx::Error> {
-    sqlx::query(sql).execute(connection).await.map(|_| ())
 }

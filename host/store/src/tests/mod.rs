@@ -13,6 +13,7 @@ mod plans;
 mod reading;
 mod replay;
 mod retention;
+mod sql;
 mod versions;
 mod writer;
 
@@ -86,6 +87,11 @@ impl Bench {
     async fn aside(&self) -> sqlx::sqlite::SqliteConnection {
         let options = crate::connect::writing(&self.folder.path().join("chela.db"));
         sqlx::ConnectOptions::connect(&options).await.unwrap()
+    }
+
+    /// What somebody else does to the database.
+    async fn meddle(&self, statements: &'static str) {
+        sqlx::query(statements).execute(&mut self.aside().await).await.unwrap();
     }
 
     async fn accept(&self, conversation: &str, key: &str) -> Accepted {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::lane::Pace;
+use crate::sql;
 use crate::writer::{Operation, Transaction};
 use crate::{Reserve, SettledAs, Settlement};
 use chela_types::{Blame, Fault, Money, Retry};
@@ -17,7 +18,7 @@ impl Operation for Bad {
     type Output = ();
     async fn run(&self, tx: &mut Transaction<'_>) -> crate::Result<()> {
         let wrong = "INSERT INTO budgets VALUES ('t', 'bad', 0, 0, 0); INSERT INTO budgets VALUES (NULL)";
-        sqlx::query(wrong).execute(&mut *tx.connection).await?;
+        sql::query(wrong).execute(&mut *tx.connection).await?;
         Ok(())
     }
 }
@@ -30,7 +31,7 @@ impl Operation for Doomed {
     async fn run(&self, tx: &mut Transaction<'_>) -> crate::Result<()> {
         let orphan = "PRAGMA defer_foreign_keys = ON;
             INSERT INTO turns (id, conversation, tenant, channel, received_at) VALUES (x'00', 999, 't', 'c', 0)";
-        sqlx::query(orphan).execute(&mut *tx.connection).await?;
+        sql::query(orphan).execute(&mut *tx.connection).await?;
         Ok(())
     }
 }
@@ -287,28 +288,17 @@ async fn what_failed_commits_may_leave_is_bounded_but_settlements_stay() {
     assert_eq!(journal.iter().map(|(seq, ..)| *seq).collect::<Vec<_>>(), [0, 1], "the oldest are kept");
 }
 
-/// A statement of somebody else's.
-struct Statement(&'static str);
-
-impl Operation for Statement {
-    type Output = ();
-    async fn run(&self, tx: &mut Transaction<'_>) -> crate::Result<()> {
-        sqlx::query(self.0).execute(&mut *tx.connection).await?;
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn a_settlement_outlives_a_statement_that_fails_too() {
     let b = bench().await;
     let id = reserved(&b).await;
     let ill =
         "CREATE TRIGGER ill BEFORE UPDATE OF state ON reservations BEGIN SELECT RAISE(ABORT, 'ill'); END";
-    b.store.commit(Statement(ill)).await.unwrap();
+    b.meddle(ill).await;
     assert!(b.store.settle_behind(id, three()));
     b.accept("c", "a").await;
     assert_eq!(money(&b).await, (0, 10));
-    b.store.commit(Statement("DROP TRIGGER ill")).await.unwrap();
+    b.meddle("DROP TRIGGER ill").await;
     b.accept("c", "b").await;
     assert_eq!(money(&b).await, (3, 0));
 }
