@@ -137,7 +137,7 @@ pub fn company(outside: &Outside) -> Setup {
             gateway.providers.push(provider("down", [failing(&[], Fail::Unavailable)]));
             gateway.tiers.push(tier("down"));
             let poor = Limit { amount: Money::from_nanos(1), window: Window::Day };
-            gateway.budgets.agents.insert(AgentId::new("x-poor").unwrap(), poor);
+            gateway.budgets.agent.own.insert(AgentId::new("x-poor").unwrap(), Some(poor));
         })
         .model([
             failing(&["refuse-me"], Fail::Refused),

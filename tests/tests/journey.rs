@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chela_engine::Ambiguous;
-use chela_gateway::{Limit, Rule, Window};
+use chela_gateway::{Budgets, Limit, Rule, Window};
 use chela_server::standin::slack::Say;
 use chela_server::standin::{Fault, provider};
 use chela_store::{Phase, Store, TurnState};
 use chela_tests::NOTICE;
 use chela_tests::{Outside, eventually, eventually_some, host, say};
-use chela_types::{Clock, Millis, Money, RoutedBy};
+use chela_types::{Clock, DepartmentId, Millis, Money, RoutedBy, TenantId};
 use serde_json::json;
 
+const DAY_MS: i64 = 24 * 3_600 * 1_000;
 const NOW: Millis = Millis(1_760_000_000_000);
 
 fn public(user: &str, text: &str) -> Say {
@@ -259,25 +260,52 @@ async fn an_outage_that_lasts_ends_in_a_notice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn over_budget_no_model_is_asked_and_the_person_is_told() {
+    let spent: [fn(&mut Budgets, Option<Limit>); 4] = [
+        |budgets, limit| budgets.agent.all = limit,
+        |budgets, limit| budgets.user = limit,
+        |budgets, limit| budgets.channel.all = limit,
+        |budgets, limit| budgets.department.all = limit,
+    ];
+    for spend in spent {
+        let outside = Outside::new().await;
+        let limit = Limit { amount: Money::from_nanos(1_000), window: Window::Day };
+        let host = host(&outside)
+            .agent("support", "assistant")
+            .with_agent("support", |agent| agent.department = DepartmentId::new("service").ok())
+            .billed_model(&outside)
+            .with_gateway(|gateway| spend(&mut gateway.budgets, Some(limit)))
+            .webhook("partner", "support")
+            .run()
+            .await;
+        host.partner_says(&outside, "t1", "hello").await;
+        let record = host.closed("hello").await;
+        assert_eq!(record.state, TurnState::Delivered);
+        let replies = outside.partner.replies().all();
+        assert!(replies[0].reply.text.contains("budget"), "{replies:?}");
+        assert!(outside.provider.bills().is_empty() && outside.provider.faults().is_spent());
+        assert_eq!(host.store.ledger(1).await.unwrap().settled, Money::ZERO);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_charged_to_agent_department_person_and_channel() {
     let outside = Outside::new().await;
-    let limit = Limit { amount: Money::from_nanos(1_000), window: Window::Day };
     let host = host(&outside)
         .agent("support", "assistant")
+        .with_agent("support", |agent| agent.department = DepartmentId::new("service").ok())
         .billed_model(&outside)
-        .with_gateway(|gateway| gateway.budgets.agent = Some(limit))
         .webhook("partner", "support")
         .run()
         .await;
     host.partner_says(&outside, "t1", "hello").await;
-    let record = host.closed("hello").await;
-    assert_eq!(record.state, TurnState::Delivered);
-    assert!(
-        outside.partner.replies().all()[0].reply.text.contains("budget"),
-        "{:?}",
-        outside.partner.replies().all()
-    );
-    assert!(outside.provider.bills().is_empty() && outside.provider.faults().is_spent());
-    assert_eq!(host.store.ledger(1).await.unwrap().settled, Money::ZERO);
+    host.closed("hello").await;
+    let cost = outside.provider.total();
+    assert!(cost > Money::ZERO);
+    let day = Millis(outside.clock.now().0 / DAY_MS * DAY_MS);
+    for scope in ["agent:support", "department:service", "user:partner/person-t1", "channel:partner"] {
+        let budget = host.store.budget(&TenantId::default_tenant(), scope, day).await.unwrap();
+        assert_eq!((budget.settled, budget.reserved), (cost, Money::ZERO), "{scope}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,15 +2,18 @@
 
 use crate::failover::tests::{PRICE, call};
 use crate::{
-    Answer, Budgets, Cache, CachePolicy, Call, Chunk, Completed, Config, Error, Fail, Gateway, Kind, Limit,
-    Model, ModelName, Provider, ProviderKind, ProviderLimits, Rule, Script, Tier, UnknownPrice, Window,
-    defaults,
+    Answer, Budgets, Cache, CachePolicy, Call, Chunk, Completed, Config, Each, Error, Fail, Gateway, Kind,
+    Limit, Model, ModelName, Provider, ProviderKind, ProviderLimits, Rule, Script, Tier, UnknownPrice,
+    Window, defaults,
 };
 use chela_egress::Egress;
 use chela_store::{Budget, Reserve, SettledAs, Settlement, Store};
-use chela_types::{CacheVerdict, Clock, ManualClock, Millis, Money, Price, TenantId, TierId, Tokens};
+use chela_types::{
+    CacheVerdict, ChannelId, Clock, DepartmentId, ManualClock, Millis, Money, Price, TenantId, TierId, Tokens,
+};
 use futures::StreamExt;
 use futures::future::BoxFuture;
+use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +68,10 @@ fn limit(amount: Money) -> Option<Limit> {
     Some(Limit { amount, window: Window::Day })
 }
 
+fn all<K>(limit: Option<Limit>) -> Each<K> {
+    Each { all: limit, own: BTreeMap::new() }
+}
+
 /// What one call of `call("hello")` can cost at most.
 fn bound() -> Money {
     PRICE.worst_case(call("hello").input_bound(), Tokens(OUTPUT))
@@ -95,7 +102,7 @@ impl House {
     }
 
     async fn budget(&self, scope: &str) -> Budget {
-        let start = Window::Day.start(self.clock.now());
+        let start = Window::Day.start(self.clock.now(), &TimeZone::UTC);
         self.store.budget(&TenantId::default_tenant(), scope, start).await.unwrap()
     }
 
@@ -126,7 +133,7 @@ async fn an_answer_is_charged_by_the_providers_count() {
 async fn a_hundred_callers_never_exceed_a_budget() {
     let rule = Rule { chunk_ms: 1, ..says("one two three four five six") };
     let limits = times(bound(), 7);
-    let house = Arc::new(house(rule, Budgets { agent: limit(limits), ..Budgets::default() }).await);
+    let house = Arc::new(house(rule, Budgets { agent: all(limit(limits)), ..Budgets::default() }).await);
     let callers: Vec<_> = (0..100)
         .map(|_| {
             let house = house.clone();
@@ -157,15 +164,33 @@ async fn a_hundred_callers_never_exceed_a_budget() {
 async fn all_budgets_must_pass() {
     let small = limit(Money::from_nanos(bound().nanos() - 1));
     let enough = limit(bound());
-    let of = |agent, user, global| Budgets { agent, user, global, ..Budgets::default() };
-    for (budgets, scope) in [
-        (of(small, enough, enough), Some("agent:support")),
-        (of(enough, small, enough), Some("user:u1")),
-        (of(enough, enough, small), Some("global")),
-        (of(enough, enough, enough), None),
-    ] {
+    let people = DepartmentId::new("people").unwrap();
+    let call = || Call {
+        department: Some(people.clone()),
+        channel: Some(ChannelId::new("slack").unwrap()),
+        ..call("hello")
+    };
+    let of = |limits: [Option<Limit>; 5]| {
+        let [agent, user, channel, department, global] = limits;
+        let (agent, channel, department) = (all(agent), all(channel), all(department));
+        Budgets { agent, user, channel, department, global, ..Budgets::default() }
+    };
+    let scopes = ["agent:support", "user:u1", "channel:slack", "department:people", "global"];
+    let mut cases = vec![(of([enough; 5]), None)];
+    for (one, scope) in scopes.into_iter().enumerate() {
+        let limits = std::array::from_fn(|at| if at == one { small } else { enough });
+        cases.push((of(limits), Some(scope)));
+    }
+    // What one has of its own stands above what all have, and may be nothing.
+    let own = |limit| Each { all: small, own: BTreeMap::from([(people.clone(), limit)]) };
+    let has_own = |limit| Budgets { department: own(limit), ..of([enough; 5]) };
+    cases.push((has_own(enough), None));
+    cases.push((has_own(None), None));
+    let less = Each { all: enough, own: BTreeMap::from([(people.clone(), small)]) };
+    cases.push((Budgets { department: less, ..of([enough; 5]) }, Some("department:people")));
+    for (budgets, scope) in cases {
         let house = house(says("hi"), budgets).await;
-        match (house.ask(call("hello")).await, scope) {
+        match (house.ask(call()).await, scope) {
             (Ok(_), None) => {}
             (Err(Error { kind: Kind::OverBudget { scope: refused, .. }, .. }), Some(scope)) => {
                 assert_eq!(refused, scope)
@@ -173,6 +198,46 @@ async fn all_budgets_must_pass() {
             (result, scope) => panic!("{scope:?}: {result:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn who_has_no_limit_is_counted_all_the_same() {
+    let house = house(says("one two three"), Budgets::default()).await;
+    let (department, channel) = (DepartmentId::new("people").ok(), ChannelId::new("slack").ok());
+    let cost = house.ask(Call { department, channel, ..call("hello") }).await.unwrap().call.cost;
+    house.flush().await;
+    assert!(cost > Money::ZERO);
+    for scope in ["agent:support", "user:u1", "channel:slack", "department:people"] {
+        assert_eq!(house.budget(scope).await, Budget { settled: cost, reserved: Money::ZERO }, "{scope}");
+    }
+}
+
+#[tokio::test]
+async fn of_ten_who_ask_the_same_at_once_one_pays() {
+    let rule = Rule { first_ms: 20, ..says("one two three") };
+    let house = house(rule, Budgets::default()).await;
+    let on = || Call { cache: CachePolicy::On { knowledge_version: "k".into() }, ..call("hello") };
+    let asked = futures::future::join_all((0..10).map(|_| house.ask(on()))).await;
+    let all: Vec<_> = asked.into_iter().map(Result::unwrap).collect();
+    assert!(all.iter().all(|one| one.text == "one two three"));
+    let joined = all.iter().filter(|one| one.call.cache == CacheVerdict::Joined).count();
+    let cost: Money = all.iter().map(|one| one.call.cost).sum();
+    assert_eq!((joined, cost), (9, Money::from_nanos(2 * 1000 + 4 * 2000)));
+    house.flush().await;
+    assert_eq!(house.budget("user:u1").await, Budget { settled: cost, reserved: Money::ZERO });
+}
+
+/// At half past ten in the evening of New York it is the next day in UTC.
+#[tokio::test]
+async fn a_budgets_day_is_that_of_its_zone() {
+    let zone = TimeZone::get("America/New_York").unwrap();
+    let house = house(says("hi"), Budgets { user: limit(bound()), zone, ..Budgets::default() }).await;
+    house.clock.advance(Duration::from_secs(2 * 60 * 60));
+    assert!(house.ask(call("hello")).await.is_ok());
+    house.clock.advance(Duration::from_secs(2 * 60 * 60 + 59 * 60));
+    assert!(matches!(house.ask(call("hello")).await.unwrap_err().kind, Kind::OverBudget { .. }));
+    house.clock.advance(Duration::from_secs(60));
+    assert!(house.ask(call("hello")).await.is_ok(), "it is midnight there");
 }
 
 #[tokio::test]

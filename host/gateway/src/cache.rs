@@ -1,4 +1,5 @@
-//! The same question to the same agent, answered again without asking.
+//! The same question to the same agent, answered again without asking; and asked once by all who ask it at the same time
+//! (`flight.rs`).
 //!
 //! Exact: the key is a digest over everything that shapes the answer, tenant and agent first, so that no
 //! answer can cross from one to another. Only whole answers that ended by themselves and say something are kept.
@@ -10,6 +11,7 @@ use futures::stream::BoxStream;
 use moka::future::Cache as Kept;
 use std::sync::Arc;
 
+use crate::flight::Flights;
 use crate::{Answer, Cache, CachePolicy, Call, Chunk, Completed, Error, Model, Rate};
 
 /// What is kept of an answer.
@@ -27,6 +29,7 @@ const PIECE_BYTES: usize = 64;
 /// The layer.
 pub(crate) struct Cached {
     kept: Option<Kept<Digest, Arc<Entry>>>,
+    flights: Flights,
     below: Arc<dyn Model>,
 }
 
@@ -41,7 +44,15 @@ impl Cached {
         let kept = config.enabled.then(|| {
             Kept::builder().max_capacity(config.bytes_max).weigher(weigh).time_to_live(config.ttl).build()
         });
-        Self { kept, below }
+        Self { kept, flights: Flights::default(), below }
+    }
+}
+
+#[cfg(test)]
+impl Cached {
+    /// How many listen to the call under way that is asked the same.
+    pub(crate) fn listeners(&self, call: &Call) -> usize {
+        key(call).map_or(0, |key| self.flights.listeners(&key))
     }
 }
 
@@ -56,9 +67,19 @@ impl Model for Cached {
                 count(CacheVerdict::Hit);
                 return Ok(replay(&entry, &call));
             }
-            count(CacheVerdict::Miss);
-            let answer = self.below.complete(call).await.map_err(missed)?;
-            Ok(keep(answer, key, kept.clone()))
+            let listener = self.flights.join(key, call.clone(), || {
+                let (kept, below) = (kept.clone(), Arc::clone(&self.below));
+                Box::pin(async move {
+                    // The call that was under way may have ended since.
+                    if let Some(entry) = kept.get(&key).await {
+                        return Ok(replay(&entry, &call));
+                    }
+                    let answer = below.complete(call).await.map_err(missed)?;
+                    Ok(keep(answer, key, kept))
+                })
+            });
+            count(if listener.is_first() { CacheVerdict::Miss } else { CacheVerdict::Joined });
+            listener.opened().await
         })
     }
 }
@@ -67,6 +88,7 @@ fn count(verdict: CacheVerdict) {
     let verdict = match verdict {
         CacheVerdict::Hit => "hit",
         CacheVerdict::Miss => "miss",
+        CacheVerdict::Joined => "joined",
         CacheVerdict::Off => "off",
     };
     metrics::counter!("gateway_cache_total", "verdict" => verdict).increment(1);
@@ -154,4 +176,4 @@ fn missed(mut error: Error) -> Error {
 
 #[cfg(test)]
 #[path = "cache_tests.rs"]
-mod tests;
+pub(crate) mod tests;

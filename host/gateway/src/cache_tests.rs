@@ -34,11 +34,11 @@ fn cached(finish: Option<Finish>, config: Cache) -> Cached {
     Cached::new(config, Arc::new(Numbered { asked: AtomicU32::new(0), finish, blank: false }))
 }
 
-fn on() -> Call {
+pub(crate) fn on() -> Call {
     Call { cache: CachePolicy::On { knowledge_version: "k1".into() }, ..call("What does it cost?") }
 }
 
-async fn ask(cached: &Cached, call: Call) -> Result<Completed, Error> {
+pub(crate) async fn ask(cached: &Cached, call: Call) -> Result<Completed, Error> {
     cached.complete(Arc::new(call)).await?.whole().await
 }
 

@@ -1,7 +1,8 @@
 //! The words of the gateway: what is asked, and what comes back.
 
 use chela_types::{
-    AgentId, CacheVerdict, Finish, ModelCall, Money, Price, TenantId, TierId, Tokens, TurnId, Usage,
+    AgentId, CacheVerdict, ChannelId, DepartmentId, Finish, ModelCall, Money, Price, TenantId, TierId,
+    Tokens, TurnId, Usage,
 };
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -67,8 +68,12 @@ pub struct Call {
     pub agent: AgentId,
     /// Its version: another version may want another answer.
     pub agent_version: String,
+    /// The agent's department, which pays too.
+    pub department: Option<DepartmentId>,
     /// The person on whose behalf, who pays too.
     pub user: String,
+    /// Where the person asked; it has a budget as well.
+    pub channel: Option<ChannelId>,
     /// The turn, if there is one.
     pub turn: Option<TurnId>,
     /// Proof that the caller still owns the turn; a stale one is refused before any money moves.
@@ -92,7 +97,7 @@ pub struct Call {
 /// Who pays for a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Purse {
-    /// The agent and the person, within the tenant's budget.
+    /// Agent, department, person and channel, within the tenant's budget.
     #[default]
     Turn,
     /// A scope of its own, within the tenant's budget: no person waits for this.

@@ -2,7 +2,8 @@
 //!
 //! Plain structs without serde: the server reads files, this room only says what it needs.
 
-use chela_types::{AgentId, Money, Price, TierId, Tokens};
+use chela_types::{AgentId, ChannelId, DepartmentId, Money, Price, TierId, Tokens};
+use jiff::tz::TimeZone;
 use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -148,18 +149,58 @@ impl fmt::Display for ModelName {
 }
 
 /// How much may be spent. All that apply must pass.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Budgets {
-    /// Each agent without a budget of its own.
-    pub agent: Option<Limit>,
-    /// Agents with a budget of their own.
-    pub agents: BTreeMap<AgentId, Limit>,
+    /// Each agent.
+    pub agent: Each<AgentId>,
     /// Each person.
     pub user: Option<Limit>,
+    /// Each channel, for what was asked there.
+    pub channel: Each<ChannelId>,
+    /// Each department, for what its agents ask.
+    pub department: Each<DepartmentId>,
     /// The whole tenant.
     pub global: Option<Limit>,
     /// What is run beside the turns: shadows and replays, each.
     pub apart: Option<Limit>,
+    /// Where hours, days, weeks and months begin.
+    pub zone: TimeZone,
+}
+
+impl Default for Budgets {
+    /// Everything is counted and nothing refused, in UTC.
+    fn default() -> Self {
+        Self {
+            agent: Each::default(),
+            user: None,
+            channel: Each::default(),
+            department: Each::default(),
+            global: None,
+            apart: None,
+            zone: TimeZone::UTC,
+        }
+    }
+}
+
+/// A budget for each of a kind; absent: counted only.
+#[derive(Debug, Clone)]
+pub struct Each<K> {
+    /// Of those that have none of their own.
+    pub all: Option<Limit>,
+    /// Of those that have one, or are let off.
+    pub own: BTreeMap<K, Option<Limit>>,
+}
+
+impl<K> Default for Each<K> {
+    fn default() -> Self {
+        Self { all: None, own: BTreeMap::new() }
+    }
+}
+
+impl<K: Ord> Each<K> {
+    pub(crate) fn of(&self, one: &K) -> Option<Limit> {
+        self.own.get(one).copied().unwrap_or(self.all)
+    }
 }
 
 /// An amount for a time.
@@ -171,11 +212,15 @@ pub struct Limit {
     pub window: Window,
 }
 
-/// A calendar window, in UTC.
+/// A calendar window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
+    /// The hour that the clock shows.
+    Hour,
     /// Midnight to midnight.
     Day,
+    /// From Monday.
+    Week,
     /// The first to the last.
     Month,
 }

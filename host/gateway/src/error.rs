@@ -14,7 +14,7 @@ pub enum Kind {
     /// A budget does not cover the call's worst case.
     #[error("budget `{scope}` is used up: {used} of {limit}")]
     OverBudget {
-        /// `agent/…`, `user/…` or `global`.
+        /// `agent:…`, `user:…`, `channel:…`, `department:…` or `global`.
         scope: String,
         /// Its limit.
         limit: Money,

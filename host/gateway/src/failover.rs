@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
+use crate::breaker::Trial;
 use crate::plan::{Link, Plan};
 use crate::provider::{Ask, Piece, Pieces, Trouble};
 use crate::{Answer, Call, Chunk, Completed, Error, Kind, Model, Rate};
@@ -42,14 +43,21 @@ impl Failover {
         for (index, link) in self.plan.links.iter().enumerate() {
             let rate = self.plan.rate(link, &call);
             let started = Instant::now();
-            let trouble = match self.resting(link) {
-                Some(trouble) => trouble,
-                None => match first(link, &call, (rate, share(until, self.plan.links.len() - index))).await {
-                    Ok(opened) => return Ok(answer(opened, link.clone(), rate, tally)),
-                    Err(trouble) => trouble,
+            let by = share(until, self.plan.links.len() - index);
+            let trouble = match admitted(link) {
+                Err(trouble) => trouble,
+                Ok(mut trial) => match first(link, &call, (rate, by)).await {
+                    Ok(opened) => {
+                        trial.began();
+                        return Ok(answer(opened, (link.clone(), rate), (tally, trial)));
+                    }
+                    Err(trouble) => {
+                        trial.failed(&trouble.kind);
+                        link.rest.for_another(trouble.kind.retry_after().min(self.cooldown_max));
+                        trouble
+                    }
                 },
             };
-            self.note_rest(link, &trouble.kind);
             tally.failed(link, rate, &trouble, started);
             let moves_on = trouble.kind.elsewhere();
             failed = Some(worse(failed, trouble));
@@ -60,16 +68,16 @@ impl Failover {
         let error = failed.unwrap_or_else(|| Error::new(Kind::Config("chain is empty".into())));
         Err(error.with_call(tally.record(None, Usage::default(), Money::ZERO)))
     }
+}
 
-    /// A provider that asked for rest is not asked before it is over.
-    fn resting(&self, link: &Link) -> Option<Trouble> {
-        let retry_after = link.rest.remaining();
-        (!retry_after.is_zero()).then(|| Trouble::new(Kind::RateLimited { retry_after }, false))
+/// A provider that asked for rest is not asked before it is over, nor a model that fails before it is tried again.
+fn admitted(link: &Link) -> Result<Trial, Trouble> {
+    let retry_after = link.rest.remaining();
+    if !retry_after.is_zero() {
+        return Err(Trouble::new(Kind::RateLimited { retry_after }, false));
     }
-
-    fn note_rest(&self, link: &Link, kind: &Kind) {
-        link.rest.for_another(kind.retry_after().min(self.cooldown_max));
-    }
+    let left_alone = |retry_after| Kind::Unavailable { code: "left alone".into(), retry_after };
+    link.breaker.admit().map_err(|rest| Trouble::new(left_alone(rest), false))
 }
 
 /// When a link must have said its first word, so that those after it have their time too: one that thinks and
@@ -213,18 +221,17 @@ impl Opened {
 }
 
 /// The stream of an answer whose first text is there.
-fn answer(opened: Opened, link: Arc<Link>, rate: Rate, tally: Tally) -> Answer {
+fn answer(opened: Opened, (link, rate): (Arc<Link>, Rate), (tally, trial): (Tally, Trial)) -> Answer {
     let begun = tally.record(Some(&link), Usage::default(), Money::ZERO);
     metrics::histogram!("gateway_first_token_seconds", "model" => link.name.clone())
         .record(opened.first_token.duration_since(opened.started).as_secs_f64());
-    Answer { chunks: relay(opened, link, rate, tally), begun, rate }
+    Answer { chunks: relay(opened, (link, rate), (tally, trial)), begun, rate }
 }
 
 fn relay(
     mut opened: Opened,
-    link: Arc<Link>,
-    rate: Rate,
-    tally: Tally,
+    (link, rate): (Arc<Link>, Rate),
+    (tally, mut trial): (Tally, Trial),
 ) -> BoxStream<'static, Result<Chunk, Error>> {
     async_stream::stream! {
         yield Ok(Chunk::Text(opened.text.clone()));
@@ -242,9 +249,11 @@ fn relay(
         match (trouble, opened.finish) {
             // What was said is whole; how the connection ended after it does not matter.
             (_, Some(finish)) => {
+                trial.answered();
                 yield Ok(Chunk::End(Box::new(completed(opened, finish, (&link, rate), tally))));
             }
             (trouble, None) => {
+                trial.failed(&Kind::Interrupted);
                 let trouble = trouble.unwrap_or(Trouble::bad("it ended without an end"));
                 yield Err(interrupted(&opened, trouble, (&link, rate), tally));
             }

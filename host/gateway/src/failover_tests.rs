@@ -1,6 +1,7 @@
 //! The chain's rules, with fake backends and paused time.
 
 use super::*;
+use crate::breaker::Breaker;
 use crate::plan::Rest;
 use crate::provider::Backend;
 use crate::{CachePolicy, Prompt, ProviderLimits, Role};
@@ -13,7 +14,9 @@ pub(crate) fn call(text: &str) -> Call {
         tenant: TenantId::default_tenant(),
         agent: AgentId::new("support").unwrap(),
         agent_version: "1".into(),
+        department: None,
         user: "u1".into(),
+        channel: None,
         turn: None,
         lease: None,
         tier: TierId::new("fast").unwrap(),
@@ -85,7 +88,8 @@ pub(crate) fn chain(acts: Vec<Act>) -> (Failover, Vec<Arc<AtomicU32>>) {
         counts.push(asked.clone());
         let backend: Arc<dyn Backend> = Arc::new(Fake { act, asked });
         let (name, model, rest) = (format!("p{number}/m"), "m".to_owned(), Arc::new(Rest::default()));
-        links.push(Arc::new(Link { name, model, price: PRICE, limits, backend, rest }));
+        let breaker = Arc::new(Breaker::new(name.clone()));
+        links.push(Arc::new(Link { name, model, price: PRICE, limits, backend, rest, breaker }));
     }
     let plan = Arc::new(Plan { links, max_output: Tokens(100) });
     (Failover { plan, cooldown_max: Duration::from_secs(600) }, counts)

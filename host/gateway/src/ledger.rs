@@ -74,15 +74,21 @@ impl Drop for Reservation {
 fn scopes(budgets: &Budgets, call: &Call, now: Millis) -> Vec<ScopeLimit> {
     let scope = |scope: String, limit: Option<Limit>| ScopeLimit {
         scope,
-        window_start: limit.map_or(Window::Day, |limit| limit.window).start(now),
+        window_start: limit.map_or(Window::Day, |limit| limit.window).start(now, &budgets.zone),
         limit: limit.map(|limit| limit.amount),
     };
-    let agent = budgets.agents.get(&call.agent).copied().or(budgets.agent);
     let mut scopes = match call.purse {
-        Purse::Turn => vec![
-            scope(format!("agent:{}", call.agent), agent),
-            scope(format!("user:{}", call.user), budgets.user),
-        ],
+        Purse::Turn => {
+            let channel =
+                call.channel.as_ref().map(|id| scope(format!("channel:{id}"), budgets.channel.of(id)));
+            let department = call
+                .department
+                .as_ref()
+                .map(|id| scope(format!("department:{id}"), budgets.department.of(id)));
+            let agent = scope(format!("agent:{}", call.agent), budgets.agent.of(&call.agent));
+            let user = scope(format!("user:{}", call.user), budgets.user);
+            [agent, user].into_iter().chain(channel).chain(department).collect()
+        }
         Purse::Apart(name) => vec![scope(name.to_owned(), budgets.apart)],
     };
     scopes.extend(budgets.global.map(|limit| scope("global".into(), Some(limit))));

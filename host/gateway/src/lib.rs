@@ -5,12 +5,14 @@
 //! outermost, so that nothing reaches a provider without money set aside, and settles with what the layers
 //! below report. This room knows nothing of plugins.
 
+mod breaker;
 mod budget;
 mod cache;
 mod call;
 mod config;
 mod error;
 mod failover;
+mod flight;
 mod gateway;
 mod ledger;
 mod plan;
@@ -20,8 +22,8 @@ mod window;
 
 pub use call::{Answer, CachePolicy, Call, Chunk, Completed, Model, Prompt, Purse, Rate, Role};
 pub use config::{
-    Budgets, Cache, Config, Limit, ModelName, Provider, ProviderKind, ProviderLimits, Tier, UnknownPrice,
-    Window, defaults,
+    Budgets, Cache, Config, Each, Limit, ModelName, Provider, ProviderKind, ProviderLimits, Tier,
+    UnknownPrice, Window, defaults,
 };
 pub use error::{Error, Kind};
 pub use gateway::Gateway;

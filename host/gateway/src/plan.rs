@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
+use crate::breaker::Breaker;
 use crate::config::{Config, Provider, ProviderKind, ProviderLimits, Tier, UnknownPrice};
 use crate::provider::Backend;
 use crate::{Call, Error, Kind, Rate};
@@ -34,6 +35,8 @@ pub(crate) struct Link {
     pub(crate) backend: Arc<dyn Backend>,
     /// Until when the provider asked to be left alone; shared by all its models.
     pub(crate) rest: Arc<Rest>,
+    /// Whether it is asked at all; shared by all tiers.
+    pub(crate) breaker: Arc<Breaker>,
 }
 
 /// A provider's rest, as asked by `Retry-After`. Not by the wall clock, which may be set back.
@@ -86,9 +89,9 @@ pub(crate) fn plans(
     config: &Config,
     backends: &BTreeMap<String, (Arc<dyn Backend>, Arc<Rest>)>,
 ) -> Result<Plans, Error> {
-    let mut plans = Plans::new();
+    let (mut plans, mut breakers) = (Plans::new(), BTreeMap::new());
     for tier in &config.tiers {
-        let plan = plan(config, backends, tier)?;
+        let plan = plan(config, (backends, &mut breakers), tier)?;
         if plans.insert(tier.id.clone(), Arc::new(plan)).is_some() {
             return Err(wrong(format!("[tier.{}] is there twice", tier.id)));
         }
@@ -98,7 +101,10 @@ pub(crate) fn plans(
 
 fn plan(
     config: &Config,
-    backends: &BTreeMap<String, (Arc<dyn Backend>, Arc<Rest>)>,
+    (backends, breakers): (
+        &BTreeMap<String, (Arc<dyn Backend>, Arc<Rest>)>,
+        &mut BTreeMap<String, Arc<Breaker>>,
+    ),
     tier: &Tier,
 ) -> Result<Plan, Error> {
     let mut links = Vec::new();
@@ -113,6 +119,8 @@ fn plan(
         };
         let mut limits = provider.limits;
         limits.first_token = tier.first_token.unwrap_or(limits.first_token);
+        let breaker = breakers.entry(name.to_string());
+        let breaker = breaker.or_insert_with_key(|name| Arc::new(Breaker::new(name.clone()))).clone();
         links.push(Arc::new(Link {
             name: name.to_string(),
             model: name.model.clone(),
@@ -120,6 +128,7 @@ fn plan(
             limits,
             backend: backend.clone(),
             rest: rest.clone(),
+            breaker,
         }));
     }
     if links.is_empty() {

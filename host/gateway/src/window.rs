@@ -1,37 +1,46 @@
-//! Calendar windows: when the current one began.
+//! Calendar windows: when the current one began, where the operator lives.
+//!
+//! A window begins at an instant, and that instant is its name in the ledger. So the hour that a clock shows twice
+//! when summer ends is two windows where it begins twice, and a day that has 23 or 25 hours is one.
 
 use chela_types::Millis;
-use jiff::Timestamp;
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use jiff::{RoundMode, Timestamp, ToSpan, Unit, Zoned, ZonedRound};
 
 use crate::Window;
 
 impl Window {
-    /// The start of the window that `now` lies in, in UTC.
-    pub(crate) fn start(self, now: Millis) -> Millis {
+    /// The start of the window that `now` lies in.
+    pub(crate) fn start(self, now: Millis, zone: &TimeZone) -> Millis {
         let start = || -> Result<Millis, jiff::Error> {
-            let day = Timestamp::from_millisecond(now.0)?.to_zoned(TimeZone::UTC).start_of_day()?;
-            let first = match self {
-                Self::Day => day,
-                Self::Month => day.first_of_month()?,
-            };
-            Ok(Millis(first.timestamp().as_millisecond()))
+            let now = Timestamp::from_millisecond(now.0)?.to_zoned(zone.clone());
+            Ok(Millis(self.began(&now)?.timestamp().as_millisecond()))
         };
         // Only a clock beyond the year 9999 ends here: one endless window is then the safe answer.
         start().unwrap_or_default()
     }
+
+    fn began(self, now: &Zoned) -> Result<Zoned, jiff::Error> {
+        let today = now.date();
+        let since_monday = today.weekday().to_monday_zero_offset();
+        let first = match self {
+            Self::Hour => {
+                return now.round(ZonedRound::new().smallest(Unit::Hour).mode(RoundMode::Trunc));
+            }
+            Self::Day => today,
+            Self::Week => today.checked_sub(i32::from(since_monday).days())?,
+            Self::Month => today.first_of_month(),
+        };
+        begins(first, now.time_zone())
+    }
+}
+
+/// The first instant of a day; where its midnight is left out, what comes in its place.
+fn begins(day: Date, zone: &TimeZone) -> Result<Zoned, jiff::Error> {
+    day.to_zoned(zone.clone())?.start_of_day()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn windows_begin_at_midnight_and_on_the_first() {
-        let at = |text: &str| Millis(text.parse::<Timestamp>().unwrap().as_millisecond());
-        let now = at("2028-02-29T23:59:59.999Z");
-        assert_eq!(Window::Day.start(now), at("2028-02-29T00:00:00Z"));
-        assert_eq!(Window::Month.start(now), at("2028-02-01T00:00:00Z"));
-        assert_eq!(Window::Day.start(at("2028-03-01T00:00:00Z")), at("2028-03-01T00:00:00Z"));
-    }
-}
+#[path = "window_tests.rs"]
+mod tests;

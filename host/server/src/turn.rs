@@ -333,6 +333,7 @@ impl Display for Call {
         let cache = match cache {
             CacheVerdict::Hit => "cache hit",
             CacheVerdict::Miss => "cache miss",
+            CacheVerdict::Joined => "joined a call under way",
             CacheVerdict::Off => "cache off",
         };
         write!(f, "{tier} → {model} · {cache} · {} tokens in, {} out", usage.input, usage.output)?;

@@ -66,6 +66,8 @@ pub enum CacheVerdict {
     Hit,
     /// It was asked and had none.
     Miss,
+    /// The same was being asked already: the answer is the one that others heard, too.
+    Joined,
     /// It was not asked: switched off, or the agent is confidential.
     Off,
 }

@@ -60,10 +60,12 @@ impl Asker {
         let whom = Whom {
             tenant: turn.tenant.clone(),
             agent,
+            department: None,
             version: String::new(),
             turn: turn.message.id,
             conversation: turn.conversation,
             person: "slack/U1".to_owned(),
+            channel: turn.message.channel.clone(),
             tier: tier.clone(),
             tiers_allowed: Vec::new(),
             knowledge: Some(("sales".to_owned(), "1".to_owned())),

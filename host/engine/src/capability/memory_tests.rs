@@ -50,10 +50,12 @@ fn lent(bench: &Bench, journal: Journal) -> Lent {
         whom: Arc::new(Whom {
             tenant: turn.tenant.clone(),
             agent: sales(),
+            department: None,
             version: String::new(),
             turn: turn.message.id,
             conversation: turn.conversation,
             person: "slack/U1".to_owned(),
+            channel: turn.message.channel.clone(),
             tier: TierId::new("fast").unwrap(),
             tiers_allowed: Vec::new(),
             knowledge: None,

@@ -22,7 +22,9 @@ use chela_gateway::Gateway;
 use chela_sandbox::worker::Remote;
 use chela_sandbox::{Call, HostError, NotGranted};
 use chela_store::Store;
-use chela_types::{AgentId, ConversationId, Digest, Message, TenantId, TierId, TurnId};
+use chela_types::{
+    AgentId, ChannelId, ConversationId, DepartmentId, Digest, Message, TenantId, TierId, TurnId,
+};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -49,11 +51,13 @@ pub struct Lent {
 pub(crate) struct Whom {
     pub(crate) tenant: TenantId,
     pub(crate) agent: AgentId,
+    pub(crate) department: Option<DepartmentId>,
     /// Digest of the plugin version that runs.
     pub(crate) version: String,
     pub(crate) turn: TurnId,
     pub(crate) conversation: ConversationId,
     pub(crate) person: String,
+    pub(crate) channel: ChannelId,
     pub(crate) tier: TierId,
     pub(crate) tiers_allowed: Vec<TierId>,
     pub(crate) knowledge: Option<(String, String)>,
@@ -71,10 +75,12 @@ impl Whom {
         Ok(Self {
             tenant: config.tenant.clone(),
             agent: agent.clone(),
+            department: own.department.clone(),
             version: version.to_string(),
             turn: message.id,
             conversation,
             person: format!("{}/{}", message.channel, message.sender.id),
+            channel: message.channel.clone(),
             tier: own.tier.clone(),
             tiers_allowed: own.tiers_allowed.clone(),
             knowledge: own.knowledge.as_ref().map(|(name, digest)| (name.clone(), digest.to_string())),
@@ -97,6 +103,7 @@ impl Whom {
         let whom = Self::of(config, (any, version), place)?;
         Ok(Self {
             agent: agent.clone(),
+            department: None,
             tiers_allowed: Vec::new(),
             knowledge: None,
             confidential: true,

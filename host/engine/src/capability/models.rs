@@ -20,7 +20,7 @@ const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a person may read when a budget is used up; the operator's log and the record name the scope.
 const OVER_BUDGET: &str =
-    "I cannot answer this now, because today's budget for it is used up. Please try again later.";
+    "I cannot answer this now, because the budget for it is used up for now. Please try again later.";
 
 type Said = Result<Completion, ModelError>;
 
@@ -291,7 +291,9 @@ impl Lent {
             tenant: whom.tenant.clone(),
             agent: whom.agent.clone(),
             agent_version: whom.version.clone(),
+            department: whom.department.clone(),
             user: whom.person.clone(),
+            channel: Some(whom.channel.clone()),
             turn: (!is_apart).then_some(whom.turn),
             lease: journal.lease().cloned(),
             tier,

@@ -135,9 +135,8 @@ pub(super) async fn documents(config: &Config) -> Result<Vec<(AgentId, Documents
 /// Of everything that a gateway is made from, and of nothing else: with another one, cached answers and what it knows of
 /// providers' outages are gone.
 pub fn models_digest(config: &Config) -> Digest {
-    let Config { providers, tiers, budget, cache, agents, .. } = config;
-    let budgets: Vec<_> = agents.iter().filter_map(|(name, agent)| Some((name, agent.budget?))).collect();
-    let mut parts = vec![format!("{:?}", (providers, tiers, budget, cache, budgets)).into_bytes()];
+    let Config { providers, tiers, cache, .. } = config;
+    let mut parts = vec![format!("{:?}", (providers, tiers, cache, rooms::budgets(config))).into_bytes()];
     // Secrets do not print.
     for (name, provider) in providers {
         if let ProviderKind::OpenAi(at) | ProviderKind::Anthropic(at) = &provider.kind
@@ -147,7 +146,7 @@ pub fn models_digest(config: &Config) -> Digest {
         }
     }
     let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-    Digest::of("chela models 2", &parts)
+    Digest::of("chela models 3", &parts)
 }
 
 #[cfg(test)]
@@ -171,7 +170,14 @@ mod tests {
         let usual = with(FILE, "one");
         assert_ne!(usual, with(FILE, "two"));
         assert_eq!(usual, with(&format!("# a note\n{FILE}persona = \"kind\"\n"), "one"));
-        for other in ["budget = \"1.00\"\n", "[cache]\nttl_s = 7\n"] {
+        let others = [
+            "budget = \"1.00\"\n",
+            "budget = \"unlimited\"\n",
+            "[cache]\nttl_s = 7\n",
+            "[budget]\ntime_zone = \"Europe/Berlin\"\n",
+            "[department.d]\nbudget = \"1.00\"\n",
+        ];
+        for other in others {
             assert_ne!(usual, with(&format!("{FILE}{other}"), "one"), "{other}");
         }
     }

@@ -9,7 +9,7 @@ use chela_engine::{
 };
 use chela_gateway::{ModelName, ProviderLimits};
 use chela_sandbox::{Grants, PluginKind, Pool};
-use chela_types::{AgentId, ChannelId, Digest, PluginId, TenantId, TierId, Tokens};
+use chela_types::{AgentId, ChannelId, Digest, Money, PluginId, TenantId, TierId, Tokens};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 
@@ -102,20 +102,34 @@ pub(super) fn gateway(config: &Config) -> Result<chela_gateway::Config, Error> {
     })
 }
 
-fn budgets(config: &Config) -> chela_gateway::Budgets {
+pub(super) fn budgets(config: &Config) -> chela_gateway::Budgets {
     let window = match config.budget.window {
+        Window::Hour => chela_gateway::Window::Hour,
         Window::Day => chela_gateway::Window::Day,
+        Window::Week => chela_gateway::Window::Week,
         Window::Month => chela_gateway::Window::Month,
     };
-    let limit = |amount| chela_gateway::Limit { amount, window };
-    let own = |(name, agent): (&AgentId, &Agent)| Some((name.clone(), limit(agent.budget?)));
+    let limit = |amount: Option<Money>| amount.map(|amount| chela_gateway::Limit { amount, window });
+    let budget = &config.budget;
     chela_gateway::Budgets {
-        agent: config.budget.agent.map(limit),
-        agents: config.agents.iter().filter_map(own).collect(),
-        user: config.budget.user.map(limit),
-        global: config.budget.global.map(limit),
-        apart: config.budget.shadow.map(limit),
+        agent: each(limit(budget.agent), &config.agents, |agent| limit(agent.budget)),
+        user: limit(budget.user),
+        channel: each(limit(budget.channel), &config.channels, |channel| limit(channel.budget)),
+        department: each(limit(budget.department), &config.departments, |own| limit(own.budget)),
+        global: limit(budget.global),
+        apart: limit(budget.shadow),
+        zone: budget.zone.clone(),
     }
+}
+
+/// What all have, and what those have that have another.
+fn each<K: Ord + Clone, T>(
+    all: Option<chela_gateway::Limit>,
+    configured: &BTreeMap<K, T>,
+    own: impl Fn(&T) -> Option<chela_gateway::Limit>,
+) -> chela_gateway::Each<K> {
+    let another = |(id, one): (&K, &T)| Some((id.clone(), own(one))).filter(|(_, own)| *own != all);
+    chela_gateway::Each { all, own: configured.iter().filter_map(another).collect() }
 }
 
 fn script(provider: &str, given: &Script) -> Result<chela_gateway::Script, Error> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use chela_sandbox::Level;
 use chela_types::{AgentId, ChannelId, DepartmentId, Digest, Money, PluginId, Price, TierId};
+use jiff::tz::TimeZone;
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 use url::Url;
@@ -233,9 +234,13 @@ pub struct Tier {
 /// How long a budget lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
-    /// A calendar day in UTC.
+    /// The hour that the clock shows.
+    Hour,
+    /// A calendar day.
     Day,
-    /// A calendar month in UTC.
+    /// A calendar week, from Monday.
+    Week,
+    /// A calendar month.
     Month,
 }
 
@@ -246,12 +251,18 @@ pub struct Budget {
     pub agent: Option<Money>,
     /// For each person.
     pub user: Option<Money>,
+    /// For each channel without its own.
+    pub channel: Option<Money>,
+    /// For each department without its own.
+    pub department: Option<Money>,
     /// For all.
     pub global: Option<Money>,
     /// For shadows, and for replays.
     pub shadow: Option<Money>,
     /// How long each lasts.
     pub window: Window,
+    /// Where windows begin.
+    pub zone: TimeZone,
 }
 
 /// Answers given again.
@@ -411,6 +422,8 @@ pub struct Department {
     pub weight: u32,
     /// Turns at once; absent: no bound of its own.
     pub concurrency: Option<usize>,
+    /// Money of its agents in a window; absent: unlimited. `[budget] department` is worked in.
+    pub budget: Option<Money>,
 }
 
 /// From where an agent may be reached.
@@ -423,6 +436,14 @@ pub enum Reach {
 }
 
 impl Reach {
+    /// True if some message from `channel` may reach it.
+    pub fn is_from(&self, channel: &ChannelId) -> bool {
+        match self {
+            Self::Everywhere => true,
+            Self::Only(places) => places.iter().any(|allowed| allowed.channel == *channel),
+        }
+    }
+
     /// True if a message from `channel` and the platform's room `place` may reach it.
     pub fn allows(&self, channel: &ChannelId, place: Option<&str>) -> bool {
         match self {
@@ -507,6 +528,8 @@ pub struct Channel {
     pub config: Map<String, Value>,
     /// Webhooks in a minute.
     pub rate_per_minute: u32,
+    /// Money for its messages in a window; absent: unlimited. `[budget] channel` is worked in.
+    pub budget: Option<Money>,
     /// Shows answers while they are made.
     pub progress: bool,
 }

@@ -103,12 +103,16 @@ fn max_output_tokens() -> u32 {
     1_024
 }
 
-/// How long a budget lasts. Windows begin at midnight UTC.
+/// How long a budget lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(in crate::config) enum Window {
+    /// The hour that the clock shows.
+    Hour,
     /// A calendar day.
     Day,
+    /// A calendar week, from Monday.
+    Week,
     /// A calendar month.
     Month,
 }
@@ -123,6 +127,12 @@ pub(in crate::config) struct Budget {
     /// For each person.
     #[schemars(extend("format" = "budget"))]
     pub(in crate::config) user: String,
+    /// For each channel, unless it has a budget of its own: what is asked there, whoever answers.
+    #[schemars(extend("format" = "budget"))]
+    pub(in crate::config) channel: String,
+    /// For each department, unless it has a budget of its own: what its agents ask.
+    #[schemars(extend("format" = "budget"))]
+    pub(in crate::config) department: String,
     /// For all together.
     #[schemars(extend("format" = "budget"))]
     pub(in crate::config) global: String,
@@ -130,8 +140,10 @@ pub(in crate::config) struct Budget {
     /// no replay may go on alone, and `budget.global` alone bounds shadows.
     #[schemars(extend("format" = "budget"))]
     pub(in crate::config) shadow: Option<String>,
-    /// How long a budget lasts. Windows begin at midnight UTC.
+    /// How long a budget lasts.
     pub(in crate::config) window: Window,
+    /// Where hours, days, weeks and months begin, such as `Europe/Berlin`.
+    pub(in crate::config) time_zone: String,
 }
 
 impl Default for Budget {
@@ -139,9 +151,12 @@ impl Default for Budget {
         Self {
             agent: "20.00".into(),
             user: "2.00".into(),
+            channel: "unlimited".into(),
+            department: "unlimited".into(),
             global: "50.00".into(),
             shadow: None,
             window: Window::Day,
+            time_zone: "UTC".into(),
         }
     }
 }

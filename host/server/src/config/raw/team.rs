@@ -78,6 +78,9 @@ pub(in crate::config) struct Department {
     /// Turns of all its agents at once; left out, `server.max_turns`.
     #[schemars(range(min = 1, max = 100_000))]
     pub(in crate::config) concurrency: Option<u32>,
+    /// What its agents' model calls may cost together in a window of `[budget]`; left out, `budget.department`.
+    #[schemars(extend("format" = "budget"))]
+    pub(in crate::config) budget: Option<String>,
     /// From where its agents may be reached, unless an agent says it for itself: `CHANNEL` or `CHANNEL/PLACE`. Left out: from everywhere.
     #[schemars(extend("items" = {"type": "string", "format": "place"}))]
     pub(in crate::config) reachable_from: Option<Vec<String>>,
@@ -85,7 +88,7 @@ pub(in crate::config) struct Department {
 
 impl Default for Department {
     fn default() -> Self {
-        Self { description: String::new(), weight: 1, concurrency: None, reachable_from: None }
+        Self { description: String::new(), weight: 1, concurrency: None, budget: None, reachable_from: None }
     }
 }
 
@@ -199,6 +202,9 @@ pub(in crate::config) struct Channel {
     #[serde(default = "channel_rate_per_minute")]
     #[schemars(range(min = 1, max = 10_000_000))]
     pub(in crate::config) rate_per_minute: u32,
+    /// What model calls for its messages may cost in a window of `[budget]`; left out, `budget.channel`.
+    #[schemars(extend("format" = "budget"))]
+    pub(in crate::config) budget: Option<String>,
     /// Shows an answer while it is made, as one post that is edited. For adapters with `[progress]` in their manifest,
     /// such as `slack`; a web chat shows drafts by itself.
     #[serde(default)]

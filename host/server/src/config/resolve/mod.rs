@@ -67,14 +67,14 @@ impl Resolver<'_> {
         let budget = self.budget(raw);
         let cache = self.cache(raw);
         let plugins = self.plugins(raw, &limits);
-        let departments = self.departments(raw);
+        let departments = self.departments(raw, &budget);
         let trust = self.trust(raw);
-        let agents = self.agents(raw);
+        let agents = self.agents(raw, &budget);
         let routing = self.routing(raw);
-        let channels = self.channels(raw);
+        let channels = self.channels(raw, &budget);
         self.reachability(raw, &agents);
         self.patience(raw, (&plugins, &tiers), &agents);
-        self.affordable(&budget, (&plugins, &agents), (&providers, &tiers));
+        self.affordable(&budget, (&plugins, &agents, &departments, &channels), (&providers, &tiers));
         self.searchable(&plugins, &agents);
         self.rules(raw);
         if self.problems.any() {

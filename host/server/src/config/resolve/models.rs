@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chela_types::{Money, Price, Rates, TierId};
+use jiff::tz::TimeZone;
 use url::{Host, Url};
 
 use super::host::seconds;
@@ -249,13 +250,38 @@ impl Resolver<'_> {
         Budget {
             agent: self.limit(&["budget", "agent"], &raw.budget.agent),
             user: self.limit(&["budget", "user"], &raw.budget.user),
+            channel: self.limit(&["budget", "channel"], &raw.budget.channel),
+            department: self.limit(&["budget", "department"], &raw.budget.department),
             global: self.limit(&["budget", "global"], &raw.budget.global),
             shadow: raw.budget.shadow.as_deref().and_then(|text| self.limit(&["budget", "shadow"], text)),
             window: match raw.budget.window {
+                raw::Window::Hour => Window::Hour,
                 raw::Window::Day => Window::Day,
+                raw::Window::Week => Window::Week,
                 raw::Window::Month => Window::Month,
             },
+            zone: self.zone(&["budget", "time_zone"], &raw.budget.time_zone),
         }
+    }
+
+    /// A time zone by its name; UTC where it is not known, which is told.
+    fn zone(&mut self, at: At<'_>, name: &str) -> TimeZone {
+        TimeZone::get(name).unwrap_or_else(|_| {
+            let known: Vec<_> = jiff::tz::db().available().collect();
+            let near = nearest(name, known.iter().map(|known| known.as_str()));
+            let help = match near {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "a name of the IANA time zone database, such as `Europe/Berlin`".to_owned(),
+            };
+            let message = format!("`{}` is no time zone that is known", dotted(at));
+            self.fail(at, Note::new(Code::WrongValue, message, "not known").help(help));
+            TimeZone::UTC
+        })
+    }
+
+    /// A budget of its own, or what all of its kind have.
+    pub(super) fn own_limit(&mut self, at: At<'_>, own: Option<&str>, all: Option<Money>) -> Option<Money> {
+        own.map_or(all, |text| self.limit(at, text))
     }
 
     /// A budget: an amount above zero, or none at all.

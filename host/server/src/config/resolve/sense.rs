@@ -6,19 +6,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chela_gateway::{CachePolicy, Call, Purse, Rate};
-use chela_types::{AgentId, Money, PluginId, TenantId, TierId, Tokens};
+use chela_types::{AgentId, ChannelId, DepartmentId, Money, PluginId, TenantId, TierId, Tokens};
 
 use super::{At, Resolver, dotted};
 use crate::config::problem::{Code, Note};
 use crate::config::raw::Raw;
-use crate::config::resolved::{Agent, Budget, ModelRef, Plugin, Provider, Tier};
+use crate::config::resolved::{Agent, Budget, Channel, Department, ModelRef, Plugin, Provider, Tier};
 
 impl Resolver<'_> {
     /// Each budget of an agent that may ask models has to pay for a call of each tier that it may use.
     pub(super) fn affordable(
         &mut self,
         budget: &Budget,
-        (plugins, agents): (&BTreeMap<PluginId, Plugin>, &BTreeMap<AgentId, Agent>),
+        (plugins, agents, departments, channels): (
+            &BTreeMap<PluginId, Plugin>,
+            &BTreeMap<AgentId, Agent>,
+            &BTreeMap<DepartmentId, Department>,
+            &BTreeMap<ChannelId, Channel>,
+        ),
         (providers, tiers): (&BTreeMap<String, Provider>, &BTreeMap<TierId, Tier>),
     ) {
         // A set: what all agents share is said once.
@@ -27,10 +32,18 @@ impl Resolver<'_> {
             if !plugins.get(&agent.plugin).is_some_and(|plugin| plugin.grants.contains("models")) {
                 continue;
             }
-            let own = vec!["agent", id.as_str(), "budget"];
-            let own = if self.document.is_written(&own) { own } else { vec!["budget", "agent"] };
+            let of = |kind, id| {
+                let own = vec![kind, id, "budget"];
+                if self.document.is_written(&own) { own } else { vec!["budget", kind] }
+            };
             let (user, global) = (vec!["budget", "user"], vec!["budget", "global"]);
-            for (key, amount) in [(own, agent.budget), (user, budget.user), (global, budget.global)] {
+            let mut all =
+                vec![(of("agent", id.as_str()), agent.budget), (user, budget.user), (global, budget.global)];
+            let department = agent.department.as_ref().and_then(|id| departments.get_key_value(id));
+            all.extend(department.map(|(id, own)| (of("department", id.as_str()), own.budget)));
+            let channels = channels.iter().filter(|(id, _)| agent.reach.is_from(id));
+            all.extend(channels.map(|(id, own)| (of("channel", id.as_str()), own.budget)));
+            for (key, amount) in all {
                 // Zero is refused by itself.
                 let Some(amount) = amount.filter(|amount| *amount > Money::ZERO) else { continue };
                 pairs.extend(agent.tiers_allowed.iter().map(|tier| (key.clone(), amount, tier)));
@@ -119,7 +132,9 @@ fn smallest(tier: &TierId) -> Option<Call> {
         tenant: TenantId::default_tenant(),
         agent: AgentId::new("none").ok()?,
         agent_version: String::new(),
+        department: None,
         user: String::new(),
+        channel: None,
         turn: None,
         lease: None,
         tier: tier.clone(),

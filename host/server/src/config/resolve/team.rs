@@ -11,7 +11,8 @@ use super::{At, Resolver, dotted, size};
 use crate::config::problem::{Code, Note, suggest};
 use crate::config::raw::{self, Raw};
 use crate::config::resolved::{
-    Agent, Channel, DeliveryPolicy, Department, KindLimits, Place, Plugin, PluginKind, Reach, Routing, Source,
+    Agent, Budget, Channel, DeliveryPolicy, Department, KindLimits, Place, Plugin, PluginKind, Reach,
+    Routing, Source,
 };
 
 impl Resolver<'_> {
@@ -75,7 +76,7 @@ impl Resolver<'_> {
         }
     }
 
-    pub(super) fn departments(&mut self, raw: &Raw) -> BTreeMap<DepartmentId, Department> {
+    pub(super) fn departments(&mut self, raw: &Raw, budget: &Budget) -> BTreeMap<DepartmentId, Department> {
         let each = |(name, department): (&String, &raw::Department)| {
             let id = self.name(&["department", name])?;
             if let Some(places) = &department.reachable_from {
@@ -83,21 +84,23 @@ impl Resolver<'_> {
             }
             let concurrency = department.concurrency.map(size);
             let (description, weight) = (department.description.clone(), department.weight);
-            Some((id, Department { description, weight, concurrency }))
+            let own = department.budget.as_deref();
+            let budget = self.own_limit(&["department", name, "budget"], own, budget.department);
+            Some((id, Department { description, weight, concurrency, budget }))
         };
         raw.department.iter().filter_map(each).collect()
     }
 
-    pub(super) fn agents(&mut self, raw: &Raw) -> BTreeMap<AgentId, Agent> {
+    pub(super) fn agents(&mut self, raw: &Raw, budget: &Budget) -> BTreeMap<AgentId, Agent> {
         let each = |(name, agent): (&String, &raw::Agent)| {
             let id = self.name(&["agent", name]);
-            let agent = self.agent(raw, name, agent);
+            let agent = self.agent(raw, budget, (name, agent));
             Some((id?, agent?))
         };
         raw.agent.iter().filter_map(each).collect()
     }
 
-    fn agent(&mut self, raw: &Raw, name: &str, agent: &raw::Agent) -> Option<Agent> {
+    fn agent(&mut self, raw: &Raw, budget: &Budget, (name, agent): (&str, &raw::Agent)) -> Option<Agent> {
         let plugin = self.reference(&["agent", name, "plugin"], "plugin", &agent.plugin, &raw.plugin);
         let department = self.department(&["agent", name, "department"], agent.department.as_deref(), raw);
         let persona = match agent.persona.strip_prefix("file:") {
@@ -109,11 +112,7 @@ impl Resolver<'_> {
         let knowledge =
             agent.knowledge.as_deref().and_then(|path| self.folder(&["agent", name, "knowledge"], path));
         let reach = self.reach(raw, name, agent);
-        let budget = match &agent.budget {
-            Some(text) => self.limit(&["agent", name, "budget"], text),
-            None if raw.budget.agent == "unlimited" => None,
-            None => chela_types::Money::parse_dollars(&raw.budget.agent),
-        };
+        let budget = self.own_limit(&["agent", name, "budget"], agent.budget.as_deref(), budget.agent);
         let config = self.free(&["agent", name, "config"], &agent.config);
         Some(Agent {
             plugin: plugin?,
@@ -223,22 +222,28 @@ impl Resolver<'_> {
         Routing { router, fallback, sticky: routing.sticky, max_hand_overs: routing.max_hand_overs }
     }
 
-    pub(super) fn channels(&mut self, raw: &Raw) -> BTreeMap<ChannelId, Channel> {
+    pub(super) fn channels(&mut self, raw: &Raw, budget: &Budget) -> BTreeMap<ChannelId, Channel> {
         let each = |(name, channel): (&String, &raw::Channel)| {
             let id = self.unreserved(&["channel", name]);
-            let channel = self.channel(raw, name, channel);
+            let channel = self.channel(raw, budget, (name, channel));
             Some((id?, channel?))
         };
         raw.channel.iter().filter_map(each).collect()
     }
 
-    fn channel(&mut self, raw: &Raw, name: &str, channel: &raw::Channel) -> Option<Channel> {
+    fn channel(
+        &mut self,
+        raw: &Raw,
+        budget: &Budget,
+        (name, channel): (&str, &raw::Channel),
+    ) -> Option<Channel> {
         let plugin = self.reference(&["channel", name, "plugin"], "plugin", &channel.plugin, &raw.plugin);
         let department =
             self.department(&["channel", name, "department"], channel.department.as_deref(), raw);
         let default_agent = self.default_agent(raw, name, channel);
         let secrets = self.secrets(("channel", name), &channel.secrets);
         let config = self.free(&["channel", name, "config"], &channel.config);
+        let budget = self.own_limit(&["channel", name, "budget"], channel.budget.as_deref(), budget.channel);
         Some(Channel {
             plugin: plugin?,
             department,
@@ -251,6 +256,7 @@ impl Resolver<'_> {
             secrets,
             config,
             rate_per_minute: channel.rate_per_minute,
+            budget,
             progress: channel.progress,
         })
     }

@@ -189,6 +189,9 @@ const BAD: &[(&str, &str, &[Code])] = &[
     ("budget-zero", "[budget]\nuser = \"0.00\"\n", &[Code::BadAmount]),
     ("budget-endless", "[budget]\nglobal = \"1e308\"\n", &[Code::BadAmount]),
     ("budget-words", "[budget]\nglobal = \"a lot\"\n", &[Code::BadAmount]),
+    ("budget-zone", "[budget]\ntime_zone = \"Europe/Berln\"\n", &[Code::WrongValue]),
+    ("budget-zone-far", "[budget]\ntime_zone = \"my place\"\n", &[Code::WrongValue]),
+    ("budget-of-a-department", "[department.d]\nbudget = \"none\"\n", &[Code::BadAmount]),
     ("budget-as-number", "[budget]\nglobal = 5.5\n", &[Code::WrongType]),
     (
         "budget-too-small",

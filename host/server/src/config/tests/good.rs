@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use chela_engine::Unsigned;
-use chela_types::{AgentId, ChannelId, Money, PluginId, TierId};
+use chela_types::{AgentId, ChannelId, DepartmentId, Money, PluginId, TierId};
 use secrecy::ExposeSecret as _;
 
-use super::super::{Code, Config, Limits, ProviderKind, Reach, Right, Source};
+use super::super::{Code, Config, Limits, ProviderKind, Reach, Right, Source, Window};
 use super::{BASE, load, load_in, snapshot};
 
 const EXAMPLE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/example.toml"));
@@ -336,6 +336,35 @@ fn a_budget_for_less_than_an_answer_is_doubted() {
     assert_eq!(doubts(&asking("[budget]\nglobal = \"unlimited\"\n", "budget = \"unlimited\"\n")).0, []);
     let error = load(&asking("", "budget = \"0.000999999\"\n")).map(|_| ()).unwrap_err();
     assert_eq!(error.problems()[0].code(), Code::BudgetTooSmall);
+}
+
+#[test]
+fn a_department_and_a_channel_have_budgets_of_their_own_or_those_of_all() {
+    let text = "[budget]\nwindow = \"week\"\ntime_zone = \"Europe/Berlin\"\ndepartment = \"5\"\n[department.one]\n[department.two]\nbudget = \"3\"\n[department.free]\nbudget = \"unlimited\"\n[plugin.w]\nsource = \"builtin:webhook\"\n[channel.c]\nplugin = \"w\"\nbudget = \"7\"\n[channel.d]\nplugin = \"w\"\n[routing]\nfallback = \"hr\"\n";
+    let (config, _) = load(&asking(text, "")).unwrap();
+    let department = |name| config.departments[&DepartmentId::new(name).unwrap()].budget;
+    let channel = |name| config.channels[&ChannelId::new(name).unwrap()].budget;
+    let dollars = Money::parse_dollars;
+    assert_eq!(
+        [department("one"), department("two"), department("free")],
+        [dollars("5"), dollars("3"), None]
+    );
+    assert_eq!([channel("c"), channel("d")], [dollars("7"), None]);
+    assert_eq!((config.budget.window, config.budget.zone.iana_name()), (Window::Week, Some("Europe/Berlin")));
+}
+
+#[test]
+fn a_departments_and_a_channels_budget_have_to_pay_for_a_call() {
+    let rest = "[department.d]\nbudget = \"0.0001\"\n";
+    let codes = |budget: &str, agent: &str| match load(&asking(budget, agent)) {
+        Ok(_) => Vec::new(),
+        Err(error) => error.problems().iter().map(|problem| problem.code()).collect(),
+    };
+    assert_eq!(codes(rest, "department = \"d\"\n"), [Code::BudgetTooSmall]);
+    assert_eq!(codes(rest, ""), [], "nobody who asks is in it");
+    let channel = "[plugin.w]\nsource = \"builtin:webhook\"\n[plugin.n]\nsource = \"builtin:assistant\"\n[agent.other]\nplugin = \"n\"\n[channel.c]\nplugin = \"w\"\ndefault_agent = \"other\"\nbudget = \"0.0001\"\n[channel.e]\nplugin = \"w\"\n[routing]\nfallback = \"hr\"\n";
+    assert_eq!(codes(channel, ""), [Code::BudgetTooSmall]);
+    assert_eq!(codes(channel, "reachable_from = [\"e\"]\n"), [], "nobody who asks is reached from there");
 }
 
 #[test]

@@ -1,0 +1,174 @@
+//! A breaker for each model of a provider: one that fails is left alone for a while, and then tried by one call.
+//!
+//! Without it every call of an outage would wait for the one that is down, and pay for what it may have done. The three
+//! states are those of Nygard's *Release It!*: closed (asked), open (not asked), half open (one call is the probe, and
+//! what becomes of it decides). *Slow* is a failure as well; that a provider limits its rate, refuses a content or cannot
+//! read so much is none: it works.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::Kind;
+
+/// It opens if so many calls failed lately …
+const FAILED: usize = 5;
+/// … and they are at least half of these, which are the newest …
+const LATELY: usize = 20;
+/// … and no older than this.
+const MEMORY: Duration = Duration::from_secs(60);
+/// How long it is left alone first. Twice as long after each probe that fails, at most two minutes.
+const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE_MAX: Duration = Duration::from_secs(120);
+
+/// Of one model at one provider, shared by all tiers.
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    /// `provider/model`, for the metrics.
+    name: String,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// How the newest calls ended: when, and whether they failed.
+    Closed(VecDeque<(Instant, bool)>),
+    Open {
+        until: Instant,
+        pause: Duration,
+        is_probed: bool,
+    },
+}
+
+/// Leave to ask. What became of it is told, or nothing can be said of the model: a probe whose caller has gone leaves the
+/// place to another.
+#[derive(Debug)]
+pub(crate) struct Trial {
+    breaker: Arc<Breaker>,
+    is_probe: bool,
+}
+
+impl Breaker {
+    pub(crate) fn new(name: String) -> Self {
+        let breaker = Self { name, state: Mutex::new(State::Closed(VecDeque::new())) };
+        breaker.show(0.0);
+        breaker
+    }
+
+    /// Whether the model may be asked; if not, how long it is to be left alone.
+    pub(crate) fn admit(self: &Arc<Self>) -> Result<Trial, Duration> {
+        let is_probe = match &mut *self.state.lock() {
+            State::Closed(_) => false,
+            State::Open { until, pause, is_probed } => {
+                let rest = until.saturating_duration_since(Instant::now());
+                if !rest.is_zero() {
+                    return Err(rest);
+                }
+                if std::mem::replace(is_probed, true) {
+                    // Somebody is finding out.
+                    return Err(*pause);
+                }
+                true
+            }
+        };
+        Ok(Trial { breaker: Arc::clone(self), is_probe })
+    }
+
+    /// A call ended that was let pass while it was closed.
+    fn note(&self, failed: bool) {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        // What ends after others have opened it was begun before, and says nothing new.
+        let State::Closed(calls) = &mut *state else { return };
+        calls.push_back((now, failed));
+        while calls.len() > LATELY || calls.front().is_some_and(|(then, _)| now - *then > MEMORY) {
+            calls.pop_front();
+        }
+        let failures = calls.iter().filter(|(_, failed)| *failed).count();
+        if failures >= FAILED && failures * 2 >= calls.len() {
+            self.open(&mut state, PAUSE);
+        }
+    }
+
+    fn probed(&self, failed: bool) {
+        let mut state = self.state.lock();
+        let State::Open { pause, .. } = &*state else { return };
+        if failed {
+            let pause = (*pause * 2).min(PAUSE_MAX);
+            self.open(&mut state, pause);
+        } else {
+            *state = State::Closed(VecDeque::new());
+            self.show(0.0);
+            tracing::info!(model = self.name, "the model answers again");
+        }
+    }
+
+    fn open(&self, state: &mut State, pause: Duration) {
+        *state = State::Open { until: Instant::now() + pause, pause, is_probed: false };
+        self.show(1.0);
+        metrics::counter!("gateway_breaker_opened_total", "model" => self.name.clone()).increment(1);
+        tracing::warn!(model = self.name, ?pause, "the model fails, and is left alone");
+    }
+
+    fn show(&self, open: f64) {
+        metrics::gauge!("gateway_breaker_open", "model" => self.name.clone()).set(open);
+    }
+}
+
+impl Trial {
+    /// The model has begun to answer, which is what a probe finds out.
+    pub(crate) fn began(&mut self) {
+        if std::mem::take(&mut self.is_probe) {
+            self.breaker.probed(false);
+        }
+    }
+
+    /// It has answered.
+    pub(crate) fn answered(&mut self) {
+        self.ended(false);
+    }
+
+    /// It has not, or broke off.
+    pub(crate) fn failed(&mut self, kind: &Kind) {
+        if let Some(failed) = is_failure(kind) {
+            self.ended(failed);
+        }
+    }
+
+    fn ended(&mut self, failed: bool) {
+        match std::mem::take(&mut self.is_probe) {
+            true => self.breaker.probed(failed),
+            false => self.breaker.note(failed),
+        }
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        if self.is_probe
+            && let State::Open { is_probed, .. } = &mut *self.breaker.state.lock()
+        {
+            *is_probed = false;
+        }
+    }
+}
+
+/// Whether it says that the model is down; `None`: it says nothing.
+fn is_failure(kind: &Kind) -> Option<bool> {
+    match kind {
+        Kind::Unavailable { .. }
+        | Kind::TooSlow { .. }
+        | Kind::BadResponse { .. }
+        | Kind::Interrupted
+        | Kind::Auth { .. } => Some(true),
+        Kind::Invalid { .. } | Kind::TooLong { .. } | Kind::NoRoom | Kind::Refused => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+#[path = "breaker_tests.rs"]
+mod tests;
