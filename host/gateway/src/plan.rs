@@ -15,6 +15,12 @@ use crate::config::{Config, Provider, ProviderKind, ProviderLimits, Tier, Unknow
 use crate::provider::Backend;
 use crate::{Call, Error, Kind, Rate};
 
+/// Providers by their names, each with the rest that it asked for.
+pub(crate) type Backends = BTreeMap<String, (Arc<dyn Backend>, Arc<Rest>)>;
+
+/// Breakers by `provider/model`.
+type Breakers = BTreeMap<String, Arc<Breaker>>;
+
 /// All tiers.
 pub(crate) type Plans = BTreeMap<TierId, Arc<Plan>>;
 
@@ -85,11 +91,8 @@ impl Plan {
 }
 
 /// Checks the configuration and builds every chain.
-pub(crate) fn plans(
-    config: &Config,
-    backends: &BTreeMap<String, (Arc<dyn Backend>, Arc<Rest>)>,
-) -> Result<Plans, Error> {
-    let (mut plans, mut breakers) = (Plans::new(), BTreeMap::new());
+pub(crate) fn plans(config: &Config, backends: &Backends) -> Result<Plans, Error> {
+    let (mut plans, mut breakers) = (Plans::new(), Breakers::new());
     for tier in &config.tiers {
         let plan = plan(config, (backends, &mut breakers), tier)?;
         if plans.insert(tier.id.clone(), Arc::new(plan)).is_some() {
@@ -101,10 +104,7 @@ pub(crate) fn plans(
 
 fn plan(
     config: &Config,
-    (backends, breakers): (
-        &BTreeMap<String, (Arc<dyn Backend>, Arc<Rest>)>,
-        &mut BTreeMap<String, Arc<Breaker>>,
-    ),
+    (backends, breakers): (&Backends, &mut Breakers),
     tier: &Tier,
 ) -> Result<Plan, Error> {
     let mut links = Vec::new();

@@ -172,7 +172,7 @@ impl Prepared {
             .bind(&self.arrival.lane)
             .fetch_all(&mut *tx.connection)
             .await?;
-        Ok(rows.first().map(|row| row::get(row, "seq")).transpose()?)
+        rows.first().map(|row| row::get(row, "seq")).transpose()
     }
 
     /// The oldest turn that one of the keys belongs to.

@@ -15,11 +15,10 @@ use chela_types::{Finish, Usage};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Deserializer};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::{Config, ProviderKind};
-use crate::plan::{Rest, SharedClock};
+use crate::plan::{Backends, SharedClock};
 use crate::{Call, Kind};
 use chela_types::Tokens;
 
@@ -95,11 +94,7 @@ pub(crate) trait Backend: Send + Sync {
 }
 
 /// Connects every configured provider, under its name.
-pub(crate) fn backends(
-    config: &Config,
-    egress: &Egress,
-    clock: &SharedClock,
-) -> BTreeMap<String, (Arc<dyn Backend>, Arc<Rest>)> {
+pub(crate) fn backends(config: &Config, egress: &Egress, clock: &SharedClock) -> Backends {
     let connect = |provider: &crate::config::Provider| -> Arc<dyn Backend> {
         let remote = |wire, url: &url::Url, key: &Option<secrecy::SecretString>| {
             http::Remote::new(

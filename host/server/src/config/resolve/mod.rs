@@ -25,6 +25,7 @@ use super::problem::{Code, Note, Problems, nearest, suggest};
 use super::raw::Raw;
 use super::resolved::{Agent, Config, Provider, ProviderKind, Script};
 use super::secret::{self, Reference};
+use sense::Team;
 
 /// Looks up a variable of the environment.
 pub type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
@@ -74,7 +75,9 @@ impl Resolver<'_> {
         let channels = self.channels(raw, &budget);
         self.reachability(raw, &agents);
         self.patience(raw, (&plugins, &tiers), &agents);
-        self.affordable(&budget, (&plugins, &agents, &departments, &channels), (&providers, &tiers));
+        let team =
+            Team { plugins: &plugins, agents: &agents, departments: &departments, channels: &channels };
+        self.affordable(&budget, &team, (&providers, &tiers));
         self.searchable(&plugins, &agents);
         self.rules(raw);
         if self.problems.any() {

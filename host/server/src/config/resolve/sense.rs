@@ -13,22 +13,25 @@ use crate::config::problem::{Code, Note};
 use crate::config::raw::Raw;
 use crate::config::resolved::{Agent, Budget, Channel, Department, ModelRef, Plugin, Provider, Tier};
 
+/// Who asks models, and for whom.
+pub(super) struct Team<'a> {
+    pub(super) plugins: &'a BTreeMap<PluginId, Plugin>,
+    pub(super) agents: &'a BTreeMap<AgentId, Agent>,
+    pub(super) departments: &'a BTreeMap<DepartmentId, Department>,
+    pub(super) channels: &'a BTreeMap<ChannelId, Channel>,
+}
+
 impl Resolver<'_> {
     /// Each budget of an agent that may ask models has to pay for a call of each tier that it may use.
     pub(super) fn affordable(
         &mut self,
         budget: &Budget,
-        (plugins, agents, departments, channels): (
-            &BTreeMap<PluginId, Plugin>,
-            &BTreeMap<AgentId, Agent>,
-            &BTreeMap<DepartmentId, Department>,
-            &BTreeMap<ChannelId, Channel>,
-        ),
+        Team { plugins, agents, departments, channels }: &Team<'_>,
         (providers, tiers): (&BTreeMap<String, Provider>, &BTreeMap<TierId, Tier>),
     ) {
         // A set: what all agents share is said once.
         let mut pairs = BTreeSet::new();
-        for (id, agent) in agents {
+        for (id, agent) in *agents {
             if !plugins.get(&agent.plugin).is_some_and(|plugin| plugin.grants.contains("models")) {
                 continue;
             }
