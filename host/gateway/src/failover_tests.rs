@@ -20,6 +20,7 @@ pub(crate) fn call(text: &str) -> Call {
         turn: None,
         lease: None,
         tier: TierId::new("fast").unwrap(),
+        wanted: None,
         system: None,
         prompts: vec![Prompt { role: Role::User, text: text.into() }],
         max_output: None,
@@ -91,7 +92,7 @@ pub(crate) fn chain(acts: Vec<Act>) -> (Failover, Vec<Arc<AtomicU32>>) {
         let breaker = Arc::new(Breaker::new(name.clone()));
         links.push(Arc::new(Link { name, model, price: PRICE, limits, backend, rest, breaker }));
     }
-    let plan = Arc::new(Plan { links, max_output: Tokens(100) });
+    let plan = Arc::new(Plan { cheaper: None, links, max_output: Tokens(100) });
     (Failover { plan, cooldown_max: Duration::from_secs(600) }, counts)
 }
 

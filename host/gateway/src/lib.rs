@@ -17,7 +17,9 @@ mod gateway;
 mod ledger;
 mod plan;
 pub mod provider;
+mod standing;
 mod tier;
+mod watch;
 mod window;
 
 pub use call::{Answer, CachePolicy, Call, Chunk, Completed, Model, Prompt, Purse, Rate, Role};
@@ -28,3 +30,4 @@ pub use config::{
 pub use error::{Error, Kind};
 pub use gateway::Gateway;
 pub use provider::scripted::{Fail, Rule, Script};
+pub use standing::Standing;

@@ -96,6 +96,7 @@ async fn house(kinds: Vec<ProviderKind>) -> House {
             chain,
             max_output: Tokens(200),
             first_token: None,
+            cheaper: None,
         }],
         budgets: Budgets::default(),
         cache: Cache::standard(),
@@ -124,6 +125,7 @@ fn call() -> Call {
         turn: None,
         lease: None,
         tier: TierId::new("fast").unwrap(),
+        wanted: None,
         system: Some("Be brief.".into()),
         prompts: vec![
             prompt(Role::User, "Hello, I have a question about the capital of a country in Europe."),
