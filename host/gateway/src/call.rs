@@ -126,6 +126,7 @@ impl Call {
         ModelCall {
             tier: self.tier.clone(),
             model: None,
+            price: None,
             cache: CacheVerdict::Off,
             attempts: Vec::new(),
             usage: Usage::default(),
@@ -192,7 +193,7 @@ impl Rate {
     /// Whether a provider's count of an answer can be true: not missing, and not above what was sent and allowed.
     pub(crate) fn is_plausible(&self, usage: &Usage) -> bool {
         let counted = usage.input.0 > 0 && usage.output.0 > 0;
-        counted && usage.input <= self.input && usage.output <= self.output && usage.cached <= usage.input
+        counted && usage.input <= self.input && usage.output <= self.output && usage.is_consistent()
     }
 }
 

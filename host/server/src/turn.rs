@@ -328,7 +328,7 @@ impl Display for Call {
                 self.asked, self.state, self.reserved, self.cost
             );
         };
-        let ModelCall { tier, model, cache, usage, millis, .. } = record;
+        let ModelCall { tier, model, price, cache, usage, millis, .. } = record;
         let model = model.as_deref().unwrap_or("nobody answered");
         let cache = match cache {
             CacheVerdict::Hit => "cache hit",
@@ -340,7 +340,11 @@ impl Display for Call {
         if usage.cached.0 > 0 {
             write!(f, " ({} of them cached by the provider)", usage.cached)?;
         }
-        write!(f, " · {} of {} reserved · {millis} ms", self.cost, self.reserved)
+        if usage.written.0 > 0 {
+            write!(f, " ({} of them written to its cache)", usage.written)?;
+        }
+        write!(f, " · {} of {} reserved · {millis} ms", self.cost, self.reserved)?;
+        price.iter().try_for_each(|price| write!(f, " · price {price}"))
     }
 }
 
@@ -473,12 +477,18 @@ pub(crate) mod tests {
             record: Some(ModelCall {
                 tier: TierId::new("fast").unwrap(),
                 model: Some("anthropic/claude-haiku".to_owned()),
+                price: Some("builtin 2026-11-30 0123456789ab".to_owned()),
                 cache: CacheVerdict::Miss,
                 attempts: vec![
                     attempt("openai/gpt-4o-mini", "unavailable", Some(Blame::Provider)),
                     attempt("anthropic/claude-haiku", "ok", None),
                 ],
-                usage: Usage { input: Tokens(312), cached: Tokens(40), output: Tokens(60) },
+                usage: Usage {
+                    input: Tokens(312),
+                    cached: Tokens(40),
+                    written: Tokens(12),
+                    output: Tokens(60),
+                },
                 reserved: Money::from_nanos(1_200_000),
                 cost: Money::from_nanos(135_000),
                 millis: 81,

@@ -94,6 +94,9 @@ pub struct ModelCall {
     pub tier: TierId,
     /// `provider/model` that answered; absent if none did.
     pub model: Option<String>,
+    /// The price that was charged: whence it is and its date, if it has one, and a digest; absent if nobody answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<String>,
     /// The cache's word.
     pub cache: CacheVerdict,
     /// Every try in order.
