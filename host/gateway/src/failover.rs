@@ -339,6 +339,7 @@ impl Tally {
     fn record(&self, link: Option<&Arc<Link>>, usage: Usage, cost: Money) -> ModelCall {
         ModelCall {
             model: link.map(|link| link.name.clone()),
+            price: link.map(|link| link.tariff.version.to_string()),
             usage,
             cost: self.call.cost.plus(cost),
             millis: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),

@@ -16,7 +16,9 @@ mod flight;
 mod gateway;
 mod ledger;
 mod plan;
+pub mod price;
 pub mod provider;
+pub mod reconcile;
 mod tier;
 mod window;
 

@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chela_gateway::price::Tariff;
 use chela_sandbox::Level;
-use chela_types::{AgentId, ChannelId, DepartmentId, Digest, Money, PluginId, Price, TierId};
+use chela_types::{AgentId, ChannelId, DepartmentId, Digest, Money, PluginId, TierId};
 use jiff::tz::TimeZone;
 use secrecy::SecretString;
 use serde_json::{Map, Value};
@@ -169,7 +170,7 @@ pub struct Provider {
     /// Calls at once.
     pub concurrency: usize,
     /// Prices of the models that tiers use, and of those that the file prices.
-    pub prices: BTreeMap<String, Price>,
+    pub prices: BTreeMap<String, Tariff>,
 }
 
 /// Which wire format, and where.

@@ -123,7 +123,7 @@ const KEYWORD_ROUTER: &str = "builtin:keyword";
 fn reserved(providers: &BTreeMap<String, Provider>, (id, tier): (&TierId, &Tier), output: u32) -> Money {
     let input = smallest(id).map_or(Tokens(0), |call| call.input_bound());
     let bound = |model: &ModelRef| {
-        let price = *providers.get(&model.provider)?.prices.get(&model.model)?;
+        let price = providers.get(&model.provider)?.prices.get(&model.model)?.price;
         Some(Rate { price, input, output: Tokens(u64::from(output)) }.bound())
     };
     tier.chain.iter().filter_map(bound).sum()
