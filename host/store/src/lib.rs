@@ -47,7 +47,7 @@ pub use event::{Event, Happened};
 pub use inbox::{Accepted, Arrival};
 pub use journal::{Entry, Revision};
 pub use knowledge::Passage;
-pub use ledger::{Budget, Ledger, LedgerRow, Reserve, ScopeLimit, SettledAs, Settlement};
+pub use ledger::{Budget, Charged, Ledger, LedgerRow, Reserve, ScopeLimit, SettledAs, Settlement};
 pub use mailbox::{Claimed, Claiming, Claims, Lease, Stage, Turn};
 pub use memory::{MemoryEntry, MemoryOutcome, MemoryScope, MemoryWrite};
 pub use outbox::{Answer, Outgoing};
