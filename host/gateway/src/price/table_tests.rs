@@ -1,3 +1,5 @@
+//! What tables of prices say, and which are refused.
+
 use super::*;
 use chela_types::Usage;
 

@@ -1,3 +1,5 @@
+//! Bills beside ledgers, and shares beside bounds.
+
 use super::*;
 use chela_types::Tokens;
 

@@ -1,3 +1,5 @@
+//! Files in the forms that providers export, whole and broken.
+
 use super::*;
 use proptest::prelude::*;
 
