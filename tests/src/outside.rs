@@ -41,6 +41,7 @@ pub const MODEL: &str = "crab-1";
 pub const PRICE: Price = Price::flat(Rates {
     input: Money::from_nanos(100_000_000),
     cached: Money::from_nanos(100_000_000),
+    written: Money::from_nanos(100_000_000),
     output: Money::from_nanos(400_000_000),
 });
 

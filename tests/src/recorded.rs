@@ -171,7 +171,7 @@ fn provider(name: &str, rules: impl IntoIterator<Item = Rule>) -> Provider {
     Provider {
         name: name.to_owned(),
         kind: ProviderKind::Scripted(Script { rules: rules.into_iter().collect(), default: None }),
-        prices: BTreeMap::from([(MODEL.to_owned(), PRICE)]),
+        prices: BTreeMap::from([(MODEL.to_owned(), PRICE.into())]),
         limits: ProviderLimits::standard(),
     }
 }

@@ -47,7 +47,7 @@ pub struct Setup {
 
 /// A host in this world: no agents, no channels, a scripted model that repeats the question.
 pub fn host(outside: &Outside) -> Setup {
-    let free = BTreeMap::from([(MODEL.to_owned(), PRICE)]);
+    let free = BTreeMap::from([(MODEL.to_owned(), PRICE.into())]);
     let scripted = chela_gateway::Provider {
         name: "model".to_owned(),
         kind: ProviderKind::Scripted(Script::default()),

@@ -32,6 +32,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("reqwest", &["egress"]),
     ("rustls", &["egress"]),
     ("axum", &["server"]),
+    ("csv", &["gateway"]),
     ("clap", &["server"]),
     ("tracing-subscriber", &["server"]),
     ("metrics-exporter-prometheus", &["server"]),

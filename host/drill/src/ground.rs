@@ -116,7 +116,7 @@ fn gateway() -> Result<chela_gateway::Config, Error> {
     let scripted = Provider {
         name: "drill".to_owned(),
         kind: ProviderKind::Scripted(Script::default()),
-        prices: BTreeMap::from([(MODEL.to_owned(), Price::FREE)]),
+        prices: BTreeMap::from([(MODEL.to_owned(), Price::FREE.into())]),
         limits: ProviderLimits::standard(),
     };
     Ok(chela_gateway::Config {

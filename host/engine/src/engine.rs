@@ -6,7 +6,7 @@ use chela_egress::Egress;
 use chela_gateway::Gateway;
 use chela_sandbox::{Grants, Plugin, PluginKind, Progress, Sandbox};
 use chela_store::Store;
-use chela_types::{AgentId, ChannelId, Clock, Digest, Fault, PluginId};
+use chela_types::{AgentId, ChannelId, Clock, Digest, Fault, PluginId, Price};
 use futures::future::BoxFuture;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -179,6 +179,11 @@ impl Engine {
     /// The gateway that serves at this moment.
     pub fn gateway(&self) -> Gateway {
         self.journey.fleet.house().gateway.clone()
+    }
+
+    /// What a model costs now, by its name as `provider/model`.
+    pub fn price(&self, model: &str) -> Option<Price> {
+        self.journey.fleet.house().gateway.price(model)
     }
 
     /// What this kernel lacks to shut workers of plugins in; absent: nothing, as far as one was started.

@@ -31,7 +31,7 @@ struct House {
 }
 
 fn config(script: Script, budgets: Budgets) -> Config {
-    let prices = BTreeMap::from([("m".to_owned(), PRICE)]);
+    let prices = BTreeMap::from([("m".to_owned(), PRICE.into())]);
     let limits = ProviderLimits::standard();
     let provider = Provider { name: "p".into(), kind: ProviderKind::Scripted(script), prices, limits };
     let chain = vec![ModelName { provider: "p".into(), model: "m".into() }];

@@ -1,8 +1,8 @@
 //! The words of the gateway: what is asked, and what comes back.
 
 use chela_types::{
-    AgentId, CacheVerdict, ChannelId, DepartmentId, Finish, ModelCall, Money, Price, TenantId, TierId,
-    Tokens, TurnId, Usage,
+    AgentId, ChannelId, DepartmentId, Finish, ModelCall, Money, Price, TenantId, TierId, Tokens, TurnId,
+    Usage,
 };
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -125,18 +125,7 @@ impl Call {
 
     /// The record of this call before anything happened.
     pub(crate) fn record(&self) -> ModelCall {
-        ModelCall {
-            tier: self.tier.clone(),
-            model: None,
-            cache: CacheVerdict::Off,
-            attempts: Vec::new(),
-            usage: Usage::default(),
-            asked: self.wanted.clone(),
-            reserved: Money::ZERO,
-            cost: Money::ZERO,
-            charged: Tokens(0),
-            millis: 0,
-        }
+        ModelCall { asked: self.wanted.clone(), ..ModelCall::new(self.tier.clone()) }
     }
 
     /// The last thing the person said.
@@ -206,7 +195,7 @@ impl Rate {
     /// Whether a provider's count of an answer can be true: not missing, and not above what was sent and allowed.
     pub(crate) fn is_plausible(&self, usage: &Usage) -> bool {
         let counted = usage.input.0 > 0 && usage.output.0 > 0;
-        counted && usage.input <= self.input && usage.output <= self.output && usage.cached <= usage.input
+        counted && usage.input <= self.input && usage.output <= self.output && usage.is_consistent()
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::Script;
+use crate::price::Tariff;
 
 /// The documented defaults.
 pub mod defaults {
@@ -71,7 +72,7 @@ pub struct Provider {
     /// What it speaks.
     pub kind: ProviderKind,
     /// Price of each model.
-    pub prices: BTreeMap<String, Price>,
+    pub prices: BTreeMap<String, Tariff>,
     /// Waiting and concurrency.
     pub limits: ProviderLimits,
 }

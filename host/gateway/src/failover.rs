@@ -354,6 +354,7 @@ impl Tally {
     fn record(&self, link: Option<&Arc<Link>>, usage: Usage, charge: Charge) -> ModelCall {
         ModelCall {
             model: link.map(|link| link.name.clone()),
+            price: link.map(|link| link.tariff.version.to_string()),
             usage,
             cost: self.call.cost.plus(charge.cost),
             charged: self.call.charged.plus(charge.tokens),

@@ -73,6 +73,7 @@ impl Backend for Fake {
 pub(crate) const PRICE: Price = Price::flat(Rates {
     input: Money::from_nanos(1_000_000_000),
     cached: Money::ZERO,
+    written: Money::ZERO,
     output: Money::from_nanos(2_000_000_000),
 });
 
@@ -90,14 +91,14 @@ pub(crate) fn chain(acts: Vec<Act>) -> (Failover, Vec<Arc<AtomicU32>>) {
         let backend: Arc<dyn Backend> = Arc::new(Fake { act, asked });
         let (name, model, rest) = (format!("p{number}/m"), "m".to_owned(), Arc::new(Rest::default()));
         let breaker = Arc::new(Breaker::new(name.clone()));
-        links.push(Arc::new(Link { name, model, price: PRICE, limits, backend, rest, breaker }));
+        links.push(Arc::new(Link { name, model, tariff: PRICE.into(), limits, backend, rest, breaker }));
     }
     let plan = Arc::new(Plan { cheaper: None, links, max_output: Tokens(100) });
     (Failover { plan, cooldown_max: Duration::from_secs(600) }, counts)
 }
 
 pub(crate) fn usage(input: u64, output: u64) -> Piece {
-    Piece::Usage(Usage { input: Tokens(input), cached: Tokens(0), output: Tokens(output) })
+    Piece::Usage(Usage { input: Tokens(input), output: Tokens(output), ..Usage::default() })
 }
 
 pub(crate) fn whole(text: &str) -> Act {

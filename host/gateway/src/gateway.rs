@@ -2,7 +2,7 @@
 
 use chela_egress::Egress;
 use chela_store::Store;
-use chela_types::{Clock, TierId};
+use chela_types::{Clock, Price, TierId};
 use std::sync::Arc;
 
 use crate::budget::Budget;
@@ -79,6 +79,12 @@ impl Gateway {
     /// The tiers that can be asked.
     pub fn tiers(&self) -> impl Iterator<Item = &TierId> {
         self.plans.keys()
+    }
+
+    /// What a model of any tier costs, by its name as `provider/model`.
+    pub fn price(&self, model: &str) -> Option<Price> {
+        let mut links = self.plans.values().flat_map(|plan| &plan.links);
+        links.find(|link| link.name == model).map(|link| link.tariff.price)
     }
 
     /// The models of a tier's chain, in order, as `provider/model`.

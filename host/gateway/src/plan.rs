@@ -4,7 +4,7 @@
 //! cannot disagree.
 
 use chela_store::Used;
-use chela_types::{Clock, Price, TierId, Tokens};
+use chela_types::{Clock, TierId, Tokens};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::breaker::Breaker;
 use crate::config::{Config, Provider, ProviderKind, ProviderLimits, Tier, UnknownPrice};
+use crate::price::Tariff;
 use crate::provider::Backend;
 use crate::{Call, Error, Kind, Rate};
 
@@ -39,7 +40,7 @@ pub(crate) struct Link {
     pub(crate) name: String,
     /// As the provider calls it.
     pub(crate) model: String,
-    pub(crate) price: Price,
+    pub(crate) tariff: Tariff,
     pub(crate) limits: ProviderLimits,
     pub(crate) backend: Arc<dyn Backend>,
     /// Until when the provider asked to be left alone; shared by all its models.
@@ -83,7 +84,7 @@ impl Plan {
 
     /// What a link charges for a call.
     pub(crate) fn rate(&self, link: &Link, call: &Call) -> Rate {
-        Rate { price: link.price, input: call.input_bound(), output: self.output(call) }
+        Rate { price: link.tariff.price, input: call.input_bound(), output: self.output(call) }
     }
 
     /// The most a call can use: every link is asked once, each takes the input and breaks off at its end
@@ -148,7 +149,7 @@ fn plan(
         links.push(Arc::new(Link {
             name: name.to_string(),
             model: name.model.clone(),
-            price: price(config, provider, &name.model)?,
+            tariff: tariff(config, provider, &name.model)?,
             limits,
             backend: backend.clone(),
             rest: rest.clone(),
@@ -161,11 +162,11 @@ fn plan(
     Ok(Plan { links, max_output: tier.max_output, cheaper: tier.cheaper.clone() })
 }
 
-fn price(config: &Config, provider: &Provider, model: &str) -> Result<Price, Error> {
+fn tariff(config: &Config, provider: &Provider, model: &str) -> Result<Tariff, Error> {
     match (provider.prices.get(model), &provider.kind, config.unknown_price) {
-        (Some(price), _, _) => Ok(*price),
-        (None, ProviderKind::Scripted(_), _) => Ok(Price::FREE),
-        (None, _, UnknownPrice::Assume(price)) => Ok(price),
+        (Some(tariff), _, _) => Ok(tariff.clone()),
+        (None, ProviderKind::Scripted(_), _) => Ok(Tariff::free()),
+        (None, _, UnknownPrice::Assume(price)) => Ok(Tariff::assumed(price)),
         (None, _, UnknownPrice::Refuse) => Err(wrong(format!(
             "price of `{}/{model}` is unknown: give it in [provider.{}.price.\"{model}\"]",
             provider.name, provider.name

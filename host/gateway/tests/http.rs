@@ -29,6 +29,7 @@ const REFUSAL: &str = include_str!("wire/anthropic-refusal.sse");
 const PRICE: Price = Price::flat(Rates {
     input: Money::from_nanos(1_000_000_000),
     cached: Money::ZERO,
+    written: Money::ZERO,
     output: Money::from_nanos(2_000_000_000),
 });
 
@@ -84,7 +85,7 @@ async fn house(kinds: Vec<ProviderKind>) -> House {
         .map(|(n, kind)| Provider {
             name: format!("p{n}"),
             kind,
-            prices: BTreeMap::from([("m".to_owned(), PRICE)]),
+            prices: BTreeMap::from([("m".to_owned(), PRICE.into())]),
             limits,
         })
         .collect();
@@ -162,7 +163,7 @@ async fn openai_is_asked_and_read() {
         (completed.text.as_str(), completed.finish),
         ("The capital of the UK is London.", Finish::Stop)
     );
-    assert_eq!(completed.call.usage, Usage { input: Tokens(78), cached: Tokens(0), output: Tokens(9) });
+    assert_eq!(completed.call.usage, Usage { input: Tokens(78), output: Tokens(9), ..Usage::default() });
     assert_eq!(completed.call.cost, Money::from_nanos(78 * 1000 + 9 * 2000));
     let (headers, body) = &seen.lock().unwrap()[0];
     assert_eq!(headers["authorization"], "Bearer sk-hunter2");
@@ -181,7 +182,7 @@ async fn anthropic_is_asked_and_read() {
     let (url, seen) = provider(|| sse(ANTHROPIC)).await;
     let completed = house(vec![anthropic(url)]).await.ask().await.unwrap();
     assert_eq!((completed.text.as_str(), completed.finish), ("Hello there!", Finish::Stop));
-    assert_eq!(completed.call.usage, Usage { input: Tokens(11), cached: Tokens(0), output: Tokens(6) });
+    assert_eq!(completed.call.usage, Usage { input: Tokens(11), output: Tokens(6), ..Usage::default() });
     let (headers, body) = &seen.lock().unwrap()[0];
     assert_eq!(
         (&headers["x-api-key"], &headers["anthropic-version"]),

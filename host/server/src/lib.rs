@@ -8,6 +8,7 @@ pub mod config;
 pub mod demo;
 pub mod doors;
 pub mod host;
+pub mod ledger;
 pub mod reload;
 pub mod standin;
 pub mod telemetry;

@@ -328,7 +328,7 @@ impl Display for Call {
                 self.asked, self.state, self.reserved, self.cost
             );
         };
-        let ModelCall { tier, asked, model, cache, usage, millis, .. } = record;
+        let ModelCall { tier, asked, model, price, cache, usage, millis, .. } = record;
         let model = model.as_deref().unwrap_or("nobody answered");
         let cache = match cache {
             CacheVerdict::Hit => "cache hit",
@@ -340,10 +340,15 @@ impl Display for Call {
             write!(f, "{asked} was over a budget; ")?;
         }
         write!(f, "{tier} → {model} · {cache} · {} tokens in, {} out", usage.input, usage.output)?;
-        if usage.cached.0 > 0 {
-            write!(f, " ({} of them cached by the provider)", usage.cached)?;
+        for (tokens, how) in
+            [(usage.cached, "cached by the provider"), (usage.written, "written to its cache")]
+        {
+            if tokens.0 > 0 {
+                write!(f, " ({tokens} of them {how})")?;
+            }
         }
-        write!(f, " · {} of {} reserved · {millis} ms", self.cost, self.reserved)
+        write!(f, " · {} of {} reserved · {millis} ms", self.cost, self.reserved)?;
+        price.iter().try_for_each(|price| write!(f, " · price {price}"))
     }
 }
 
@@ -477,12 +482,18 @@ pub(crate) mod tests {
                 tier: TierId::new("fast").unwrap(),
                 asked: None,
                 model: Some("anthropic/claude-haiku".to_owned()),
+                price: Some("builtin 2026-11-30 0123456789ab".to_owned()),
                 cache: CacheVerdict::Miss,
                 attempts: vec![
                     attempt("openai/gpt-4o-mini", "unavailable", Some(Blame::Provider)),
                     attempt("anthropic/claude-haiku", "ok", None),
                 ],
-                usage: Usage { input: Tokens(312), cached: Tokens(40), output: Tokens(60) },
+                usage: Usage {
+                    input: Tokens(312),
+                    cached: Tokens(40),
+                    written: Tokens(12),
+                    output: Tokens(60),
+                },
                 reserved: Money::from_nanos(1_200_000),
                 cost: Money::from_nanos(135_000),
                 charged: Tokens(372),
@@ -552,7 +563,7 @@ pub(crate) mod tests {
         turn 0198f3c1a2b37c4d8e9f0a1b2c3d4e5f · delivered in 143 ms
           channel   slack, received 2025-11-22 08:00:00.123 UTC
           agent     hr ← keyword 0.1.0 (0123456789ab): phrase `parental leave`, score 0.90, 38 µs
-          model     fast → anthropic/claude-haiku · cache miss · 312 tokens in, 60 out (40 of them cached by the provider) · $0.000135 of $0.0012 reserved · 81 ms
+          model     fast → anthropic/claude-haiku · cache miss · 312 tokens in, 60 out (40 of them cached by the provider) (12 of them written to its cache) · $0.000135 of $0.0012 reserved · 81 ms · price builtin 2026-11-30 0123456789ab
                     1. openai/gpt-4o-mini unavailable (provider's fault), 40 ms
                     2. anthropic/claude-haiku ok, 40 ms
           journal   knowledge.search, models.relay × 2

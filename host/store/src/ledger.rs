@@ -206,6 +206,58 @@ impl Store {
     }
 }
 
+/// A call that was charged.
+#[derive(Debug, Clone)]
+pub struct Charged {
+    /// Its place in the order of reservations.
+    pub seq: i64,
+    /// When the money was set aside.
+    pub at: Millis,
+    /// What is known of its cost.
+    pub state: SettledAs,
+    /// The call.
+    pub call: ModelCall,
+}
+
+impl Store {
+    /// The next `limit` calls after `after` that were charged from the first of two moments and before the second, in
+    /// order. What has no record is left out: nobody knows which model it was.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub async fn charged(
+        &self,
+        (from, until): (Millis, Millis),
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<Charged>> {
+        self.read(async |connection| {
+            let rows = sql::query(
+                "SELECT seq, at, state, call FROM reservations
+                     WHERE seq > $1 AND at >= $2 AND at < $3 AND state IN ('settled', 'unknown')
+                         AND call IS NOT NULL ORDER BY seq LIMIT $4 + 0",
+            )
+            .bind(after)
+            .bind(from.0)
+            .bind(until.0)
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .fetch_all(connection)
+            .await?;
+            rows.iter().map(charged).collect()
+        })
+        .await
+    }
+}
+
+fn charged(row: &Row) -> Result<Charged> {
+    Ok(Charged {
+        seq: row::get(row, "seq")?,
+        at: Millis(row::get(row, "at")?),
+        state: SettledAs::parse(row::text(row, "state")?)?,
+        call: row::json(row, "call")?.ok_or(Error::Unreadable("model call"))?,
+    })
+}
+
 /// One scope named twice counts once, with the lower limit.
 fn unite(scopes: &mut Vec<ScopeLimit>) {
     let mut united: Vec<ScopeLimit> = Vec::with_capacity(scopes.len());

@@ -49,7 +49,7 @@ pub use event::{Event, Happened};
 pub use inbox::{Accepted, Arrival};
 pub use journal::{Entry, Revision};
 pub use knowledge::Passage;
-pub use ledger::{Ledger, LedgerRow, Reserve, ScopeLimit, SettledAs, Settlement, Used};
+pub use ledger::{Charged, Ledger, LedgerRow, Reserve, ScopeLimit, SettledAs, Settlement, Used};
 pub use mailbox::{Claimed, Claiming, Claims, Lease, Stage, Turn};
 pub use memory::{MemoryEntry, MemoryOutcome, MemoryScope, MemoryWrite};
 pub use outbox::{Answer, Outgoing};

@@ -97,6 +97,9 @@ pub struct ModelCall {
     pub asked: Option<TierId>,
     /// `provider/model` that answered; absent if none did.
     pub model: Option<String>,
+    /// The price that was charged: whence it is and its date, if it has one, and a digest; absent if nobody answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<String>,
     /// The cache's word.
     pub cache: CacheVerdict,
     /// Every try in order.
@@ -112,4 +115,23 @@ pub struct ModelCall {
     pub charged: Tokens,
     /// Milliseconds, all tries together.
     pub millis: u64,
+}
+
+impl ModelCall {
+    /// The record before anything happened.
+    pub const fn new(tier: TierId) -> Self {
+        Self {
+            tier,
+            asked: None,
+            model: None,
+            price: None,
+            cache: CacheVerdict::Off,
+            attempts: Vec::new(),
+            usage: Usage::NONE,
+            reserved: Money::ZERO,
+            cost: Money::ZERO,
+            charged: Tokens(0),
+            millis: 0,
+        }
+    }
 }

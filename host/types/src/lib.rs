@@ -24,7 +24,7 @@ pub use id::{
     TierId, TurnId,
 };
 pub use message::{Attachment, Identity, Key, Message, Person, Speaker, Target, Utterance};
-pub use money::{Money, Price, Rates};
+pub use money::{LONG_CARDS_MAX, LongCard, Money, Price, Rates};
 pub use quantity::{Quantity, Unit};
 pub use reply::{Block, Choice, Link, Reply};
 pub use usage::{Finish, Tokens, Usage};

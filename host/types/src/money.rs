@@ -73,59 +73,100 @@ impl fmt::Display for Money {
 /// Nano-dollars for a million tokens of each class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rates {
-    /// Input tokens that were not read from the provider's cache.
+    /// Input tokens that were neither read from the provider's cache nor written to it.
     pub input: Money,
-    /// Input tokens that were.
+    /// Input tokens that were read from it.
     pub cached: Money,
+    /// Input tokens that were written to it.
+    pub written: Money,
     /// Output tokens.
     pub output: Money,
 }
 
 impl Rates {
     fn cost(&self, usage: &Usage) -> Money {
-        let fresh = Tokens(usage.input.0.saturating_sub(usage.cached.0));
-        class(self.input, fresh).plus(class(self.cached, usage.cached)).plus(class(self.output, usage.output))
+        class(self.input, usage.fresh())
+            .plus(class(self.cached, usage.cached))
+            .plus(class(self.written, usage.written))
+            .plus(class(self.output, usage.output))
     }
 
+    /// Every input token of the dearest class. A token's part of a nano-dollar is counted as a whole one: the classes
+    /// of a real call are rounded up one by one.
     fn worst_case(&self, input: Tokens, output: Tokens) -> Money {
-        let dearest = Money(self.input.0.max(self.cached.0));
-        class(dearest, input).plus(class(self.output, output))
+        let dearest = self.input.max(self.cached).max(self.written);
+        let for_each = class(dearest, Tokens(1)).0;
+        let all = i128::from(for_each) * i128::from(input.0);
+        Money(i64::try_from(all).unwrap_or(i64::MAX)).plus(class(self.output, output))
     }
 }
 
-/// What a model costs. Some vendors have a second card for long prompts; it holds for every token of such a call,
-/// the output's too.
+/// Cards for long prompts that one price may have.
+pub const LONG_CARDS_MAX: usize = 4;
+
+/// A card for long prompts; it holds for every token of such a call, the output's too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LongCard {
+    /// For calls with more input tokens than this, cached ones counted.
+    pub above: Tokens,
+    /// What they cost.
+    pub rates: Rates,
+}
+
+/// What a model costs. Some vendors have further cards for long prompts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Price {
     /// The usual card.
     pub rates: Rates,
-    /// The card of calls with more input tokens than this, cached ones counted.
-    pub long: Option<(Tokens, Rates)>,
+    /// Those for long prompts, the shortest first, without a gap.
+    long: [Option<LongCard>; LONG_CARDS_MAX],
 }
 
 impl Price {
     /// A model that costs nothing (one's own machine, the scripted provider).
-    pub const FREE: Self = Self::flat(Rates { input: Money::ZERO, cached: Money::ZERO, output: Money::ZERO });
+    pub const FREE: Self = Self::flat(Rates {
+        input: Money::ZERO,
+        cached: Money::ZERO,
+        written: Money::ZERO,
+        output: Money::ZERO,
+    });
 
     /// One card, however long the prompt is.
     pub const fn flat(rates: Rates) -> Self {
-        Self { rates, long: None }
+        Self { rates, long: [None; LONG_CARDS_MAX] }
+    }
+
+    /// With one more card for prompts that are longer still. Nothing if it is for shorter ones than the card before
+    /// it, or if there are [`LONG_CARDS_MAX`] already.
+    #[must_use]
+    pub fn with_long(mut self, card: LongCard) -> Option<Self> {
+        if self.long().last().is_some_and(|last| card.above <= last.above) {
+            return None;
+        }
+        *self.long.iter_mut().find(|place| place.is_none())? = Some(card);
+        Some(self)
+    }
+
+    /// The cards for long prompts, the shortest first.
+    pub fn long(&self) -> impl Iterator<Item = LongCard> {
+        self.long.into_iter().flatten()
     }
 
     /// The cost of `usage`, rounded up to the next nano-dollar for each class.
     pub fn cost(&self, usage: &Usage) -> Money {
-        self.long_card(usage.input).unwrap_or(self.rates).cost(usage)
+        self.cards(usage.input).last().unwrap_or(self.rates).cost(usage)
     }
 
-    /// The most that a call can cost: every input token fresh, every allowed output token used, on the dearest
-    /// card that so much input can come to.
+    /// The most that a call can cost: every input token of the dearest class, every allowed output token used, on
+    /// the dearest card that so much input can come to.
     pub fn worst_case(&self, input: Tokens, output: Tokens) -> Money {
-        let long = self.long_card(input).map_or(Money::ZERO, |rates| rates.worst_case(input, output));
-        self.rates.worst_case(input, output).max(long)
+        self.cards(input).map(|rates| rates.worst_case(input, output)).max().unwrap_or(Money::ZERO)
     }
 
-    fn long_card(&self, input: Tokens) -> Option<Rates> {
-        self.long.filter(|(above, _)| input > *above).map(|(_, rates)| rates)
+    /// The cards that a call of at most so much input can come to; the last one, if it is so much.
+    fn cards(&self, input: Tokens) -> impl Iterator<Item = Rates> {
+        let long = self.long().filter(move |card| input > card.above).map(|card| card.rates);
+        std::iter::once(self.rates).chain(long)
     }
 }
 
@@ -138,6 +179,7 @@ fn class(per_million: Money, tokens: Tokens) -> Money {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn dollars_are_read_exactly() {
@@ -156,34 +198,104 @@ mod tests {
         assert_eq!(Money(135_000).to_string(), "$0.000135");
     }
 
+    const fn rates(input: i64, cached: i64, written: i64, output: i64) -> Rates {
+        Rates { input: Money(input), cached: Money(cached), written: Money(written), output: Money(output) }
+    }
+
+    fn usage(input: u64, cached: u64, written: u64, output: u64) -> Usage {
+        let (cached, written) = (Tokens(cached), Tokens(written));
+        Usage { input: Tokens(input), cached, written, output: Tokens(output) }
+    }
+
     #[test]
-    fn a_cached_token_is_counted_once_and_cost_is_rounded_up() {
-        let price = Price::flat(Rates {
-            input: Money::from_nanos(150_000_000),
-            cached: Money::from_nanos(75_000_000),
-            output: Money::from_nanos(600_000_000),
-        });
-        let usage = Usage { input: Tokens(100), cached: Tokens(40), output: Tokens(10) };
-        assert_eq!(price.cost(&usage), Money(60 * 150 + 40 * 75 + 10 * 600));
-        let one = Price::flat(Rates { input: Money(1), ..Price::FREE.rates });
-        assert_eq!(one.cost(&Usage { input: Tokens(1), ..Usage::default() }), Money(1));
+    fn each_token_is_counted_in_one_class_and_each_class_rounded_up() {
+        let price = Price::flat(rates(150_000_000, 75_000_000, 187_500_000, 600_000_000));
+        let cost = 50 * 150 + 40 * 75 + 1_875 + 10 * 600;
+        assert_eq!(price.cost(&usage(100, 40, 10, 10)), Money(cost));
+        let tiny = Price::flat(rates(1, 1, 1, 1));
+        for (used, nanos) in [((1, 0, 0, 0), 1), ((3, 1, 1, 1), 4), ((0, 0, 0, 0), 0)] {
+            assert_eq!(tiny.cost(&usage(used.0, used.1, used.2, used.3)), Money(nanos), "{used:?}");
+        }
+    }
+
+    #[test]
+    fn the_worst_case_takes_the_dearest_class_of_input() {
+        for dearest in [rates(9_000_000, 1, 1, 0), rates(1, 9_000_000, 1, 0), rates(1, 1, 9_000_000, 0)] {
+            assert_eq!(Price::flat(dearest).worst_case(Tokens(10), Tokens(5)), Money(90));
+        }
+    }
+
+    /// A price with one card more for each threshold, which is so many times as dear.
+    fn tiered(long: &[(u64, i64)]) -> Option<Price> {
+        let card =
+            |scale: i64| rates(10_000_000 * scale, 1_000_000 * scale, 12_000_000 * scale, 50_000_000 * scale);
+        long.iter().try_fold(Price::flat(card(1)), |price, (above, scale)| {
+            price.with_long(LongCard { above: Tokens(*above), rates: card(*scale) })
+        })
     }
 
     #[test]
     fn a_long_prompt_has_a_card_of_its_own() {
-        let per_token = |nanos: i64| Money(nanos * 1_000_000);
-        let card = |scale| Rates {
-            input: per_token(10 * scale),
-            cached: per_token(scale),
-            output: per_token(50 * scale),
-        };
-        let price = Price { rates: card(1), long: Some((Tokens(100), card(5))) };
-        let usage = |input, cached| Usage { input: Tokens(input), cached: Tokens(cached), output: Tokens(2) };
-        assert_eq!(price.cost(&usage(100, 40)), Money(60 * 10 + 40 + 2 * 50));
-        assert_eq!(price.cost(&usage(101, 40)), Money(5 * (61 * 10 + 40 + 2 * 50)), "the output too");
-        assert_eq!(price.worst_case(Tokens(100), Tokens(2)), Money(100 * 10 + 2 * 50));
-        assert_eq!(price.worst_case(Tokens(101), Tokens(2)), Money(5 * (101 * 10 + 2 * 50)));
-        let odd = Price { rates: card(5), long: Some((Tokens(100), card(1))) };
-        assert_eq!(odd.worst_case(Tokens(101), Tokens(2)), Money(5 * (101 * 10 + 2 * 50)), "it may be less");
+        let price = tiered(&[(100, 5), (200, 7)]).unwrap();
+        for (input, scale) in [(100, 1), (101, 5), (200, 5), (201, 7), (10_000, 7)] {
+            let tokens = i64::try_from(input).unwrap();
+            let cost = scale * ((tokens - 40) * 10 + 40 + 2 * 50);
+            assert_eq!(price.cost(&usage(input, 40, 0, 2)), Money(cost), "{input}: the output too");
+            let worst = scale * (tokens * 12 + 2 * 50);
+            assert_eq!(price.worst_case(Tokens(input), Tokens(2)), Money(worst), "{input}");
+        }
+        let odd = tiered(&[(100, 5), (200, 2)]).unwrap();
+        assert_eq!(odd.worst_case(Tokens(201), Tokens(0)), Money(5 * 201 * 12), "it may be less");
+    }
+
+    #[test]
+    fn cards_for_long_prompts_stand_in_order() {
+        for bad in
+            [&[(100, 5), (100, 6)][..], &[(200, 5), (100, 6)], &[(1, 2), (2, 2), (3, 2), (4, 2), (5, 2)]]
+        {
+            assert_eq!(tiered(bad), None, "{bad:?}");
+        }
+        let thresholds: Vec<u64> =
+            tiered(&[(1, 2), (5, 3)]).unwrap().long().map(|card| card.above.0).collect();
+        assert_eq!(thresholds, [1, 5]);
+    }
+
+    fn any_rates() -> impl Strategy<Value = Rates> {
+        // From a part of a nano-dollar to a thousand dollars for a million tokens.
+        let rate = || prop_oneof![0..2_000_000i64, 0..1_000_000_000_000i64];
+        (rate(), rate(), rate(), rate())
+            .prop_map(|(input, cached, written, output)| rates(input, cached, written, output))
+    }
+
+    fn any_price() -> impl Strategy<Value = Price> {
+        let cards = proptest::collection::btree_map(0..400_000u64, any_rates(), 0..=LONG_CARDS_MAX);
+        (any_rates(), cards).prop_map(|(rates, cards)| {
+            let card = |(above, rates)| LongCard { above: Tokens(above), rates };
+            cards.into_iter().map(card).fold(Price::flat(rates), |price, card| price.with_long(card).unwrap())
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_call_costs_more_than_its_worst_case(
+            price in any_price(),
+            bound in (1..1_000_000u64, 0..200_000u64),
+            shares in (0.0..=1.0f64, 0.0..=1.0f64, 0.0..=1.0f64, 0.0..=1.0f64),
+        ) {
+            let of = |all: u64, share: f64| (all as f64 * share) as u64;
+            let input = of(bound.0, shares.0);
+            let cached = of(input, shares.1);
+            let used = usage(input, cached, of(input - cached, shares.2), of(bound.1, shares.3));
+            prop_assert!(used.is_consistent());
+            let (cost, worst) = (price.cost(&used), price.worst_case(Tokens(bound.0), Tokens(bound.1)));
+            prop_assert!(Money::ZERO <= cost && cost <= worst, "{cost:?} of {worst:?}");
+        }
+
+        #[test]
+        fn a_cost_is_never_a_credit(price in any_price(), used in any::<(u64, u64, u64, u64)>()) {
+            let used = usage(used.0, used.1, used.2, used.3);
+            prop_assert!(price.cost(&used) >= Money::ZERO);
+            prop_assert!(price.worst_case(used.input, used.output) >= Money::ZERO);
+        }
     }
 }

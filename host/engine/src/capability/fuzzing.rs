@@ -117,7 +117,7 @@ fn gateway(tier: TierId) -> chela_gateway::Config {
     let provider = chela_gateway::Provider {
         name: "model".to_owned(),
         kind: chela_gateway::ProviderKind::Scripted(Script::default()),
-        prices: BTreeMap::from([(MODEL.to_owned(), Price::FREE)]),
+        prices: BTreeMap::from([(MODEL.to_owned(), Price::FREE.into())]),
         limits: chela_gateway::ProviderLimits::standard(),
     };
     let model = chela_gateway::ModelName { provider: provider.name.clone(), model: MODEL.to_owned() };

@@ -140,11 +140,12 @@ impl Reader {
         };
         let of = |tokens: Option<u64>| tokens.unwrap_or(0);
         let cached = of(self.counted.cache_read_input_tokens);
-        let fresh =
-            of(self.counted.input_tokens).saturating_add(of(self.counted.cache_creation_input_tokens));
+        let written = of(self.counted.cache_creation_input_tokens);
+        let fresh = of(self.counted.input_tokens).saturating_add(written);
         Some(Piece::Usage(Usage {
             input: Tokens(fresh.saturating_add(cached)),
             cached: Tokens(cached),
+            written: Tokens(written),
             output: Tokens(of(self.counted.output_tokens)),
         }))
     }

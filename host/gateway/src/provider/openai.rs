@@ -102,6 +102,7 @@ pub(crate) fn read(event: &Event) -> Result<Vec<Piece>, Trouble> {
             input: Tokens(counted.prompt_tokens.unwrap_or(0)),
             cached: Tokens(cached),
             output: Tokens(counted.completion_tokens.unwrap_or(0)),
+            ..Usage::default()
         })
     }));
     Ok(pieces)

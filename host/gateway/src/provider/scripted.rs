@@ -141,8 +141,8 @@ fn speak(ask: &Ask, rule: &Rule, cut: bool) -> Pieces {
     words.truncate(if cut { words.len().div_ceil(2) } else { allowed });
     let usage = Usage {
         input: input(&ask.call),
-        cached: Tokens(0),
         output: tokens(&words.concat()).min(ask.max_output),
+        ..Usage::default()
     };
     let pause = Arc::new(Duration::from_millis(rule.chunk_ms));
     let text = futures::stream::iter(words).then(move |word| {

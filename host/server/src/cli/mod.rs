@@ -9,6 +9,7 @@ mod check;
 mod demo;
 mod drill;
 mod events;
+mod ledger;
 mod operator;
 mod plugin;
 mod reload;
@@ -118,6 +119,7 @@ async fn run(command: Command) -> Outcome {
         Command::Budget { command } => budget::run(command).await,
         Command::Reload(asked) => reload::run(&asked).await,
         Command::Events(asked) => events::run(&asked).await,
+        Command::Ledger { command } => ledger::run(command).await,
         Command::Replay(asked) => replay::run(&asked).await.map(|_| ExitCode::SUCCESS),
         Command::Status { config, json } => status::run(&config, json).await,
         Command::Bench { command } => bench::run(command).await,

@@ -7,7 +7,6 @@
 mod check;
 mod document;
 mod file;
-mod prices;
 mod problem;
 mod raw;
 mod reference;

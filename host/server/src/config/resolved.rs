@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chela_gateway::Limit;
+use chela_gateway::price::Tariff;
 use chela_sandbox::Level;
-use chela_types::{AgentId, ChannelId, DepartmentId, Digest, PluginId, Price, TierId};
+use chela_types::{AgentId, ChannelId, DepartmentId, Digest, PluginId, TierId};
 use jiff::tz::TimeZone;
 use secrecy::SecretString;
 use serde_json::{Map, Value};
@@ -170,7 +171,7 @@ pub struct Provider {
     /// Calls at once.
     pub concurrency: usize,
     /// Prices of the models that tiers use, and of those that the file prices.
-    pub prices: BTreeMap<String, Price>,
+    pub prices: BTreeMap<String, Tariff>,
 }
 
 /// Which wire format, and where.

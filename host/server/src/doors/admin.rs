@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use chela_engine::{ChannelHealth, Engine, Pending, PluginStatus};
+use chela_gateway::reconcile::Report;
 use chela_store::Store;
 use chela_types::{AgentId, Clock, Millis, TenantId, TurnId};
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,7 @@ use super::replay::{self, Replays};
 use super::rights::{Allowed, Content, Gate, Proof, Read, identify};
 use super::swap::{self, Orders};
 use super::terminal;
+use crate::ledger::{self, Bill};
 use crate::reload::{Invalid, Reloader};
 use crate::telemetry::Metrics;
 use crate::turn::{LIST_USUAL, Turn};
@@ -32,6 +35,8 @@ pub(super) const WAIT_MAX: Duration = Duration::from_secs(25);
 const GAUGE_WAIT: Duration = Duration::from_secs(1);
 /// Largest body of an admin request.
 pub(super) const BODY_BYTES_MAX: usize = 256 << 10;
+/// Largest bill: a year of days for a hundred models.
+const BILL_BYTES_MAX: usize = 16 << 20;
 
 /// What operators are served.
 #[derive(Debug, Clone)]
@@ -73,12 +78,13 @@ impl Admin {
             .route("/budgets/raise", post(budgets::raise))
             .route("/replay", post(replay::begin))
             .route("/replay/{id}", get(replay::look).delete(replay::cancel))
+            .route("/ledger/reconcile", post(reconcile).layer(DefaultBodyLimit::max(BILL_BYTES_MAX)))
             .route("/turns", get(turns))
             .route("/turns/{id}", get(turn))
             .route("/chat/{agent}", post(terminal::say).get(terminal::hear))
             .fallback(async || Error::NotFound)
             .method_not_allowed_fallback(async || Error::Method)
-            .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
             .with_state(Gate::new(self))
             .layer(from_fn_with_state(proof, identify))
     }
@@ -218,6 +224,12 @@ async fn status(admin: Allowed<Read>) -> Result<Json<Status>, Error> {
         agents: admin.engine.agents().into_iter().map(agent).collect(),
         ..Status::of_store(&admin.store, now).await?
     }))
+}
+
+/// A provider's bill against the ledger. Nothing is changed by it.
+async fn reconcile(admin: Allowed<Read>, Json(bill): Json<Bill>) -> Result<Json<Report>, Error> {
+    let price = |model: &str| admin.engine.price(model);
+    Ok(Json(ledger::reconcile(&admin.store, &bill, price).await?))
 }
 
 #[derive(Debug, Deserialize)]

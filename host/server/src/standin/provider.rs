@@ -163,7 +163,7 @@ struct Made {
 
 impl Made {
     fn usage(&self) -> Value {
-        let Usage { input, cached, output } = self.usage;
+        let Usage { input, cached, output, .. } = self.usage;
         json!({
             "prompt_tokens": input.0, "completion_tokens": output.0, "total_tokens": input.0 + output.0,
             "prompt_tokens_details": { "cached_tokens": cached.0 },
@@ -219,7 +219,7 @@ impl Office {
         words.truncate(usize::try_from(most).unwrap_or(usize::MAX));
         let read: usize = asked.messages.iter().map(|p| p.content.split_whitespace().count() + 4).sum();
         let usage =
-            Usage { input: Tokens(read as u64), cached: Tokens(0), output: Tokens(words.len() as u64) };
+            Usage { input: Tokens(read as u64), output: Tokens(words.len() as u64), ..Usage::default() };
         let marker = question.split_whitespace().find(|word| word.starts_with('#')).map(str::to_owned);
         self.bills.push(Billed {
             at: self.clock.now(),

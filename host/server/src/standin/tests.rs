@@ -220,7 +220,12 @@ async fn the_partner_refuses_stale_replies() {
 
 fn price() -> Price {
     let million = |dollars: i64| Money::from_nanos(dollars * 1_000_000_000);
-    Price::flat(chela_types::Rates { input: million(1), cached: million(1), output: million(2) })
+    Price::flat(chela_types::Rates {
+        input: million(1),
+        cached: million(1),
+        written: million(1),
+        output: million(2),
+    })
 }
 
 async fn asked(provider: &provider::Provider, stream: bool) -> Result<Response, chela_egress::Error> {

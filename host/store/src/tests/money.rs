@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::{Budget, Reserve, ScopeLimit, SettledAs, Settlement, Used};
-use chela_types::{Money, Quantity, ReservationId, Tokens};
+use chela_types::{
+    CacheVerdict, Clock as _, ModelCall, Money, Quantity, ReservationId, TierId, Tokens, Usage,
+};
 
 fn scope(name: &str, limit: Option<i64>) -> ScopeLimit {
     let most = Quantity::from(Money::ZERO);
@@ -217,4 +219,47 @@ proptest::proptest! {
             assert_eq!(used(&again.store, "a").await, (spent + open, 0));
         });
     }
+}
+
+#[tokio::test]
+async fn charged_calls_are_read_in_pages_and_within_their_time() {
+    let b = bench().await;
+    let call = |cost: i64| ModelCall {
+        model: Some("openai/x".into()),
+        cost: Money::from_nanos(cost),
+        ..ModelCall::new(TierId::new("fast").unwrap())
+    };
+    let begun = b.clock.now();
+    for (state, cost) in [
+        (SettledAs::Settled, Some(1)),
+        (SettledAs::Unknown, Some(2)),
+        (SettledAs::Released, Some(3)),
+        (SettledAs::Settled, None),
+        (SettledAs::Settled, Some(5)),
+    ] {
+        let id = b.store.reserve(reserve(10, vec![])).await.unwrap();
+        let call = cost.map(call);
+        b.store.settle(id, Settlement { call, ..settled(1, state) }).await.unwrap();
+    }
+    b.store.reserve(reserve(10, vec![])).await.unwrap();
+    b.clock.advance(Duration::from_millis(1));
+    let now = b.clock.now();
+    let costs = async |times, after, limit| -> Vec<(i64, i64)> {
+        let page = b.store.charged(times, after, limit).await.unwrap();
+        page.iter().map(|charged| (charged.call.cost.nanos(), charged.seq)).collect()
+    };
+    let all = costs((begun, now), 0, 9).await;
+    assert_eq!(all.iter().map(|(cost, _)| *cost).collect::<Vec<_>>(), [1, 2, 5]);
+    assert_eq!(costs((begun, now), 0, 2).await, all[..2]);
+    assert_eq!(costs((begun, now), all[1].1, 2).await, all[2..]);
+    assert!(costs((now, Millis(i64::MAX)), 0, 9).await.is_empty());
+    assert!(costs((Millis(0), begun), 0, 9).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_call_that_was_kept_before_writing_was_counted_is_read() {
+    let old = r#"{"tier":"fast","model":"p/m","cache":"miss","attempts":[],"usage":{"input":7,"cached":2,"output":1},
+        "reserved":9,"cost":5,"millis":1}"#;
+    let call: ModelCall = serde_json::from_str(old).unwrap();
+    assert_eq!((call.usage.input.0, call.usage.written.0, call.price), (7, 0, None));
 }

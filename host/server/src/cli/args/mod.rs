@@ -3,6 +3,7 @@
 mod author;
 mod budget;
 mod drill;
+mod ledger;
 mod plugin;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ pub(super) use author::KindName;
 pub(super) use author::{Build, Dev, New, Test};
 pub(super) use budget::BudgetCommand;
 pub(super) use drill::{Drill, Where};
+pub(super) use ledger::{LedgerCommand, Reconcile};
 pub(super) use plugin::{Candidate, Events, Ordered, PluginCommand, Reload, Shown};
 
 const STYLES: Styles = Styles::styled()
@@ -122,6 +124,13 @@ pub enum Command {
         after_help = "Asks the running host; reads its store if none runs.\n\nExamples:\n  chela events\n  chela events --follow --plugin keyword\n  chela events --json"
     )]
     Events(Events),
+
+    /// The ledger: what was charged for calls of models
+    Ledger {
+        /// Which question.
+        #[command(subcommand)]
+        command: LedgerCommand,
+    },
 
     /// Run recorded turns again, under another version of a plugin or under the one that ran them
     #[command(

@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub(super) use host::{Delivery, Egress, KindLimits, Limits, Log, Retention, Server, Store};
-pub(super) use models::{Budget, Cache, Provider, ProviderKind, Tier, Window};
+pub(super) use models::{Budget, Cache, LongPrice, Price, Prices, Provider, ProviderKind, Tier, Window};
 pub(super) use swap::{Operator, Reload, Right, Swap};
 pub(super) use team::{
     Agent, Channel, DeliveryPolicy, Department, Grant, Isolation, OverBudget, Plugin, Routing,
@@ -40,6 +40,8 @@ pub(super) struct Raw {
     pub(super) egress: Egress,
     /// Model providers by name.
     pub(super) provider: BTreeMap<String, Provider>,
+    /// What known models cost at their vendors' own addresses.
+    pub(super) prices: Prices,
     /// Tiers by name: each a chain of models, the first that works answers.
     pub(super) tier: BTreeMap<String, Tier>,
     /// What model calls may cost. Every budget that applies to a call must have room for it.

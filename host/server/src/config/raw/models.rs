@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chela_gateway::defaults::{ATTEMPTS_MAX, THRESHOLDS};
+use chela_types::LONG_CARDS_MAX;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -67,19 +68,58 @@ fn concurrency() -> u32 {
     256
 }
 
-/// US dollars for a million tokens, as decimal texts such as `"0.15"`.
+/// US dollars for a million tokens, as decimal texts such as `"0.15"`. For a model whose price is known, at its vendor's
+/// own address, what is left out stays as it is known.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Price {
+    /// Input tokens. Needed where nothing is known.
+    #[schemars(extend("format" = "dollars"))]
+    pub(in crate::config) input: Option<String>,
+    /// Input tokens that the provider read from its own cache; left out where nothing is known, they cost as much as the
+    /// others.
+    #[schemars(extend("format" = "dollars"))]
+    pub(in crate::config) cached: Option<String>,
+    /// Input tokens that the provider wrote to its own cache; left out where nothing is known, they cost as much as the
+    /// others.
+    #[schemars(extend("format" = "dollars"))]
+    pub(in crate::config) written: Option<String>,
+    /// Output tokens. Needed where nothing is known.
+    #[schemars(extend("format" = "dollars"))]
+    pub(in crate::config) output: Option<String>,
+    /// Cards for long prompts, the shortest first. An empty list takes away those that are known.
+    #[schemars(length(max = LONG_CARDS_MAX))]
+    pub(in crate::config) long: Option<Vec<LongPrice>>,
+}
+
+/// A card for long prompts. It holds for every token of such a call, the output's too.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct LongPrice {
+    /// For calls with more input tokens than this.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub(in crate::config) above: u64,
     /// Input tokens.
     #[schemars(extend("format" = "dollars"))]
     pub(in crate::config) input: String,
     /// Input tokens that the provider read from its own cache; left out, they cost as much as the others.
     #[schemars(extend("format" = "dollars"))]
     pub(in crate::config) cached: Option<String>,
+    /// Input tokens that the provider wrote to its own cache; left out, they cost as much as the others.
+    #[schemars(extend("format" = "dollars"))]
+    pub(in crate::config) written: Option<String>,
     /// Output tokens.
     #[schemars(extend("format" = "dollars"))]
     pub(in crate::config) output: String,
+}
+
+/// Prices of known models.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Prices {
+    /// A file of the same form as the table that comes with the program, laid over it row by row and field by field.
+    #[schemars(extend("format" = "path"))]
+    pub(in crate::config) file: Option<String>,
 }
 
 /// A tier.

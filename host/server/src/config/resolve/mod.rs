@@ -6,6 +6,7 @@
 mod free;
 mod host;
 mod models;
+mod prices;
 mod sense;
 mod swap;
 mod team;
@@ -63,8 +64,9 @@ impl Resolver<'_> {
         let limits = self.limits(raw);
         let admin = server.as_ref().and_then(|server| server.admin_token.as_ref());
         let operators = self.operators(raw, admin);
-        let providers = self.providers(raw);
-        let tiers = self.tiers(raw);
+        let known = self.known_prices(raw);
+        let providers = self.providers(raw, &known);
+        let tiers = self.tiers(raw, &known);
         let budget = self.budget(raw);
         let cache = self.cache(raw);
         let plugins = self.plugins(raw, &limits);
@@ -83,7 +85,7 @@ impl Resolver<'_> {
         if self.problems.any() {
             return None;
         }
-        let digest = digest(text, &agents, &providers);
+        let digest = digest((text, known.version()), &agents, &providers);
         Some(Config {
             file: file.to_owned(),
             named: file.to_owned(),
@@ -320,8 +322,12 @@ fn leads_out(base: &Path, path: &Path) -> bool {
 
 /// Of what the configuration says, wherever it stands. Not of documents, which have a digest of their own, nor of what
 /// comes with the program, which has a version.
-fn digest(text: &str, agents: &BTreeMap<AgentId, Agent>, providers: &BTreeMap<String, Provider>) -> Digest {
-    let mut parts = vec![text.as_bytes()];
+fn digest(
+    (text, prices): (&str, &str),
+    agents: &BTreeMap<AgentId, Agent>,
+    providers: &BTreeMap<String, Provider>,
+) -> Digest {
+    let mut parts = vec![text.as_bytes(), prices.as_bytes()];
     parts
         .extend(agents.iter().flat_map(|(name, agent)| [name.as_str().as_bytes(), agent.persona.as_bytes()]));
     let scripts = providers.iter().filter_map(|(name, provider)| match &provider.kind {

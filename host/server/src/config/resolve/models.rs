@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chela_gateway::price::{PriceTable, Tariff};
 use chela_gateway::{Limit, Window};
-use chela_types::{Price, Rates, TierId};
+use chela_types::TierId;
 use jiff::tz::TimeZone;
 use url::{Host, Url};
 
 use super::host::seconds;
+use super::prices::{vendor, vendor_price};
 use super::{At, Resolver, dotted, size};
-use crate::config::prices;
 use crate::config::problem::{Code, Note, nearest};
 use crate::config::raw::{self, Raw};
 use crate::config::resolved::{Budget, Cache, Endpoint, ModelRef, Provider, ProviderKind, Script, Tier};
@@ -22,14 +23,20 @@ const ANTHROPIC_URL: &str = "https://api.anthropic.com/v1";
 const DEMO_SCRIPT: (&str, &str) = ("demo", "model.toml");
 
 impl Resolver<'_> {
-    pub(super) fn providers(&mut self, raw: &Raw) -> BTreeMap<String, Provider> {
+    pub(super) fn providers(&mut self, raw: &Raw, known: &PriceTable) -> BTreeMap<String, Provider> {
         let each = |(name, provider): (&String, &raw::Provider)| {
-            Some((name.clone(), self.provider(raw, name, provider)?))
+            let prices = self.prices(raw, (name, provider), known);
+            Some((name.clone(), self.provider(raw, (name, provider), prices)?))
         };
         raw.provider.iter().filter_map(each).collect()
     }
 
-    fn provider(&mut self, raw: &Raw, name: &str, provider: &raw::Provider) -> Option<Provider> {
+    fn provider(
+        &mut self,
+        raw: &Raw,
+        (name, provider): (&str, &raw::Provider),
+        prices: BTreeMap<String, Tariff>,
+    ) -> Option<Provider> {
         let at: At<'_> = &["provider", name];
         // Providers have no id of their own; their names are spelled as all names are.
         self.name::<TierId>(at);
@@ -38,7 +45,6 @@ impl Resolver<'_> {
         for (key, time) in times {
             self.within((&["provider", name, key], time), (&["provider", name, "total_timeout_s"], total));
         }
-        let prices = self.prices(raw, name, provider);
         let kind = match provider.kind {
             raw::ProviderKind::Openai => {
                 ProviderKind::OpenAi(self.endpoint(raw, name, (provider, OPENAI_URL))?)
@@ -152,33 +158,10 @@ impl Resolver<'_> {
         }
     }
 
-    fn prices(&mut self, raw: &Raw, name: &str, provider: &raw::Provider) -> BTreeMap<String, Price> {
-        let mut prices = BTreeMap::new();
-        for (model, price) in &provider.price {
-            let input = self.dollars(&["provider", name, "price", model, "input"], &price.input);
-            let output = self.dollars(&["provider", name, "price", model, "output"], &price.output);
-            let cached = match &price.cached {
-                Some(text) => self.dollars(&["provider", name, "price", model, "cached"], text),
-                None => input,
-            };
-            if let (Some(input), Some(cached), Some(output)) = (input, cached, output) {
-                prices.insert(model.clone(), Price::flat(Rates { input, cached, output }));
-            }
-        }
-        let chained =
-            raw.tier.values().flat_map(|tier| &tier.chain).filter_map(|entry| entry.split_once('/'));
-        for (_, model) in
-            chained.filter(|(owner, model)| *owner == name && !provider.price.contains_key(*model))
-        {
-            prices.extend(vendor_price(provider, model).map(|price| (model.to_owned(), price)));
-        }
-        prices
-    }
-
-    pub(super) fn tiers(&mut self, raw: &Raw) -> BTreeMap<TierId, Tier> {
+    pub(super) fn tiers(&mut self, raw: &Raw, known: &PriceTable) -> BTreeMap<TierId, Tier> {
         let each = |(name, tier): (&String, &raw::Tier)| {
             let id = self.name(&["tier", name]);
-            let chain = self.chain(raw, name, tier);
+            let chain = self.chain(raw, (name, tier), known);
             self.first_token(raw, name, (tier.first_token_s, &chain));
             let tier = Tier {
                 chain,
@@ -218,7 +201,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn chain(&mut self, raw: &Raw, name: &str, tier: &raw::Tier) -> Vec<ModelRef> {
+    fn chain(&mut self, raw: &Raw, (name, tier): (&str, &raw::Tier), known: &PriceTable) -> Vec<ModelRef> {
         let mut seen = BTreeSet::new();
         let mut chain = Vec::new();
         for (index, entry) in tier.chain.iter().enumerate() {
@@ -237,23 +220,28 @@ impl Resolver<'_> {
                 let note = Note::new(Code::Duplicate, message, "already in this chain");
                 self.fail(at, note.help("a model that failed is not asked again in the same call"));
             }
-            let known: Option<TierId> = self.reference(at, "provider", provider, &raw.provider);
-            if let (Some(_), Some(raw)) = (known, raw.provider.get(provider)) {
-                self.priced(at, provider, raw, model);
+            let configured: Option<TierId> = self.reference(at, "provider", provider, &raw.provider);
+            if let (Some(_), Some(raw)) = (configured, raw.provider.get(provider)) {
+                self.priced(at, (provider, raw, model), known);
             }
             chain.push(ModelRef { provider: provider.to_owned(), model: model.to_owned() });
         }
         chain
     }
 
-    fn priced(&mut self, at: At<'_>, name: &str, provider: &raw::Provider, model: &str) {
-        if provider.price.contains_key(model) || vendor_price(provider, model).is_some() {
+    fn priced(
+        &mut self,
+        at: At<'_>,
+        (name, provider, model): (&str, &raw::Provider, &str),
+        known: &PriceTable,
+    ) {
+        if provider.price.contains_key(model) || vendor_price(provider, model, known).is_some() {
             return;
         }
         let table = dotted(&["provider", name, "price", model]);
         let mut help = format!("add `[{table}]` with `input` and `output` in dollars for a million tokens");
-        if provider.url.is_none()
-            && let Some(near) = nearest(model, prices::models(provider.kind))
+        if let Some(vendor) = vendor(provider)
+            && let Some(near) = nearest(model, known.answering(vendor))
         {
             help.push_str(&format!("; or did you mean `{near}`?"));
         }
@@ -345,19 +333,10 @@ impl Resolver<'_> {
         self.fail_key(at, Note::new(Code::WrongValue, message, "does not belong here").help(why));
     }
 
-    fn missing(&mut self, at: At<'_>, key: &str, help: &str) {
+    pub(super) fn missing(&mut self, at: At<'_>, key: &str, help: &str) {
         let message = format!("`{}` needs the key `{key}`", dotted(at));
         let note = Note::new(Code::MissingKey, message, format!("`{key}` is missing here"));
         self.fail_key(at, note.help(help));
-    }
-}
-
-/// What is known of a model at its vendor's own address; another address has its own prices.
-fn vendor_price(provider: &raw::Provider, model: &str) -> Option<Price> {
-    match provider.kind {
-        raw::ProviderKind::Scripted => Some(Price::FREE),
-        kind if provider.url.is_none() => prices::known(kind, model),
-        _ => None,
     }
 }
 

@@ -133,7 +133,7 @@ fn reserved(
 ) -> Quantity {
     let input = smallest(id).map_or(Tokens(0), |call| call.input_bound());
     let rate = |model: &ModelRef| {
-        let price = *providers.get(&model.provider)?.prices.get(&model.model)?;
+        let price = providers.get(&model.provider)?.prices.get(&model.model)?.price;
         Some(Rate { price, input, output: Tokens(u64::from(output)) })
     };
     let rates = tier.chain.iter().filter_map(rate);

@@ -38,7 +38,7 @@ fn the_example_of_the_docs_resolves() {
     assert_eq!(technical.reach, Reach::Everywhere);
     let fast = &config.tiers[&TierId::new("fast").unwrap()];
     assert_eq!((fast.chain.len(), fast.first_token), (3, Some(Duration::from_secs(5))));
-    let price = config.providers["openai"].prices["gpt-4o-mini"];
+    let price = config.providers["openai"].prices["gpt-4o-mini"].price;
     assert_eq!(price.rates.cached, Money::parse_dollars("0.075").unwrap());
     let shop = &config.channels[&ChannelId::new("shop").unwrap()];
     assert_eq!(shop.default_agent.as_str(), "support");

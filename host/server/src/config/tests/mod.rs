@@ -3,6 +3,7 @@
 mod bad;
 mod good;
 mod pages;
+mod prices;
 
 use std::path::Path;
 
