@@ -47,7 +47,9 @@ async fn a_bill_is_held_against_the_ledger() {
     let bills = outside.provider.bills().all();
     assert!(!bills.is_empty());
     let (same, other) = (export(process.folder(), &bills, 1), export(process.folder(), &bills, 2));
-    let command = |file| ["ledger", "reconcile", file, "--provider", "stand-in", "--json"];
+    const fn command(file: &str) -> [&str; 6] {
+        ["ledger", "reconcile", file, "--provider", "stand-in", "--json"]
+    }
     for is_running in [true, false] {
         let (code, out, errors) = run(&process, &command(&same)).await;
         assert_eq!(code, Some(0), "{out}{errors}");

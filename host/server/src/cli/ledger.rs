@@ -1,12 +1,14 @@
 //! `chela ledger reconcile`: a provider's bill against the ledger, one row for each day and model.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 
 use chela_gateway::reconcile::{Drift, EXPORT_BYTES_MAX, Export, Form, Off, Report, What};
-use chela_types::Money;
+use chela_types::{Tokens, Usage};
+use comfy_table::ColumnConstraint;
 
 use super::args::{LedgerCommand, Reconcile};
 use super::operator::Operator;
@@ -68,17 +70,16 @@ async fn compared(config: &Config, asked: &Reconcile, export: &Export) -> Result
 
 /// One row for each day and model, and what it comes to.
 fn page(form: Form, report: &Report) -> String {
-    let has_usage = report.days.iter().any(|day| day.billed_usage.is_some());
-    let has_cost = report.days.iter().any(|day| day.billed_cost.is_some());
-    let mut header = vec!["day", "model", "calls"];
-    header.extend(
-        has_usage.then_some(["input billed", "input", "output billed", "output"]).into_iter().flatten(),
-    );
-    header.extend(has_cost.then_some("billed"));
-    header.extend(["charged", "at prices of today", "apart"]);
+    let header = ["day", "model", "calls", "input", "output", "charged", "at today's prices", "apart"];
     let mut rows = table(&header);
     for day in &report.days {
-        rows.add_row(row(day, (has_usage, has_cost)));
+        rows.add_row(row(day));
+    }
+    // Whole, however narrow the terminal is: a name that is broken cannot be looked for.
+    for column in [1, header.len() - 1] {
+        if let Some(column) = rows.column_mut(column) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
     }
     let drifted = report.drifts().count();
     let verdict = match drifted {
@@ -89,28 +90,29 @@ fn page(form: Form, report: &Report) -> String {
     let unknown: u64 = report.days.iter().map(|day| day.unknown).sum();
     let unknown = match unknown {
         0 => String::new(),
+        1 => "1 call was charged by its bound, because nobody told what it cost\n".to_owned(),
         n => format!("{n} calls were charged by their bound, because nobody told what they cost\n"),
     };
-    format!("{}, provider {}\n{rows}\n{unknown}{verdict}\n", form.name(), report.provider)
+    format!("{}, provider {}: ledger / bill\n{rows}\n{unknown}{verdict}\n", form.name(), report.provider)
 }
 
-fn row(day: &Drift, (has_usage, has_cost): (bool, bool)) -> Vec<String> {
-    let billed = day.billed_usage.unwrap_or_default();
-    let calls = match day.requests {
-        Some(requests) => format!("{} of {requests} billed", day.calls),
-        None => day.calls.to_string(),
-    };
-    let mut row = vec![day.day.to_string(), name(day), calls];
-    if has_usage {
-        let counts = [billed.input, day.usage.input, billed.output, day.usage.output];
-        row.extend(counts.map(|tokens| tokens.to_string()));
-    }
-    if has_cost {
-        row.push(day.billed_cost.unwrap_or(Money::ZERO).to_string());
-    }
-    let apart: Vec<String> = day.off.iter().map(apart).collect();
-    row.extend([day.cost.to_string(), day.now.to_string(), apart.join("\n")]);
-    row
+fn row(day: &Drift) -> [String; 8] {
+    let billed = |read: fn(&Usage) -> Tokens| day.billed_usage.as_ref().map(read);
+    [
+        day.day.to_string(),
+        name(day),
+        pair(day.calls, day.requests),
+        pair(day.usage.input, billed(|usage| usage.input)),
+        pair(day.usage.output, billed(|usage| usage.output)),
+        pair(day.cost, day.billed_cost),
+        day.now.to_string(),
+        day.off.iter().map(apart).collect::<Vec<_>>().join("\n"),
+    ]
+}
+
+/// The ledger's number, and the bill's if it has one.
+fn pair<T: Display>(ledger: T, billed: Option<T>) -> String {
+    billed.map_or_else(|| ledger.to_string(), |billed| format!("{ledger} / {billed}"))
 }
 
 /// The model, and under which names of its own the provider counted it.
@@ -137,7 +139,7 @@ fn apart(off: &Off) -> String {
 mod tests {
     use super::*;
     use chela_gateway::reconcile::{Billed, Booked, Bound, compare};
-    use chela_types::{Tokens, Usage};
+    use chela_types::Money;
 
     fn report(billed_input: u64) -> Report {
         let day = "2026-11-28".parse().unwrap();
@@ -154,13 +156,14 @@ mod tests {
     fn a_page_says_what_is_apart_and_under_which_name() {
         let text = page(Form::OpenAiUsage, &report(2_000));
         for part in [
-            "OpenAI's usage, provider openai",
+            "OpenAI's usage, provider openai: ledger / bill",
             "as gpt-4o-mini-2024-07-18",
-            "2 of 3 billed",
+            "2 / 3",
             "$0.009",
+            "1000 / 2000",
             "$0.008",
             "input -50.0%",
-            "1 calls were charged by their bound",
+            "1 call was charged by its bound",
             "1 day and model is further apart than 1%",
         ] {
             assert!(text.contains(part), "{part} in {text}");
