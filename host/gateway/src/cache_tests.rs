@@ -16,7 +16,10 @@ impl Model for Numbered {
     fn complete(&self, call: Arc<Call>) -> BoxFuture<'_, Result<Answer, Error>> {
         let number = self.asked.fetch_add(1, Ordering::SeqCst);
         let text = if self.blank { " \n".to_owned() } else { format!("answer {number}") };
-        let mut answer = replay(&Entry { text, model: Some("p/m".into()) }, &call);
+        let mut answer = replay(
+            &Entry { text, calls: Vec::new(), finish: Finish::Stop, model: Some("p/m".into()) },
+            &call,
+        );
         let finish = self.finish;
         answer.chunks = answer
             .chunks
@@ -54,7 +57,7 @@ async fn the_same_question_is_answered_again_for_nothing() {
 
 #[tokio::test]
 async fn whatever_shapes_the_answer_asks_anew() {
-    let prompt = |role, text: &str| Prompt { role, text: text.into() };
+    let prompt = |role, text: &str| Prompt::text(role, text);
     let variants = [
         on(),
         Call { tenant: TenantId::new("other").unwrap(), ..on() },

@@ -5,26 +5,37 @@
 //! outermost, so that nothing reaches a provider without money set aside, and settles with what the layers
 //! below report. This room knows nothing of plugins.
 
+mod bound;
 mod breaker;
 mod budget;
 mod cache;
 mod call;
+mod calls;
+mod check;
 mod config;
+mod content;
 mod error;
 mod failover;
 mod flight;
+mod form;
 mod gateway;
 mod ledger;
 mod plan;
 pub mod provider;
 mod tier;
+mod tool;
 mod window;
 
-pub use call::{Answer, CachePolicy, Call, Chunk, Completed, Model, Prompt, Purse, Rate, Role};
+pub use call::{Answer, CachePolicy, Call, Chunk, Completed, Model, Purse, Rate};
 pub use config::{
-    Budgets, Cache, Config, Each, Limit, ModelName, Provider, ProviderKind, ProviderLimits, Tier,
+    Budgets, Cache, Config, Each, Limit, ModelName, OpenAiWire, Provider, ProviderKind, ProviderLimits, Tier,
     UnknownPrice, Window, defaults,
 };
+pub use content::{Image, Media, Part, Prompt, Role};
 pub use error::{Error, Kind};
+pub use form::{Effort, Form};
 pub use gateway::Gateway;
 pub use provider::scripted::{Fail, Rule, Script};
+pub use tool::{
+    NAME_BYTES_MAX as TOOL_NAME_BYTES_MAX, Tool, ToolCall, ToolChoice, ToolDelta, ToolHead, ToolResult,
+};

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use chela_egress::Egress;
 use chela_gateway::{
-    Budgets, Cache, CachePolicy, Call, Chunk, Completed, Config, Error, Gateway, Kind, ModelName, Prompt,
+    Budgets, Cache, Call, Chunk, Completed, Config, Error, Gateway, Kind, ModelName, OpenAiWire, Prompt,
     Provider, ProviderKind, ProviderLimits, Role, Tier, UnknownPrice, defaults,
 };
 use chela_store::Store;
@@ -63,11 +63,11 @@ fn cut(text: &'static str, at: usize) -> Response {
 }
 
 fn openai(url: Url) -> ProviderKind {
-    ProviderKind::OpenAi { url, key: Some("sk-hunter2".into()) }
+    ProviderKind::OpenAi { url, key: Some("sk-hunter2".into()), wire: OpenAiWire::Chat }
 }
 
 fn anthropic(url: Url) -> ProviderKind {
-    ProviderKind::Anthropic { url, key: Some("sk-hunter2".into()) }
+    ProviderKind::Anthropic { url, key: Some("sk-hunter2".into()), prompt_cache: true }
 }
 
 struct House {
@@ -113,27 +113,16 @@ async fn house(kinds: Vec<ProviderKind>) -> House {
 }
 
 fn call() -> Call {
-    let prompt = |role, text: &str| Prompt { role, text: text.into() };
+    let (agent, tier) = (AgentId::new("support").unwrap(), TierId::new("fast").unwrap());
+    let prompts = vec![
+        Prompt::text(Role::User, "Hello, I have a question about the capital of a country in Europe."),
+        Prompt::text(Role::Assistant, "Ask."),
+        Prompt::text(Role::User, "What is the capital of the UK?"),
+    ];
     Call {
-        tenant: TenantId::default_tenant(),
-        agent: AgentId::new("support").unwrap(),
-        agent_version: "1".into(),
-        department: None,
-        user: "u1".into(),
-        channel: None,
-        turn: None,
-        lease: None,
-        tier: TierId::new("fast").unwrap(),
         system: Some("Be brief.".into()),
-        prompts: vec![
-            prompt(Role::User, "Hello, I have a question about the capital of a country in Europe."),
-            prompt(Role::Assistant, "Ask."),
-            prompt(Role::User, "What is the capital of the UK?"),
-        ],
-        max_output: None,
         temperature: Some(0.5),
-        cache: CachePolicy::Off,
-        purse: chela_gateway::Purse::Turn,
+        ..Call::new(TenantId::default_tenant(), agent, "u1", tier, prompts)
     }
 }
 

@@ -166,6 +166,8 @@ impl Lent {
                         sink.push(text);
                     }
                 }
+                // None is offered, and one that was not offered is a bad answer.
+                Chunk::Tool(_) => {}
                 Chunk::End(completed) => return Ok(*completed),
             }
         }
@@ -233,7 +235,7 @@ impl Lent {
                 }
             },
             Reading::Live { mut answer, place, spoken } => {
-                let said = match answer.chunks.next().await {
+                let said = match text_or_end(&mut answer).await {
                     Some(Ok(Chunk::Text(text))) => {
                         spoken.lock().push(text.clone());
                         return Ok((Reading::Live { answer, place, spoken }, Step::Piece(text)));
@@ -287,32 +289,20 @@ impl Lent {
             let version = whom.knowledge.as_ref().map(|(_, version)| version.clone()).unwrap_or_default();
             CachePolicy::On { knowledge_version: version }
         };
+        let prompts = request.prompts.into_iter();
+        let prompts = prompts.map(|prompt| Prompt::text(role(prompt.role), prompt.text)).collect();
         Ok(ModelCall {
-            tenant: whom.tenant.clone(),
-            agent: whom.agent.clone(),
             agent_version: whom.version.clone(),
             department: whom.department.clone(),
-            user: whom.person.clone(),
             channel: Some(whom.channel.clone()),
             turn: (!is_apart).then_some(whom.turn),
             lease: journal.lease().cloned(),
-            tier,
             system: request.system,
-            prompts: request
-                .prompts
-                .into_iter()
-                .map(|prompt| Prompt {
-                    role: match prompt.role {
-                        models::Role::User => Role::User,
-                        models::Role::Assistant => Role::Assistant,
-                    },
-                    text: prompt.text,
-                })
-                .collect(),
             max_output: request.max_output_tokens.map(|tokens| Tokens(u64::from(tokens))),
             temperature: request.temperature,
             cache,
             purse,
+            ..ModelCall::new(whom.tenant.clone(), whom.agent.clone(), whom.person.clone(), tier, prompts)
         })
     }
 
@@ -331,12 +321,31 @@ impl Lent {
         let text = error.to_string();
         Ok(match error.kind {
             Kind::OverBudget { .. } => ModelError::OverBudget(OVER_BUDGET.to_owned()),
-            Kind::Invalid { .. } | Kind::TooLong { .. } | Kind::NoRoom | Kind::UnknownTier(_) => {
-                ModelError::Invalid(text)
-            }
+            Kind::Invalid { .. }
+            | Kind::TooLong { .. }
+            | Kind::Unsupported { .. }
+            | Kind::NoRoom
+            | Kind::UnknownTier(_) => ModelError::Invalid(text),
             Kind::Refused => ModelError::Refused(text),
             _ => ModelError::Unavailable(text),
         })
+    }
+}
+
+const fn role(role: models::Role) -> Role {
+    match role {
+        models::Role::User => Role::User,
+        models::Role::Assistant => Role::Assistant,
+    }
+}
+
+/// What comes next; no tool is offered, so none is called.
+async fn text_or_end(answer: &mut Answer) -> Option<Result<Chunk, Failed>> {
+    loop {
+        match answer.chunks.next().await {
+            Some(Ok(Chunk::Tool(_))) => {}
+            next => return next,
+        }
     }
 }
 
@@ -345,7 +354,8 @@ fn completion(completed: Completed) -> Completion {
     Completion {
         text: completed.text,
         finish: match completed.finish {
-            Finish::Stop => models::Finish::Stop,
+            // The contract has no tools yet: none is offered, so none is called.
+            Finish::Stop | Finish::ToolCalls => models::Finish::Stop,
             Finish::Length => models::Finish::Length,
             Finish::Filtered => models::Finish::Filtered,
         },

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::{Ask, Backend, Piece, Pieces, Trouble};
-use crate::{Call, Kind};
+use crate::{Call, Kind, Prompt};
 
 /// What a scripted provider says.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,8 +162,11 @@ fn tokens(text: &str) -> Tokens {
 }
 
 fn input(call: &Call) -> Tokens {
-    let texts = call.system.iter().chain(call.prompts.iter().map(|prompt| &prompt.text));
-    Tokens(texts.map(|text| tokens(text).0).sum::<u64>().max(1))
+    Tokens(texts(call).map(|text| tokens(text).0).sum::<u64>().max(1))
+}
+
+fn texts(call: &Call) -> impl Iterator<Item = &str> {
+    call.system.as_deref().into_iter().chain(call.prompts.iter().flat_map(Prompt::texts))
 }
 
 fn shorten(text: &str, chars_max: usize) -> String {
@@ -177,14 +180,13 @@ fn shorten(text: &str, chars_max: usize) -> String {
 
 /// The first sentences of the first passage of knowledge in the call.
 fn quote(call: &Call) -> String {
-    let texts = call.system.iter().chain(call.prompts.iter().map(|prompt| &prompt.text));
-    let passage = |text: &String| {
+    let passage = |text: &str| {
         let (_, after) = text.split_once("<passage")?;
         let (_, inside) = after.split_once('>')?;
         let (passage, _) = inside.split_once("</passage>")?;
         Some(passage.to_owned())
     };
-    let found = texts.map(passage).find_map(|found| found).unwrap_or_default();
+    let found = texts(call).map(passage).find_map(|found| found).unwrap_or_default();
     let found = found.split_whitespace().collect::<Vec<_>>().join(" ");
     let sentences: String = found.split_inclusive(". ").take(QUOTE_SENTENCES).collect();
     shorten(&sentences, QUOTE_CHARS_MAX)
