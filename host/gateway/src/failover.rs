@@ -440,3 +440,7 @@ impl Tally {
 #[cfg(test)]
 #[path = "failover_tests.rs"]
 pub(crate) mod tests;
+
+#[cfg(test)]
+#[path = "tools_tests.rs"]
+mod tools_tests;

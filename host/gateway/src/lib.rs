@@ -18,6 +18,8 @@ mod error;
 mod failover;
 mod flight;
 mod form;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gateway;
 mod ledger;
 mod plan;

@@ -132,6 +132,20 @@ impl Reader {
     }
 }
 
+/// The pieces of a stream that comes in pieces.
+pub(crate) fn decoded<'a>(
+    wire: Wire,
+    cuts: impl IntoIterator<Item = &'a [u8]>,
+) -> Result<Vec<Piece>, Trouble> {
+    let (mut reader, mut sse, mut pieces) = (Reader::of(wire), Sse::default(), Vec::new());
+    for cut in cuts {
+        for event in sse.push(cut)? {
+            pieces.extend(reader.read(&event)?);
+        }
+    }
+    Ok(pieces)
+}
+
 struct Reading {
     answer: StreamResponse,
     sse: Sse,

@@ -12,6 +12,8 @@ mod responses;
 pub mod scripted;
 mod sse;
 
+pub(crate) use http::{Wire, decoded};
+
 use chela_egress::{Begun, Egress};
 use chela_types::{Finish, Usage};
 use futures::future::BoxFuture;
@@ -125,7 +127,7 @@ pub(crate) fn backends(config: &Config, egress: &Egress, clock: &SharedClock) ->
                 Arc::new(remote(place::Place::azure(url, openai(*wire), api_version.as_deref()), key))
             }
             ProviderKind::Anthropic { url, key, prompt_cache } => {
-                let wire = http::Wire::Messages { prompt_cache: *prompt_cache };
+                let wire = Wire::Messages { prompt_cache: *prompt_cache };
                 Arc::new(remote(place::Place::anthropic(url, wire), key))
             }
             ProviderKind::Scripted(script) => Arc::new(scripted::Scripted::new(script.clone())),
@@ -135,12 +137,16 @@ pub(crate) fn backends(config: &Config, egress: &Egress, clock: &SharedClock) ->
     config.providers.iter().map(named).collect()
 }
 
-const fn openai(wire: OpenAiWire) -> http::Wire {
+const fn openai(wire: OpenAiWire) -> Wire {
     match wire {
-        OpenAiWire::Chat => http::Wire::Chat,
-        OpenAiWire::Responses => http::Wire::Responses,
+        OpenAiWire::Chat => Wire::Chat,
+        OpenAiWire::Responses => Wire::Responses,
     }
 }
 
+#[cfg(test)]
+mod ask_tests;
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod wire_tests;
