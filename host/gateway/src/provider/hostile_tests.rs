@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{Piece, Trouble, Wire, decoded};
-use crate::{ToolDelta, ToolHead};
+use crate::{ToolCall, ToolDelta, ToolHead};
 use chela_types::{Finish, Tokens, Usage};
 
 const CHAT: &str = include_str!("../../tests/wire/chat-tools.jsonl");
@@ -26,7 +26,7 @@ fn class(read: Result<Vec<Piece>, Trouble>) -> &'static str {
 }
 
 /// What was said: text, calls, last count, end.
-fn sum(pieces: &[Piece]) -> (String, Vec<(String, String, String)>, Option<Usage>, Option<Finish>) {
+fn sum(pieces: &[Piece]) -> (String, Vec<ToolCall>, Option<Usage>, Option<Finish>) {
     let mut sum = (String::new(), Vec::new(), None, None);
     for piece in pieces {
         match piece {
@@ -34,9 +34,10 @@ fn sum(pieces: &[Piece]) -> (String, Vec<(String, String, String)>, Option<Usage
             Piece::Tool(ToolDelta { index, head, arguments }) => {
                 if let Some(ToolHead { id, name }) = head {
                     assert_eq!(*index, sum.1.len());
-                    sum.1.push((id.clone(), name.clone(), String::new()));
+                    let (id, name) = (id.clone(), name.clone());
+                    sum.1.push(ToolCall { id, name, arguments: String::new() });
                 }
-                sum.1[*index].2.push_str(arguments);
+                sum.1[*index].arguments.push_str(arguments);
             }
             Piece::Usage(usage) => sum.2 = Some(*usage),
             Piece::Finish(finish) => sum.3 = Some(*finish),
@@ -51,8 +52,11 @@ fn tool_calls_are_read() {
     for (wire, body) in WIRES {
         let (text, calls, usage, finish) = sum(&decoded(wire, [framed(body).as_bytes()]).unwrap());
         assert_eq!(text, "I look.", "{wire:?}");
-        let call =
-            |id: &str, name: &str, arguments: &str| (id.to_owned(), name.to_owned(), arguments.to_owned());
+        let call = |id: &str, name: &str, arguments: &str| ToolCall {
+            id: id.into(),
+            name: name.into(),
+            arguments: arguments.into(),
+        };
         let weather = call("call_1", "weather", "{\"city\":\"Köln 🌧\"}");
         assert_eq!(calls, [weather, call("call_2", "clock", "{}")], "{wire:?}");
         let expected = Usage { input: Tokens(120), cached: Tokens(100), output: Tokens(40) };
@@ -108,7 +112,7 @@ fn what_is_repeated_or_out_of_order_is_noticed_where_the_format_allows() {
             Ok(pieces) => {
                 let read = sum(&pieces);
                 let is_object = |text: &str| crate::check::is_object(text);
-                read == whole || read.1 != whole.1 && !read.1.iter().all(|(_, _, json)| is_object(json))
+                read == whole || read.1 != whole.1 && !read.1.iter().all(|call| is_object(&call.arguments))
             }
         };
         let arguments = |line: &str| line.contains("arguments") || line.contains("partial_json");
@@ -258,7 +262,7 @@ fn messages_that_nobody_should_send() {
     }
     let whole = r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"a","name":"look","input":{"x":1}}}"#;
     let pieces = lines(Wire::Messages { prompt_cache: false }, &[whole]).unwrap();
-    assert_eq!(sum(&pieces).1[0].2, "{\"x\":1}");
+    assert_eq!(sum(&pieces).1[0].arguments, "{\"x\":1}");
 }
 
 #[test]
