@@ -235,19 +235,15 @@ impl Lent {
                 }
             },
             Reading::Live { mut answer, place, spoken } => {
-                let said = match text_or_end(&mut answer).await {
-                    Some(Ok(Chunk::Text(text))) => {
+                let said = match heard(&mut answer).await {
+                    Heard::Text(text) => {
                         spoken.lock().push(text.clone());
                         return Ok((Reading::Live { answer, place, spoken }, Step::Piece(text)));
                     }
-                    Some(Ok(Chunk::End(completed))) => Ok(completion(*completed)),
-                    Some(Err(error)) => {
+                    Heard::End(Ok(completed)) => Ok(completion(*completed)),
+                    Heard::End(Err(error)) => {
                         let mut journal = self.journal.lock().await;
                         Err(self.explain(error, &mut journal, &place)?)
-                    }
-                    None => {
-                        let mut journal = self.journal.lock().await;
-                        Err(self.explain(Failed::new(Kind::Interrupted), &mut journal, &place)?)
                     }
                 };
                 let (spoken, end) = (spoken.lock().clone(), Some(said.clone()));
@@ -339,12 +335,20 @@ const fn role(role: models::Role) -> Role {
     }
 }
 
-/// What comes next; no tool is offered, so none is called.
-async fn text_or_end(answer: &mut Answer) -> Option<Result<Chunk, Failed>> {
+enum Heard {
+    Text(String),
+    End(Result<Box<Completed>, Failed>),
+}
+
+/// What comes next. No tool is offered, so none is called.
+async fn heard(answer: &mut Answer) -> Heard {
     loop {
         match answer.chunks.next().await {
+            Some(Ok(Chunk::Text(text))) => return Heard::Text(text),
             Some(Ok(Chunk::Tool(_))) => {}
-            next => return next,
+            Some(Ok(Chunk::End(completed))) => return Heard::End(Ok(completed)),
+            Some(Err(error)) => return Heard::End(Err(error)),
+            None => return Heard::End(Err(Failed::new(Kind::Interrupted))),
         }
     }
 }
