@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{Piece, Trouble, Wire, decoded};
-use crate::{ToolCall, ToolDelta, ToolHead};
+use crate::{ToolCall, ToolDelta, ToolHead, fuzzing};
 use chela_types::{Finish, Tokens, Usage};
 
 const CHAT: &str = include_str!("../../tests/wire/chat-tools.jsonl");
@@ -263,6 +263,52 @@ fn messages_that_nobody_should_send() {
     let whole = r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"a","name":"look","input":{"x":1}}}"#;
     let pieces = lines(Wire::Messages { prompt_cache: false }, &[whole]).unwrap();
     assert_eq!(sum(&pieces).1[0].arguments, "{\"x\":1}");
+}
+
+type Read = fn(&[&[u8]]) -> Result<fuzzing::Told, &'static str>;
+
+/// A call of a tool as each format begins it, with its place and the tool's name to be filled in.
+const BEGINNINGS: [(Read, &str); 3] = [
+    (
+        fuzzing::chat,
+        r#"{"choices":[{"delta":{"tool_calls":[{"index":AT,"id":"cAT","function":{"name":"NAME","arguments":"{}"}}]}}]}"#,
+    ),
+    (
+        fuzzing::responses,
+        r#"{"type":"response.output_item.added","output_index":AT,"item":{"type":"function_call","call_id":"cAT","name":"NAME","arguments":"{}"}}"#,
+    ),
+    (
+        fuzzing::messages,
+        r#"{"type":"content_block_start","index":AT,"content_block":{"type":"tool_use","id":"cAT","name":"NAME"}}
+{"type":"content_block_stop","index":AT}"#,
+    ),
+];
+
+#[test]
+fn a_thousand_calls_are_too_many_and_a_tool_that_was_not_offered_is_none() {
+    for (read, line) in BEGINNINGS {
+        let calls = |number: usize, name: &str| {
+            let lines: Vec<String> =
+                (0..number).map(|at| line.replace("AT", &at.to_string()).replace("NAME", name)).collect();
+            read(&[framed(&lines.join("\n")).as_bytes()]).map(|told| told.calls.len())
+        };
+        assert_eq!(calls(1, "weather"), Ok(1));
+        assert_eq!(calls(128, "weather"), Ok(128));
+        assert_eq!(calls(129, "weather"), Err("bad_response"));
+        assert_eq!(calls(1_000, "clock"), Err("bad_response"));
+        assert_eq!(calls(1, "format_disk"), Err("bad_response"));
+    }
+}
+
+#[test]
+fn half_an_event_is_no_event() {
+    for (wire, body) in WIRES {
+        let first = body.lines().next().unwrap();
+        let half = &first[..first.len() / 2];
+        assert_eq!(class(lines(wire, &[half])), "bad_response");
+        let broken = [framed(first).as_bytes(), b"data: \xf0\x9f\n\n"].concat();
+        assert_eq!(class(decoded(wire, [broken.as_slice()])), "bad_response");
+    }
 }
 
 #[test]

@@ -149,14 +149,9 @@ fn speak(ask: &Ask, rule: &Rule, cut: bool) -> Pieces {
         None => Finish::Stop,
     };
     words.truncate(if cut { words.len().div_ceil(2) } else { allowed });
-    let usage = Usage {
-        input: input(&ask.call),
-        cached: Tokens(0),
-        output: Tokens(
-            tokens(&words.concat()).0 + called.as_ref().map_or(0, |call| tokens(&call.arguments).0),
-        )
-        .min(ask.max_output),
-    };
+    let arguments = called.as_ref().map_or("", |call| &call.arguments);
+    let output = tokens(&format!("{} {arguments}", words.concat())).min(ask.max_output);
+    let usage = Usage { input: input(&ask.call), cached: Tokens(0), output };
     let pause = Arc::new(Duration::from_millis(rule.chunk_ms));
     let text = futures::stream::iter(words).then(move |word| {
         let pause = pause.clone();
