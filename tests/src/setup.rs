@@ -11,7 +11,7 @@ use chela_engine::{
     AgentConfig, Ambiguous, ChannelConfig, Config, DeliveryConfig, Origin, PluginConfig, RetentionConfig,
     RoutingConfig, SwapConfig, TrustConfig,
 };
-use chela_gateway::{Cache, ModelName, ProviderKind, ProviderLimits, Rule, Script, UnknownPrice};
+use chela_gateway::{Cache, ModelName, OpenAiWire, ProviderKind, ProviderLimits, Rule, Script, UnknownPrice};
 use chela_sandbox::{Grant, Level, Limits, Source};
 use chela_types::{AgentId, ChannelId, Clock, PluginId, Price, TenantId, TierId, Tokens};
 use secrecy::SecretString;
@@ -283,7 +283,8 @@ impl Setup {
     #[must_use]
     pub fn billed_model(mut self, outside: &Outside) -> Self {
         let url = outside.provider.base_url().parse().unwrap();
-        self.gateway.providers[0].kind = ProviderKind::OpenAi { url, key: Some(PROVIDER_KEY.into()) };
+        self.gateway.providers[0].kind =
+            ProviderKind::OpenAi { url, key: Some(PROVIDER_KEY.into()), wire: OpenAiWire::Chat };
         self
     }
 

@@ -114,8 +114,8 @@ fn meter(mut answer: Answer, call: Arc<Call>, reservation: Reservation) -> Answe
 impl Metered {
     fn pass(&mut self, chunk: Result<Chunk, Error>) -> Result<Chunk, Error> {
         match chunk {
-            Ok(Chunk::Text(text)) => Ok(Chunk::Text(text)),
             Ok(Chunk::End(completed)) => Ok(Chunk::End(self.end(completed))),
+            Ok(said) => Ok(said),
             Err(error) => Err(failed(error, &self.call, &mut self.reservation)),
         }
     }

@@ -595,7 +595,8 @@ async fn a_configuration_that_cannot_work_names_the_key() {
         change(&mut config);
         Gateway::new(config, house.store.clone(), &egress, Arc::new(house.clock.clone())).map(|_| ())
     };
-    let openai = || ProviderKind::OpenAi { url: defaults::OPENAI_URL.parse().unwrap(), key: None };
+    let url = || defaults::OPENAI_URL.parse().unwrap();
+    let openai = || ProviderKind::OpenAi { url: url(), key: None, wire: crate::OpenAiWire::Chat };
     for (change, part) in [
         (&(|c: &mut Config| c.providers.clear()) as &dyn Fn(&mut Config), "provider `p` is not configured"),
         (&|c: &mut Config| c.tiers[0].chain.clear(), "chain is empty"),

@@ -3,6 +3,10 @@
 //!
 //! Exact: the key is a digest over everything that shapes the answer, tenant and agent first, so that no
 //! answer can cross from one to another. Only whole answers that ended by themselves and say something are kept.
+//!
+//! Tool calls are kept as text is: an agent that asks the same is told to call the same, under the same id, which is
+//! its own as long as one conversation does not meet it twice; and a conversation that goes on has another key. An image
+//! shapes the key by its bytes. What is behind an address may change, so a call with an image by address is not kept.
 
 use chela_types::{CacheVerdict, Digest, Finish, ModelCall};
 use futures::StreamExt;
@@ -12,17 +16,41 @@ use moka::future::Cache as Kept;
 use std::sync::Arc;
 
 use crate::flight::Flights;
-use crate::{Answer, Cache, CachePolicy, Call, Chunk, Completed, Error, Model, Rate};
+use crate::{
+    Answer, Cache, CachePolicy, Call, Chunk, Completed, Error, Model, Part, Rate, ToolCall, ToolDelta,
+    ToolHead,
+};
 
 /// What is kept of an answer.
 #[derive(Debug)]
 struct Entry {
     text: String,
+    calls: Vec<ToolCall>,
+    finish: Finish,
     model: Option<String>,
+}
+
+impl Entry {
+    /// What is kept of an answer; nothing unless it ended by itself and says something.
+    fn of(completed: &Completed) -> Option<Self> {
+        let ended = matches!(completed.finish, Finish::Stop | Finish::ToolCalls);
+        let says = !completed.text.trim().is_empty() || !completed.calls.is_empty();
+        let Completed { text, calls, finish, call } = completed;
+        let entry =
+            || Self { text: text.clone(), calls: calls.clone(), finish: *finish, model: call.model.clone() };
+        (ended && says).then(entry)
+    }
+
+    fn bytes(&self) -> usize {
+        let of = |call: &ToolCall| call.id.len() + call.name.len() + call.arguments.len() + CALL_OVERHEAD;
+        self.text.len() + self.calls.iter().map(of).sum::<usize>() + ENTRY_OVERHEAD
+    }
 }
 
 /// Bytes that an entry takes besides its text: key, model name, the map's own.
 const ENTRY_OVERHEAD: usize = 256;
+/// Bytes that a kept tool call takes besides its texts.
+const CALL_OVERHEAD: usize = 72;
 /// A kept answer is told again in pieces of about this many bytes, as a live one would be.
 const PIECE_BYTES: usize = 64;
 
@@ -38,7 +66,7 @@ impl Cached {
         // Both limits hold: an entry weighs its bytes, and at least its share of the number of entries.
         let share = config.bytes_max.checked_div(config.entries_max).unwrap_or(config.bytes_max);
         let weigh = move |_: &Digest, entry: &Arc<Entry>| {
-            let bytes = (entry.text.len() + ENTRY_OVERHEAD) as u64;
+            let bytes = entry.bytes() as u64;
             u32::try_from(bytes.max(share)).unwrap_or(u32::MAX)
         };
         let kept = config.enabled.then(|| {
@@ -97,36 +125,52 @@ fn count(verdict: CacheVerdict) {
 /// Everything that shapes an answer, in a stable order; absent if the call may not use the cache.
 fn key(call: &Call) -> Option<Digest> {
     let CachePolicy::On { knowledge_version } = &call.cache else { return None };
-    let number = |number: u64| number.to_le_bytes().to_vec();
-    let text = |text: &str| text.as_bytes().to_vec();
-    let option = |value: Option<Vec<u8>>| {
-        value.map_or(vec![0], |mut bytes| {
-            bytes.insert(0, 1);
-            bytes
-        })
-    };
-    let mut parts = vec![
-        text(call.tenant.as_str()),
-        text(call.agent.as_str()),
-        text(&call.agent_version),
-        text(knowledge_version),
-        text(call.tier.as_str()),
-        option(call.system.as_deref().map(text)),
-        option(call.max_output.map(|tokens| number(tokens.0))),
-        option(call.temperature.map(|value| value.to_bits().to_le_bytes().to_vec())),
+    if call.prompts.iter().flat_map(|prompt| &prompt.parts).any(is_elsewhere) {
+        return None;
+    }
+    let said = serde_json::to_vec(&(&call.system, &call.prompts)).ok()?;
+    let tools = serde_json::to_vec(&(&call.tools, &call.tool_choice, call.parallel_tool_calls)).ok()?;
+    let (temperature, top_p) = (call.temperature.map(f32::to_bits), call.top_p.map(f32::to_bits));
+    let how = (call.max_output, temperature, top_p, &call.stop, &call.form, call.seed, call.effort);
+    let how = serde_json::to_vec(&how).ok()?;
+    let parts = [
+        call.tenant.as_str().as_bytes(),
+        call.agent.as_str().as_bytes(),
+        call.agent_version.as_bytes(),
+        knowledge_version.as_bytes(),
+        call.tier.as_str().as_bytes(),
+        &said,
+        &tools,
+        &how,
     ];
-    parts.extend(call.prompts.iter().flat_map(|prompt| [text(prompt.role.as_str()), text(&prompt.text)]));
-    let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-    Some(Digest::of("chela gateway answer cache v1", &parts))
+    Some(Digest::of("chela gateway answer cache v2", &parts))
+}
+
+/// Whether it is an image that this host has not seen.
+fn is_elsewhere(part: &Part) -> bool {
+    matches!(part, Part::Image(image) if image.bytes().is_none())
 }
 
 /// Tells a kept answer as a stream.
 fn replay(entry: &Entry, call: &Call) -> Answer {
     let record = ModelCall { model: entry.model.clone(), cache: CacheVerdict::Hit, ..call.record() };
-    let completed = Completed { text: entry.text.clone(), finish: Finish::Stop, call: record.clone() };
-    let chunks = pieces(&entry.text).into_iter().map(Chunk::Text).chain([Chunk::End(Box::new(completed))]);
+    let completed = Completed {
+        text: entry.text.clone(),
+        calls: entry.calls.clone(),
+        finish: entry.finish,
+        call: record.clone(),
+    };
+    let texts = pieces(&entry.text).into_iter().map(Chunk::Text);
+    let calls = entry.calls.iter().enumerate().map(|(index, call)| Chunk::Tool(whole(index, call)));
+    let chunks = texts.chain(calls).chain([Chunk::End(Box::new(completed))]);
     let chunks: Vec<Result<Chunk, Error>> = chunks.map(Ok).collect();
     Answer { chunks: futures::stream::iter(chunks).boxed(), begun: record, rate: Rate::FREE }
+}
+
+/// A tool call in one fragment.
+fn whole(index: usize, call: &ToolCall) -> ToolDelta {
+    let head = ToolHead { id: call.id.clone(), name: call.name.clone() };
+    ToolDelta { index, head: Some(head), arguments: call.arguments.clone() }
 }
 
 fn pieces(text: &str) -> Vec<String> {
@@ -151,14 +195,12 @@ fn keep(mut answer: Answer, key: Digest, kept: Kept<Digest, Arc<Entry>>) -> Answ
                 match chunk {
                     Ok(Chunk::End(mut completed)) => {
                         completed.call.cache = CacheVerdict::Miss;
-                        if completed.finish == Finish::Stop && !completed.text.trim().is_empty() {
-                            let entry =
-                                Entry { text: completed.text.clone(), model: completed.call.model.clone() };
+                        if let Some(entry) = Entry::of(&completed) {
                             kept.insert(key, Arc::new(entry)).await;
                         }
                         Ok(Chunk::End(completed))
                     }
-                    Ok(text) => Ok(text),
+                    Ok(said) => Ok(said),
                     Err(error) => Err(missed(error)),
                 }
             }

@@ -1,8 +1,8 @@
 //! The cache's rules: what shapes an answer shapes the key, and only whole answers are kept.
 
 use super::*;
-use crate::failover::tests::call;
-use crate::{Kind, Prompt, Role};
+use crate::failover::tests::{call, tool};
+use crate::{Effort, Form, Image, Kind, Media, Prompt, Role, Tool, ToolChoice, ToolResult};
 use chela_types::{AgentId, Money, TenantId, TierId, Tokens};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -16,7 +16,10 @@ impl Model for Numbered {
     fn complete(&self, call: Arc<Call>) -> BoxFuture<'_, Result<Answer, Error>> {
         let number = self.asked.fetch_add(1, Ordering::SeqCst);
         let text = if self.blank { " \n".to_owned() } else { format!("answer {number}") };
-        let mut answer = replay(&Entry { text, model: Some("p/m".into()) }, &call);
+        let mut answer = replay(
+            &Entry { text, calls: Vec::new(), finish: Finish::Stop, model: Some("p/m".into()) },
+            &call,
+        );
         let finish = self.finish;
         answer.chunks = answer
             .chunks
@@ -54,7 +57,14 @@ async fn the_same_question_is_answered_again_for_nothing() {
 
 #[tokio::test]
 async fn whatever_shapes_the_answer_asks_anew() {
-    let prompt = |role, text: &str| Prompt { role, text: text.into() };
+    let prompt = |role, text: &str| Prompt::text(role, text);
+    let user = |parts| Prompt { role: Role::User, parts };
+    let parts = |texts: &[&str]| user(texts.iter().map(|text| Part::Text((*text).into())).collect());
+    let shown = |base64: &str| user(vec![Part::Image(Image::base64(Media::Png, base64).unwrap())]);
+    let told = |id: &str, text: &str, is_error| {
+        user(vec![Part::ToolResult(ToolResult { id: id.into(), text: text.into(), is_error })])
+    };
+    let schema = |schema| Form::JsonSchema { name: "n".into(), schema, strict: None };
     let variants = [
         on(),
         Call { tenant: TenantId::new("other").unwrap(), ..on() },
@@ -70,6 +80,31 @@ async fn whatever_shapes_the_answer_asks_anew() {
         Call { prompts: vec![prompt(Role::User, "What does it cost")], ..on() },
         Call { prompts: vec![prompt(Role::User, "What does it"), prompt(Role::User, " cost?")], ..on() },
         Call { prompts: vec![prompt(Role::Assistant, "What does it cost?")], ..on() },
+        Call { prompts: vec![parts(&["What does it cost?", ""])], ..on() },
+        Call { prompts: vec![parts(&["What does it", " cost?"])], ..on() },
+        Call { prompts: vec![shown("iVBORw0KGgo=")], ..on() },
+        Call { prompts: vec![shown("iVBORw0KGgA=")], ..on() },
+        Call { prompts: vec![told("c1", "It rains.", false)], ..on() },
+        Call { prompts: vec![told("c1", "It rains.", true)], ..on() },
+        Call { prompts: vec![told("c2", "It rains.", false)], ..on() },
+        Call { tools: vec![tool("look")], ..on() },
+        Call { tools: vec![tool("take")], ..on() },
+        Call { tools: vec![tool("look"), tool("take")], ..on() },
+        Call { tools: vec![Tool { description: Some(String::new()), ..tool("look") }], ..on() },
+        Call { tools: vec![Tool { parameters: serde_json::json!({}), ..tool("look") }], ..on() },
+        Call { tools: vec![Tool { strict: Some(false), ..tool("look") }], ..on() },
+        Call { tools: vec![tool("look")], tool_choice: ToolChoice::None, ..on() },
+        Call { tools: vec![tool("look")], tool_choice: ToolChoice::Required, ..on() },
+        Call { tools: vec![tool("look")], tool_choice: ToolChoice::Named("look".into()), ..on() },
+        Call { tools: vec![tool("look")], parallel_tool_calls: Some(false), ..on() },
+        Call { top_p: Some(0.5), ..on() },
+        Call { stop: vec!["END".into()], ..on() },
+        Call { stop: vec!["E".into(), "ND".into()], ..on() },
+        Call { seed: Some(7), ..on() },
+        Call { effort: Some(Effort::Low), ..on() },
+        Call { form: Form::JsonObject, ..on() },
+        Call { form: schema(serde_json::json!({})), ..on() },
+        Call { form: schema(serde_json::json!({"type": "object"})), ..on() },
     ];
     let cached = cached(Some(Finish::Stop), Cache::standard());
     for (number, variant) in variants.iter().enumerate() {
@@ -91,6 +126,29 @@ async fn off_is_off() {
     let disabled = super::tests::cached(Some(Finish::Stop), Cache { enabled: false, ..Cache::standard() });
     let _first = ask(&disabled, on()).await.unwrap();
     assert_eq!(ask(&disabled, on()).await.unwrap().text, "answer 1");
+}
+
+/// What is behind an address may change.
+#[tokio::test]
+async fn an_image_that_is_somewhere_else_is_looked_at_each_time() {
+    let image = Image::from_address("https://a.example/b.png").unwrap();
+    let prompts = vec![Prompt { role: Role::User, parts: vec![Part::Image(image)] }];
+    let cached = cached(Some(Finish::Stop), Cache::standard());
+    for number in 0..2 {
+        let answer = ask(&cached, Call { prompts: prompts.clone(), ..on() }).await.unwrap();
+        assert_eq!(answer.text, format!("answer {number}"));
+    }
+}
+
+/// Two texts of one schema that name its fields in another order are the same schema.
+#[test]
+fn a_key_does_not_hang_on_the_order_of_names() {
+    let asked = |schema: &str| {
+        let parameters = serde_json::from_str(schema).unwrap();
+        key(&Call { tools: vec![Tool { parameters, ..tool("look") }], ..on() })
+    };
+    let (one, other) = (r#"{"a":1,"b":{"c":2,"d":3}}"#, r#"{"b":{"d":3,"c":2},"a":1}"#);
+    assert_eq!(asked(one), asked(other));
 }
 
 #[tokio::test]

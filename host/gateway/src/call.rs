@@ -10,41 +10,12 @@ use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use crate::{Error, Kind};
+use crate::{Effort, Error, Form, Kind, Prompt, Role, Tool, ToolCall, ToolChoice, ToolDelta};
 
 /// What answers a call. Every layer of the gateway is a `Model` over the next one.
 pub trait Model: Send + Sync {
     /// Answers; ready when the first text is there, so that everything before may still go elsewhere.
     fn complete(&self, call: Arc<Call>) -> BoxFuture<'_, Result<Answer, Error>>;
-}
-
-/// Who said a prompt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// The person.
-    User,
-    /// The model, earlier.
-    Assistant,
-}
-
-impl Role {
-    /// As both wire formats write it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::Assistant => "assistant",
-        }
-    }
-}
-
-/// One earlier or current utterance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Prompt {
-    /// Who.
-    pub role: Role,
-    /// What.
-    pub text: String,
 }
 
 /// Whether an answer may come from the cache and go into it.
@@ -90,6 +61,22 @@ pub struct Call {
     pub max_output: Option<Tokens>,
     /// Sampling temperature; the provider's own if absent.
     pub temperature: Option<f32>,
+    /// The share of likely tokens that is sampled from; the provider's own if absent.
+    pub top_p: Option<f32>,
+    /// Texts at which the answer ends.
+    pub stop: Vec<String>,
+    /// What the model may call.
+    pub tools: Vec<Tool>,
+    /// Which of these it is to call.
+    pub tool_choice: ToolChoice,
+    /// Whether it may call several in one answer; the provider's own if absent.
+    pub parallel_tool_calls: Option<bool>,
+    /// The form of its text.
+    pub form: Form,
+    /// A wish for the same answer each time; wire formats without one do without it.
+    pub seed: Option<i64>,
+    /// A wish for more or less thought; wire formats without one do without it.
+    pub effort: Option<Effort>,
     /// May the cache help?
     pub cache: CachePolicy,
     /// Who pays.
@@ -106,21 +93,41 @@ pub enum Purse {
     Apart(&'static str),
 }
 
-/// Tokens of overhead for each message (role, separators): both vendors document less than ten.
-const MESSAGE_OVERHEAD: u64 = 16;
-/// Tokens of overhead for a request.
-const CALL_OVERHEAD: u64 = 64;
-
 impl Call {
-    /// An upper bound on the input tokens, proven rather than estimated: a byte-level tokenizer never makes more
-    /// tokens than there are bytes.
-    pub fn input_bound(&self) -> Tokens {
-        let bytes = |text: &str| (text.len() as u64).saturating_add(MESSAGE_OVERHEAD);
-        let prompts = self.prompts.iter().map(|prompt| bytes(&prompt.text));
-        Tokens(prompts.fold(
-            self.system.as_deref().map_or(CALL_OVERHEAD, |s| CALL_OVERHEAD + bytes(s)),
-            u64::saturating_add,
-        ))
+    /// A call that asks for nothing special: no system prompt, tools or limits, outside of turns and the cache.
+    pub fn new(
+        tenant: TenantId,
+        agent: AgentId,
+        user: impl Into<String>,
+        tier: TierId,
+        prompts: Vec<Prompt>,
+    ) -> Self {
+        Self {
+            tenant,
+            agent,
+            agent_version: String::new(),
+            department: None,
+            user: user.into(),
+            channel: None,
+            turn: None,
+            lease: None,
+            tier,
+            wanted: None,
+            system: None,
+            prompts,
+            max_output: None,
+            temperature: None,
+            top_p: None,
+            stop: Vec::new(),
+            tools: Vec::new(),
+            tool_choice: ToolChoice::Auto,
+            parallel_tool_calls: None,
+            form: Form::Text,
+            seed: None,
+            effort: None,
+            cache: CachePolicy::Off,
+            purse: Purse::Turn,
+        }
     }
 
     /// The record of this call before anything happened.
@@ -130,7 +137,8 @@ impl Call {
 
     /// The last thing the person said.
     pub fn last_prompt(&self) -> &str {
-        self.prompts.iter().rev().find(|prompt| prompt.role == Role::User).map_or("", |prompt| &prompt.text)
+        let said = self.prompts.iter().rev().filter(|prompt| prompt.role == Role::User);
+        said.flat_map(|prompt| prompt.texts().rev()).next().unwrap_or_default()
     }
 }
 
@@ -139,6 +147,8 @@ impl Call {
 pub enum Chunk {
     /// Text, as it arrives.
     Text(String),
+    /// A fragment of a tool call, as it arrives.
+    Tool(ToolDelta),
     /// The end; exactly one, and nothing after it.
     End(Box<Completed>),
 }
@@ -148,6 +158,10 @@ pub enum Chunk {
 pub struct Completed {
     /// The text.
     pub text: String,
+    /// The tools that are to be called. Each has a whole JSON object for its arguments if the answer ended with
+    /// [`Finish::ToolCalls`]; those of an answer that was cut are as they were then.
+    #[serde(default)]
+    pub calls: Vec<ToolCall>,
     /// Why it ended.
     pub finish: Finish,
     /// The record.
@@ -201,7 +215,7 @@ impl Rate {
 
 /// An answer under way. Dropping it ends the call, which is then charged at the model's bound.
 pub struct Answer {
-    /// The pieces: text, then one [`Chunk::End`]; or an error, and nothing after it.
+    /// The pieces: text and tool calls, then one [`Chunk::End`]; or an error, and nothing after it.
     pub chunks: BoxStream<'static, Result<Chunk, Error>>,
     /// The record so far: which model answers, and what failed before.
     pub begun: ModelCall,

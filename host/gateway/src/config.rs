@@ -80,12 +80,26 @@ pub struct Provider {
 /// What a provider speaks.
 #[derive(Debug, Clone)]
 pub enum ProviderKind {
-    /// OpenAI chat completions: also Azure, vLLM, Ollama, OpenRouter and others.
+    /// OpenAI: also vLLM, Ollama, OpenRouter and others.
     OpenAi {
         /// Up to and with the version: [`defaults::OPENAI_URL`].
         url: Url,
         /// Sent as bearer.
         key: Option<SecretString>,
+        /// Which of its two formats.
+        wire: OpenAiWire,
+    },
+    /// OpenAI's formats at Azure. A model is a deployment there.
+    Azure {
+        /// The resource (`https://NAME.openai.azure.com`: the deployment stands in the path), or up to and with the
+        /// version (`…/openai/v1`: it stands in the body).
+        url: Url,
+        /// Sent as `api-key`.
+        key: Option<SecretString>,
+        /// Which of the two formats.
+        wire: OpenAiWire,
+        /// The `api-version` of the address. A resource needs one.
+        api_version: Option<String>,
     },
     /// Anthropic messages.
     Anthropic {
@@ -93,9 +107,21 @@ pub enum ProviderKind {
         url: Url,
         /// Sent as `x-api-key`.
         key: Option<SecretString>,
+        /// Whether long system prompts and tools are marked for the provider's own cache.
+        prompt_cache: bool,
     },
     /// Answers by rules, offline. Free unless a price is given.
     Scripted(Script),
+}
+
+/// OpenAI's formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OpenAiWire {
+    /// Chat completions, which others speak, too.
+    #[default]
+    Chat,
+    /// Responses. Nothing is kept there: each call tells everything.
+    Responses,
 }
 
 /// Waiting and concurrency of one provider.

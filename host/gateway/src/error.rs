@@ -23,10 +23,10 @@ pub enum Kind {
         /// When the next window begins.
         again: Duration,
     },
-    /// The provider says that the request itself is wrong.
+    /// The request itself is wrong, as the provider says, or as can be seen before it is asked.
     #[error("model request was not accepted ({code})")]
     Invalid {
-        /// The provider's error code.
+        /// The provider's error code, or what is wrong.
         code: String,
     },
     /// The input is longer than this model can read.
@@ -34,6 +34,12 @@ pub enum Kind {
     TooLong {
         /// The provider's error code.
         code: String,
+    },
+    /// The model's wire format has no place for something that the call asks.
+    #[error("model cannot be asked for {what}")]
+    Unsupported {
+        /// What that is.
+        what: &'static str,
     },
     /// The provider is down, overloaded, or cannot be reached.
     #[error("model provider is unavailable ({code})")]
@@ -73,7 +79,7 @@ pub enum Kind {
         /// What was wrong.
         what: &'static str,
     },
-    /// The answer broke off after some of its text had been passed on.
+    /// The answer broke off after some of it had been passed on.
     #[error("model's answer broke off")]
     Interrupted,
     /// No such tier.
@@ -102,6 +108,7 @@ impl Kind {
             Self::OverBudget { .. } => "over_budget",
             Self::Invalid { .. } => "invalid",
             Self::TooLong { .. } => "too_long",
+            Self::Unsupported { .. } => "unsupported",
             Self::Unavailable { .. } => "unavailable",
             Self::TooSlow { .. } => "too_slow",
             Self::NoRoom => "no_room",
@@ -126,6 +133,7 @@ impl Kind {
                 | Self::RateLimited { .. }
                 | Self::Auth { .. }
                 | Self::TooLong { .. }
+                | Self::Unsupported { .. }
                 | Self::NoRoom
                 | Self::BadResponse { .. }
                 | Self::Denied
@@ -190,9 +198,11 @@ impl Error {
 impl Fault for Error {
     fn blame(&self) -> Blame {
         match &self.kind {
-            Kind::Invalid { .. } | Kind::TooLong { .. } | Kind::NoRoom | Kind::UnknownTier(_) => {
-                Blame::Plugin
-            }
+            Kind::Invalid { .. }
+            | Kind::TooLong { .. }
+            | Kind::Unsupported { .. }
+            | Kind::NoRoom
+            | Kind::UnknownTier(_) => Blame::Plugin,
             Kind::OverBudget { .. } | Kind::Auth { .. } | Kind::Denied | Kind::Config(_) => Blame::Operator,
             Kind::Ledger { blame, .. } => *blame,
             _ => Blame::Provider,

@@ -1,9 +1,9 @@
 //! Walks a chain until somebody answers.
 //!
-//! Each link is asked at most once. Until the first text is there, any failure whose class allows it moves on
-//! to the next link, and *slow* is a failure too, as is an answer that ends well and says nothing. After the
-//! first text has been shown there is no way back: a second model would say something else, so a break is told
-//! as one.
+//! Each link is asked at most once. Until the first text or tool call is there, any failure whose class allows it
+//! moves on to the next link, and *slow* is a failure too, as is an answer that ends well and says nothing. After
+//! something has been shown there is no way back: a second model would say something else, so a break is told as
+//! one.
 
 use chela_egress::Begun;
 use chela_types::{Attempt, Blame, Fault, Finish, ModelCall, Money, Tokens, Usage};
@@ -15,12 +15,14 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use crate::breaker::Trial;
+use crate::calls::Calls;
 use crate::plan::{Link, Plan};
 use crate::provider::{Ask, Piece, Pieces, Trouble};
-use crate::{Answer, Call, Chunk, Completed, Error, Kind, Model, Rate};
+use crate::{Answer, Call, Chunk, Completed, Error, Kind, Model, Rate, ToolDelta};
 
 /// Longest text of an answer: 1 MiB. A provider that goes on beyond its own output limit is cut off.
-const TEXT_BYTES_MAX: usize = 1 << 20;
+/// Its tool calls may have as much besides.
+pub(crate) const TEXT_BYTES_MAX: usize = 1 << 20;
 
 /// A tier's chain.
 pub(crate) struct Failover {
@@ -114,6 +116,8 @@ fn told(trouble: Trouble) -> Error {
 struct Opened {
     /// What it has said.
     text: String,
+    /// The tools that it has called.
+    calls: Calls,
     rest: Pieces,
     usage: Option<Usage>,
     finish: Option<Finish>,
@@ -123,9 +127,13 @@ struct Opened {
     until: Instant,
 }
 
-/// Asks one link and waits for its first text. Blank text is none: an answer may begin with it, and one that is
-/// nothing else is a failure.
-async fn first(link: &Link, call: &Arc<Call>, (rate, share): (Rate, Instant)) -> Result<Opened, Trouble> {
+/// Asks one link and waits for its first text or tool call, and tells it. Blank text is none: an answer may begin with
+/// it, and one that is nothing else is a failure.
+async fn first(
+    link: &Link,
+    call: &Arc<Call>,
+    (rate, share): (Rate, Instant),
+) -> Result<(Opened, Vec<Chunk>), Trouble> {
     let mut opened = open(link, call, rate).await?;
     let mut silence = Silence::first(link, opened.started);
     while let Some(piece) = next(&mut opened, silence.until_at_most(share)).await? {
@@ -134,9 +142,17 @@ async fn first(link: &Link, call: &Arc<Call>, (rate, share): (Rate, Instant)) ->
                 opened.say(&text)?;
                 if !text.trim().is_empty() {
                     opened.first_token = Instant::now();
-                    return Ok(opened);
+                    let said = vec![Chunk::Text(opened.text.clone())];
+                    return Ok((opened, said));
                 }
                 silence = Silence::between(link);
+            }
+            Piece::Tool(delta) => {
+                opened.call(&delta)?;
+                opened.first_token = Instant::now();
+                let blank = (!opened.text.is_empty()).then(|| Chunk::Text(opened.text.clone()));
+                let said = blank.into_iter().chain([Chunk::Tool(delta)]).collect();
+                return Ok((opened, said));
             }
             Piece::Alive => silence = Silence::between(link),
             piece => opened.note(&piece),
@@ -146,10 +162,14 @@ async fn first(link: &Link, call: &Arc<Call>, (rate, share): (Rate, Instant)) ->
         Some(Finish::Filtered) => Trouble::new(Kind::Refused, true),
         Some(Finish::Length) => Trouble::new(Kind::NoRoom, true),
         Some(Finish::Stop) => Trouble::bad("it is empty"),
+        Some(Finish::ToolCalls) => Trouble::bad(NO_CALLS),
         None => Trouble::bad("it ended before it began"),
     };
     Err(Trouble { usage: opened.usage, ..trouble })
 }
+
+/// An answer that says that it called tools, and did not.
+const NO_CALLS: &str = "it calls no tool and says that it does";
 
 /// Asks one link.
 async fn open(link: &Link, call: &Arc<Call>, rate: Rate) -> Result<Opened, Trouble> {
@@ -164,8 +184,16 @@ async fn open(link: &Link, call: &Arc<Call>, rate: Rate) -> Result<Opened, Troub
     let Silence { until, after } = Silence::first(link, started);
     let late = |_| Trouble::new(Kind::TooSlow { after }, sent.is_begun());
     let rest = timeout_at(until, link.backend.start(ask)).await.map_err(late)??;
-    let until = started + total;
-    Ok(Opened { text: String::new(), rest, usage: None, finish: None, started, first_token: started, until })
+    Ok(Opened {
+        text: String::new(),
+        calls: Calls::new(call.clone()),
+        rest,
+        usage: None,
+        finish: None,
+        started,
+        first_token: started,
+        until: started + total,
+    })
 }
 
 /// How long an attempt may be silent.
@@ -204,6 +232,7 @@ async fn next(opened: &mut Opened, silence: Silence) -> Result<Option<Piece>, Tr
 
 impl Opened {
     fn say(&mut self, text: &str) -> Result<(), Trouble> {
+        self.is_going_on()?;
         self.text.push_str(text);
         if self.text.len() > TEXT_BYTES_MAX {
             return Err(Trouble::bad("it is longer than any answer may be"));
@@ -211,55 +240,116 @@ impl Opened {
         Ok(())
     }
 
+    fn call(&mut self, delta: &ToolDelta) -> Result<(), Trouble> {
+        self.is_going_on()?;
+        self.calls.take(delta)
+    }
+
+    /// What comes after the end belongs to nothing.
+    fn is_going_on(&self) -> Result<(), Trouble> {
+        match self.finish {
+            None => Ok(()),
+            Some(_) => Err(Trouble::bad("it goes on after its end")),
+        }
+    }
+
+    /// What is still to be told of tool calls, and how the answer ended. Some say `stop` where a tool was called.
+    fn end(&mut self, finish: Finish) -> Result<(Vec<ToolDelta>, Finish), Trouble> {
+        match finish {
+            Finish::Length | Finish::Filtered => Ok((Vec::new(), finish)),
+            Finish::Stop if self.calls.is_empty() => Ok((Vec::new(), finish)),
+            Finish::ToolCalls if self.calls.is_empty() => Err(Trouble::bad(NO_CALLS)),
+            Finish::Stop | Finish::ToolCalls => {
+                let rest = self.calls.close();
+                let error = Trouble::bad("the arguments of its tool calls are no json objects");
+                if self.calls.are_whole() { Ok((rest, Finish::ToolCalls)) } else { Err(error) }
+            }
+        }
+    }
+
     fn note(&mut self, piece: &Piece) {
         match piece {
             Piece::Usage(usage) => self.usage = Some(*usage),
             Piece::Finish(finish) => self.finish = Some(*finish),
-            Piece::Text(_) | Piece::Alive | Piece::End => {}
+            Piece::Text(_) | Piece::Tool(_) | Piece::Alive | Piece::End => {}
         }
     }
 }
 
-/// The stream of an answer whose first text is there.
-fn answer(opened: Opened, (link, rate): (Arc<Link>, Rate), (tally, trial): (Tally, Trial)) -> Answer {
+/// The stream of an answer whose first text or tool call is there.
+fn answer(
+    (opened, said): (Opened, Vec<Chunk>),
+    (link, rate): (Arc<Link>, Rate),
+    (tally, trial): (Tally, Trial),
+) -> Answer {
     let begun = tally.record(Some(&link), Usage::default(), Charge::default());
     metrics::histogram!("gateway_first_token_seconds", "model" => link.name.clone())
         .record(opened.first_token.duration_since(opened.started).as_secs_f64());
-    Answer { chunks: relay(opened, (link, rate), (tally, trial)), begun, rate }
+    Answer { chunks: relay((opened, said), (link, rate), (tally, trial)), begun, rate }
 }
 
 fn relay(
-    mut opened: Opened,
+    (mut opened, said): (Opened, Vec<Chunk>),
     (link, rate): (Arc<Link>, Rate),
     (tally, mut trial): (Tally, Trial),
 ) -> BoxStream<'static, Result<Chunk, Error>> {
     async_stream::stream! {
-        yield Ok(Chunk::Text(opened.text.clone()));
+        for chunk in said {
+            yield Ok(chunk);
+        }
         let trouble = loop {
-            match next(&mut opened, Silence::between(&link)).await {
-                Ok(Some(Piece::Text(text))) => match opened.say(&text) {
-                    Ok(()) => yield Ok(Chunk::Text(text)),
-                    Err(trouble) => break Some(trouble),
-                },
-                Ok(Some(piece)) => opened.note(&piece),
-                Ok(None) => break None,
+            match heard(&mut opened, &link).await {
+                Ok(Heard::Said(chunk)) => yield Ok(chunk),
+                Ok(Heard::Noted) => {}
+                Ok(Heard::End) => break None,
                 Err(trouble) => break Some(trouble),
             }
         };
-        match (trouble, opened.finish) {
-            // What was said is whole; how the connection ended after it does not matter.
-            (_, Some(finish)) => {
+        // What was said is whole; how the connection ended after it does not matter.
+        let ended = match opened.finish {
+            Some(finish) => opened.end(finish),
+            None => Err(trouble.unwrap_or(Trouble::bad("it ended without an end"))),
+        };
+        match ended {
+            Ok((rest, finish)) => {
                 trial.answered();
+                for delta in rest {
+                    yield Ok(Chunk::Tool(delta));
+                }
                 yield Ok(Chunk::End(Box::new(completed(opened, finish, (&link, rate), tally))));
             }
-            (trouble, None) => {
+            Err(trouble) => {
                 trial.failed(&Kind::Interrupted);
-                let trouble = trouble.unwrap_or(Trouble::bad("it ended without an end"));
                 yield Err(interrupted(&opened, trouble, (&link, rate), tally));
             }
         }
     }
     .boxed()
+}
+
+/// What came of one piece.
+enum Heard {
+    Said(Chunk),
+    Noted,
+    End,
+}
+
+async fn heard(opened: &mut Opened, link: &Link) -> Result<Heard, Trouble> {
+    Ok(match next(opened, Silence::between(link)).await? {
+        Some(Piece::Text(text)) => {
+            opened.say(&text)?;
+            Heard::Said(Chunk::Text(text))
+        }
+        Some(Piece::Tool(delta)) => {
+            opened.call(&delta)?;
+            Heard::Said(Chunk::Tool(delta))
+        }
+        Some(piece) => {
+            opened.note(&piece);
+            Heard::Noted
+        }
+        None => Heard::End,
+    })
 }
 
 fn completed(
@@ -274,7 +364,7 @@ fn completed(
     }
     tally.answered(link, &opened);
     let call = tally.record(Some(link), usage.unwrap_or_default(), Charge::of(rate, usage));
-    Completed { text: opened.text, finish, call }
+    Completed { text: opened.text, calls: opened.calls.into_made(), finish, call }
 }
 
 fn interrupted(
@@ -367,3 +457,7 @@ impl Tally {
 #[cfg(test)]
 #[path = "failover_tests.rs"]
 pub(crate) mod tests;
+
+#[cfg(test)]
+#[path = "tools_tests.rs"]
+mod tools_tests;

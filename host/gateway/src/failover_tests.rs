@@ -4,29 +4,24 @@ use super::*;
 use crate::breaker::Breaker;
 use crate::plan::Rest;
 use crate::provider::Backend;
-use crate::{CachePolicy, Prompt, ProviderLimits, Role};
+use crate::{Prompt, ProviderLimits, Role, Tool};
 use chela_types::{AgentId, Price, Rates, Retry, TenantId, TierId, Tokens};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A call with one prompt.
 pub(crate) fn call(text: &str) -> Call {
-    Call {
-        tenant: TenantId::default_tenant(),
-        agent: AgentId::new("support").unwrap(),
-        agent_version: "1".into(),
-        department: None,
-        user: "u1".into(),
-        channel: None,
-        turn: None,
-        lease: None,
-        tier: TierId::new("fast").unwrap(),
-        wanted: None,
-        system: None,
-        prompts: vec![Prompt { role: Role::User, text: text.into() }],
-        max_output: None,
-        temperature: None,
-        cache: CachePolicy::Off,
-        purse: crate::Purse::Turn,
+    let (agent, tier) = (AgentId::new("support").unwrap(), TierId::new("fast").unwrap());
+    let prompts = vec![Prompt::text(Role::User, text)];
+    Call { agent_version: "1".into(), ..Call::new(TenantId::default_tenant(), agent, "u1", tier, prompts) }
+}
+
+/// A tool without parameters.
+pub(crate) fn tool(name: &str) -> Tool {
+    Tool {
+        name: name.into(),
+        description: None,
+        parameters: serde_json::json!({"type": "object"}),
+        strict: None,
     }
 }
 
@@ -91,7 +86,16 @@ pub(crate) fn chain(acts: Vec<Act>) -> (Failover, Vec<Arc<AtomicU32>>) {
         let backend: Arc<dyn Backend> = Arc::new(Fake { act, asked });
         let (name, model, rest) = (format!("p{number}/m"), "m".to_owned(), Arc::new(Rest::default()));
         let breaker = Arc::new(Breaker::new(name.clone()));
-        links.push(Arc::new(Link { name, model, tariff: PRICE.into(), limits, backend, rest, breaker }));
+        links.push(Arc::new(Link {
+            name,
+            model,
+            tariff: PRICE.into(),
+            image: Tokens(100),
+            limits,
+            backend,
+            rest,
+            breaker,
+        }));
     }
     let plan = Arc::new(Plan { cheaper: None, links, max_output: Tokens(100) });
     (Failover { plan, cooldown_max: Duration::from_secs(600) }, counts)

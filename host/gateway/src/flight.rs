@@ -20,7 +20,7 @@ use futures::task::{ArcWake, waker_ref};
 use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 
-use crate::{Answer, Call, Chunk, Completed, Error, Kind, Rate};
+use crate::{Answer, Call, Chunk, Completed, Error, Kind, Rate, ToolCall};
 
 /// The calls that are under way, by what shapes their answers.
 #[derive(Default)]
@@ -40,7 +40,8 @@ struct State {
     source: Source,
     /// Which model answers, and what that costs; once it has begun.
     begun: Option<(ModelCall, Rate)>,
-    said: Vec<String>,
+    /// Texts and fragments of tool calls.
+    said: Vec<Chunk>,
     end: Option<End>,
 }
 
@@ -52,10 +53,17 @@ enum Source {
 
 /// How it ended. What it cost is the first one's.
 struct End {
-    outcome: Result<(String, Finish), Kind>,
+    outcome: Result<Whole, Kind>,
     model: Option<String>,
     /// Until he takes it.
     for_the_first: Option<Result<Box<Completed>, Error>>,
+}
+
+/// A whole answer without its record.
+struct Whole {
+    text: String,
+    calls: Vec<ToolCall>,
+    finish: Finish,
 }
 
 /// Who is to be woken when there is more to hear.
@@ -69,11 +77,11 @@ impl ArcWake for Listeners {
     }
 }
 
-/// One of those who listen: until the first text ([`Listener::opened`]), and then as the stream of an answer.
+/// One of those who listen: until the first text or tool call ([`Listener::opened`]), and then as the stream of an answer.
 pub(crate) struct Listener {
     flight: Arc<Flight>,
     number: u64,
-    /// How many texts.
+    /// How many pieces.
     heard: usize,
     is_first: bool,
     is_over: bool,
@@ -144,12 +152,13 @@ impl State {
             },
             Source::Open(chunks) => match chunks.poll_next_unpin(context) {
                 Poll::Pending => return false,
-                Poll::Ready(Some(Ok(Chunk::Text(text)))) => self.said.push(text),
                 Poll::Ready(Some(Ok(Chunk::End(completed)))) => {
-                    let outcome = Ok((completed.text.clone(), completed.finish));
+                    let Completed { text, calls, finish, .. } = &*completed;
+                    let outcome = Ok(Whole { text: text.clone(), calls: calls.clone(), finish: *finish });
                     let model = completed.call.model.clone();
                     self.ended(End { outcome, model, for_the_first: Some(Ok(completed)) });
                 }
+                Poll::Ready(Some(Ok(chunk))) => self.said.push(chunk),
                 Poll::Ready(Some(Err(error))) => self.failed(error),
                 Poll::Ready(None) => self.failed(Error::new(Kind::Interrupted)),
             },
@@ -175,7 +184,7 @@ impl Listener {
         self.is_first
     }
 
-    /// Waits for the first text.
+    /// Waits for the first text or tool call.
     pub(crate) async fn opened(self) -> Result<Answer, Error> {
         let (begun, rate) = poll_fn(|context| {
             self.poll(context, |listener, state| match (&state.begun, &mut state.end) {
@@ -228,9 +237,12 @@ impl Listener {
             return own.map(|completed| *completed);
         }
         match &end.outcome {
-            Ok((text, finish)) => {
-                Ok(Completed { text: text.clone(), finish: *finish, call: self.record(end.model.clone()) })
-            }
+            Ok(Whole { text, calls, finish }) => Ok(Completed {
+                text: text.clone(),
+                calls: calls.clone(),
+                finish: *finish,
+                call: self.record(end.model.clone()),
+            }),
             Err(kind) => Err(Error::new(kind.clone()).with_call(self.record(None))),
         }
     }
@@ -250,13 +262,13 @@ impl Stream for Listener {
         }
         let next =
             self.poll(context, |listener, state| match (state.said.get(listener.heard), &mut state.end) {
-                (Some(text), _) => Some(Ok(Chunk::Text(text.clone()))),
+                (Some(said), _) => Some(Ok(said.clone())),
                 (None, Some(end)) => Some(listener.end(end).map(|completed| Chunk::End(Box::new(completed)))),
                 (None, None) => None,
             });
         match &next {
-            Poll::Ready(Ok(Chunk::Text(_))) => self.heard += 1,
-            Poll::Ready(_) => self.is_over = true,
+            Poll::Ready(Ok(Chunk::End(_)) | Err(_)) => self.is_over = true,
+            Poll::Ready(Ok(_)) => self.heard += 1,
             Poll::Pending => {}
         }
         next.map(Some)

@@ -58,7 +58,7 @@ fn text(text: &str) -> Fed {
 
 fn end(text: &str) -> Fed {
     let call = ModelCall { model: Some("p/m".into()), cost: COST, usage: Usage::default(), ..on().record() };
-    Ok(Chunk::End(Box::new(Completed { text: text.into(), finish: Finish::Stop, call })))
+    Ok(Chunk::End(Box::new(Completed { text: text.into(), calls: Vec::new(), finish: Finish::Stop, call })))
 }
 
 impl House {
@@ -84,7 +84,7 @@ impl House {
 async fn heard(answer: &mut Answer) -> String {
     match answer.chunks.next().await.unwrap().unwrap() {
         Chunk::Text(text) => text,
-        Chunk::End(completed) => panic!("{completed:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -258,6 +258,7 @@ proptest! {
                 let completed = loop {
                     match answer.chunks.next().await.unwrap().unwrap() {
                         Chunk::Text(text) => heard.push_str(&text),
+                        Chunk::Tool(delta) => panic!("{delta:?}"),
                         Chunk::End(completed) => break completed,
                     }
                 };

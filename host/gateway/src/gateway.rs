@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::budget::Budget;
 use crate::cache::Cached;
+use crate::check::check;
 use crate::failover::Failover;
 use crate::plan::{Plans, plans};
 use crate::tier::Tiers;
@@ -57,12 +58,13 @@ impl Gateway {
         Ok(Self { model, plans, budgets })
     }
 
-    /// Answers a call; ready when the first text is there. Dropping the answer ends the call, which is then
+    /// Answers a call; ready when the first text or tool call is there. Dropping the answer ends the call, which is then
     /// charged at the model's bound.
     ///
     /// # Errors
     /// [`Error`], with the record of what was tried.
     pub async fn complete(&self, call: Call) -> Result<Answer, Error> {
+        check(&call)?;
         self.model.complete(Arc::new(call)).await
     }
 

@@ -5,14 +5,21 @@
 //! outermost, so that nothing reaches a provider without money set aside, and settles with what the layers
 //! below report. This room knows nothing of plugins.
 
+mod bound;
 mod breaker;
 mod budget;
 mod cache;
 mod call;
+mod calls;
+mod check;
 mod config;
+mod content;
 mod error;
 mod failover;
 mod flight;
+mod form;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gateway;
 mod ledger;
 mod plan;
@@ -21,15 +28,21 @@ pub mod provider;
 pub mod reconcile;
 mod standing;
 mod tier;
+mod tool;
 mod watch;
 mod window;
 
-pub use call::{Answer, CachePolicy, Call, Chunk, Completed, Model, Prompt, Purse, Rate, Role};
+pub use call::{Answer, CachePolicy, Call, Chunk, Completed, Model, Purse, Rate};
 pub use config::{
-    Budgets, Cache, Config, Each, Limit, ModelName, Provider, ProviderKind, ProviderLimits, Tier,
+    Budgets, Cache, Config, Each, Limit, ModelName, OpenAiWire, Provider, ProviderKind, ProviderLimits, Tier,
     UnknownPrice, Window, defaults,
 };
+pub use content::{Image, Media, Part, Prompt, Role};
 pub use error::{Error, Kind};
+pub use form::{Effort, Form};
 pub use gateway::Gateway;
 pub use provider::scripted::{Fail, Rule, Script};
 pub use standing::Standing;
+pub use tool::{
+    NAME_BYTES_MAX as TOOL_NAME_BYTES_MAX, Tool, ToolCall, ToolChoice, ToolDelta, ToolHead, ToolResult,
+};

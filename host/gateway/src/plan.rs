@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
+use crate::bound::{ANTHROPIC_IMAGE, OPENAI_IMAGE};
 use crate::breaker::Breaker;
 use crate::config::{Config, Provider, ProviderKind, ProviderLimits, Tier, UnknownPrice};
 use crate::price::Tariff;
@@ -41,6 +42,8 @@ pub(crate) struct Link {
     /// As the provider calls it.
     pub(crate) model: String,
     pub(crate) tariff: Tariff,
+    /// The most tokens that one image can be.
+    pub(crate) image: Tokens,
     pub(crate) limits: ProviderLimits,
     pub(crate) backend: Arc<dyn Backend>,
     /// Until when the provider asked to be left alone; shared by all its models.
@@ -84,7 +87,7 @@ impl Plan {
 
     /// What a link charges for a call.
     pub(crate) fn rate(&self, link: &Link, call: &Call) -> Rate {
-        Rate { price: link.tariff.price, input: call.input_bound(), output: self.output(call) }
+        Rate { price: link.tariff.price, input: call.input_bound_with(link.image), output: self.output(call) }
     }
 
     /// The most a call can use: every link is asked once, each takes the input and breaks off at its end
@@ -150,6 +153,7 @@ fn plan(
             name: name.to_string(),
             model: name.model.clone(),
             tariff: tariff(config, provider, &name.model)?,
+            image: image(&provider.kind),
             limits,
             backend: backend.clone(),
             rest: rest.clone(),
@@ -160,6 +164,14 @@ fn plan(
         return Err(wrong(format!("[tier.{}] chain is empty", tier.id)));
     }
     Ok(Plan { links, max_output: tier.max_output, cheaper: tier.cheaper.clone() })
+}
+
+/// The most tokens that one image can be there.
+const fn image(kind: &ProviderKind) -> Tokens {
+    match kind {
+        ProviderKind::Anthropic { .. } => ANTHROPIC_IMAGE,
+        ProviderKind::OpenAi { .. } | ProviderKind::Azure { .. } | ProviderKind::Scripted(_) => OPENAI_IMAGE,
+    }
 }
 
 fn tariff(config: &Config, provider: &Provider, model: &str) -> Result<Tariff, Error> {

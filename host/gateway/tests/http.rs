@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use chela_egress::Egress;
 use chela_gateway::{
-    Budgets, Cache, CachePolicy, Call, Chunk, Completed, Config, Error, Gateway, Kind, ModelName, Prompt,
-    Provider, ProviderKind, ProviderLimits, Role, Tier, UnknownPrice, defaults,
+    Budgets, Cache, Call, Chunk, Completed, Config, Error, Gateway, Kind, ModelName, OpenAiWire, Prompt,
+    Provider, ProviderKind, ProviderLimits, Role, Tier, Tool, ToolChoice, UnknownPrice, defaults,
 };
 use chela_store::Store;
 use chela_types::{
@@ -25,6 +25,7 @@ use url::Url;
 
 const OPENAI: &str = include_str!("wire/openai-text.sse");
 const ANTHROPIC: &str = include_str!("wire/anthropic-basic.sse");
+const RESPONSES: &str = include_str!("wire/responses-tools.jsonl");
 const REFUSAL: &str = include_str!("wire/anthropic-refusal.sse");
 const PRICE: Price = Price::flat(Rates {
     input: Money::from_nanos(1_000_000_000),
@@ -43,7 +44,11 @@ async fn provider(answer: impl Fn() -> Response + Clone + Send + Sync + 'static)
         log.lock().unwrap().push((headers, serde_json::from_slice(&body).unwrap()));
         answer()
     });
-    let app = Router::new().route("/v1/chat/completions", handler.clone()).route("/v1/messages", handler);
+    let app = Router::new()
+        .route("/v1/chat/completions", handler.clone())
+        .route("/v1/responses", handler.clone())
+        .route("/azure/openai/deployments/m/chat/completions", handler.clone())
+        .route("/v1/messages", handler);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = Url::parse(&format!("http://{}/v1", listener.local_addr().unwrap())).unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
@@ -64,11 +69,11 @@ fn cut(text: &'static str, at: usize) -> Response {
 }
 
 fn openai(url: Url) -> ProviderKind {
-    ProviderKind::OpenAi { url, key: Some("sk-hunter2".into()) }
+    ProviderKind::OpenAi { url, key: Some("sk-hunter2".into()), wire: OpenAiWire::Chat }
 }
 
 fn anthropic(url: Url) -> ProviderKind {
-    ProviderKind::Anthropic { url, key: Some("sk-hunter2".into()) }
+    ProviderKind::Anthropic { url, key: Some("sk-hunter2".into()), prompt_cache: true }
 }
 
 struct House {
@@ -115,28 +120,16 @@ async fn house(kinds: Vec<ProviderKind>) -> House {
 }
 
 fn call() -> Call {
-    let prompt = |role, text: &str| Prompt { role, text: text.into() };
+    let (agent, tier) = (AgentId::new("support").unwrap(), TierId::new("fast").unwrap());
+    let prompts = vec![
+        Prompt::text(Role::User, "Hello, I have a question about the capital of a country in Europe."),
+        Prompt::text(Role::Assistant, "Ask."),
+        Prompt::text(Role::User, "What is the capital of the UK?"),
+    ];
     Call {
-        tenant: TenantId::default_tenant(),
-        agent: AgentId::new("support").unwrap(),
-        agent_version: "1".into(),
-        department: None,
-        user: "u1".into(),
-        channel: None,
-        turn: None,
-        lease: None,
-        tier: TierId::new("fast").unwrap(),
-        wanted: None,
         system: Some("Be brief.".into()),
-        prompts: vec![
-            prompt(Role::User, "Hello, I have a question about the capital of a country in Europe."),
-            prompt(Role::Assistant, "Ask."),
-            prompt(Role::User, "What is the capital of the UK?"),
-        ],
-        max_output: None,
         temperature: Some(0.5),
-        cache: CachePolicy::Off,
-        purse: chela_gateway::Purse::Turn,
+        ..Call::new(TenantId::default_tenant(), agent, "u1", tier, prompts)
     }
 }
 
@@ -190,6 +183,52 @@ async fn anthropic_is_asked_and_read() {
     );
     assert_eq!((&body["system"], &body["max_tokens"]), (&"Be brief.".into(), &200.into()));
     assert_eq!(body["messages"].as_array().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn responses_are_asked_and_read() {
+    let body: String = RESPONSES.lines().map(|line| format!("data: {line}\n\n")).collect();
+    let (url, seen) = provider(move || sse(body.clone())).await;
+    let kind = ProviderKind::OpenAi { url, key: Some("sk-hunter2".into()), wire: OpenAiWire::Responses };
+    let tool = |name: &str| Tool {
+        name: name.into(),
+        description: None,
+        parameters: serde_json::json!({"type": "object"}),
+        strict: None,
+    };
+    let call = Call { tools: vec![tool("weather"), tool("clock")], ..call() };
+    let completed = house(vec![kind]).await.gateway.complete(call).await.unwrap().whole().await.unwrap();
+    assert_eq!((completed.text.as_str(), completed.finish), ("I look.", Finish::ToolCalls));
+    let names: Vec<&str> = completed.calls.iter().map(|call| call.name.as_str()).collect();
+    assert_eq!(names, ["weather", "clock"]);
+    let (headers, body) = &seen.lock().unwrap()[0];
+    assert_eq!(headers["authorization"], "Bearer sk-hunter2");
+    assert_eq!((&body["max_output_tokens"], &body["instructions"]), (&200.into(), &"Be brief.".into()));
+}
+
+#[tokio::test]
+async fn azure_is_asked_for_its_deployment() {
+    let (mut url, seen) = provider(|| sse(OPENAI)).await;
+    url.set_path("/azure");
+    let (key, api_version) = (Some("sk-hunter2".into()), Some("2024-10-21".to_owned()));
+    let kind = ProviderKind::Azure { url, key, wire: OpenAiWire::Chat, api_version };
+    let completed = house(vec![kind]).await.ask().await.unwrap();
+    assert_eq!(completed.finish, Finish::Stop);
+    let (headers, body) = &seen.lock().unwrap()[0];
+    assert_eq!((&headers["api-key"], headers.get("authorization")), (&"sk-hunter2".parse().unwrap(), None));
+    assert_eq!(body["max_completion_tokens"], 200);
+}
+
+/// What is wrong in itself is asked of nobody, and costs nothing.
+#[tokio::test]
+async fn a_call_that_cannot_be_sent_is_refused() {
+    let (url, seen) = provider(|| sse(OPENAI)).await;
+    let house = house(vec![openai(url)]).await;
+    let call = Call { tool_choice: ToolChoice::Required, ..call() };
+    let error = house.gateway.complete(call).await.unwrap_err();
+    assert_eq!((error.kind.class(), error.retry()), ("invalid", Retry::Never));
+    assert!(seen.lock().unwrap().is_empty());
+    assert_eq!(house.store.ledger(10).await.unwrap().settled, Money::ZERO);
 }
 
 #[tokio::test]

@@ -79,4 +79,6 @@ pub enum Finish {
     Length,
     /// The provider withheld the rest.
     Filtered,
+    /// It waits for what the tools say that it called.
+    ToolCalls,
 }

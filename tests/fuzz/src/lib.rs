@@ -12,11 +12,13 @@ mod oracle;
 mod processes;
 mod requests;
 mod stations;
+mod streams;
 
 pub use loading::{loader, manifest};
 pub use processes::{compiler, worker};
 pub use requests::requests;
 pub use stations::{agent, asked, inbound, outbound, router, webhook};
+pub use streams::{chat, messages, responses};
 
 /// How far the bytes came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,7 +43,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "loader", run: loader, mutations: 3_000 },
     Target { name: "manifest", run: manifest, mutations: 5_000 },
     Target { name: "worker", run: worker, mutations: 5_000 },
@@ -53,4 +55,7 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "webhook", run: webhook, mutations: 5_000 },
     Target { name: "asked", run: asked, mutations: 500 },
     Target { name: "requests", run: requests, mutations: 10_000 },
+    Target { name: "chat", run: chat, mutations: 10_000 },
+    Target { name: "responses", run: responses, mutations: 10_000 },
+    Target { name: "messages", run: messages, mutations: 10_000 },
 ];

@@ -65,7 +65,10 @@ macro_rules! smoke {
     };
 }
 
-smoke!(loader, manifest, worker, compiler, router, agent, inbound, outbound, webhook, asked, requests);
+smoke!(
+    loader, manifest, worker, compiler, router, agent, inbound, outbound, webhook, asked, requests, chat,
+    responses, messages
+);
 
 #[test]
 fn every_target_has_a_binary_and_every_folder_a_target() {

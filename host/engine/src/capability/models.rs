@@ -162,6 +162,8 @@ impl Lent {
                         sink.push(text);
                     }
                 }
+                // None is offered, and one that was not offered is a bad answer.
+                Chunk::Tool(_) => {}
                 Chunk::End(completed) => return Ok(*completed),
             }
         }
@@ -229,19 +231,15 @@ impl Lent {
                 }
             },
             Reading::Live { mut answer, place, spoken } => {
-                let said = match answer.chunks.next().await {
-                    Some(Ok(Chunk::Text(text))) => {
+                let said = match heard(&mut answer).await {
+                    Heard::Text(text) => {
                         spoken.lock().push(text.clone());
                         return Ok((Reading::Live { answer, place, spoken }, Step::Piece(text)));
                     }
-                    Some(Ok(Chunk::End(completed))) => Ok(completion(*completed)),
-                    Some(Err(error)) => {
+                    Heard::End(Ok(completed)) => Ok(completion(*completed)),
+                    Heard::End(Err(error)) => {
                         let mut journal = self.journal.lock().await;
                         Err(self.explain(error, &mut journal, &place)?)
-                    }
-                    None => {
-                        let mut journal = self.journal.lock().await;
-                        Err(self.explain(Failed::new(Kind::Interrupted), &mut journal, &place)?)
                     }
                 };
                 let (spoken, end) = (spoken.lock().clone(), Some(said.clone()));
@@ -283,33 +281,20 @@ impl Lent {
             let version = whom.knowledge.as_ref().map(|(_, version)| version.clone()).unwrap_or_default();
             CachePolicy::On { knowledge_version: version }
         };
+        let prompts = request.prompts.into_iter();
+        let prompts = prompts.map(|prompt| Prompt::text(role(prompt.role), prompt.text)).collect();
         Ok(ModelCall {
-            tenant: whom.tenant.clone(),
-            agent: whom.agent.clone(),
             agent_version: whom.version.clone(),
             department: whom.department.clone(),
-            user: whom.person.clone(),
             channel: Some(whom.channel.clone()),
             turn: (!is_apart).then_some(whom.turn),
             lease: journal.lease().cloned(),
-            tier,
-            wanted: None,
             system: request.system,
-            prompts: request
-                .prompts
-                .into_iter()
-                .map(|prompt| Prompt {
-                    role: match prompt.role {
-                        models::Role::User => Role::User,
-                        models::Role::Assistant => Role::Assistant,
-                    },
-                    text: prompt.text,
-                })
-                .collect(),
             max_output: request.max_output_tokens.map(|tokens| Tokens(u64::from(tokens))),
             temperature: request.temperature,
             cache,
             purse,
+            ..ModelCall::new(whom.tenant.clone(), whom.agent.clone(), whom.person.clone(), tier, prompts)
         })
     }
 
@@ -331,12 +316,39 @@ impl Lent {
                 journal.refused_by_budget();
                 ModelError::OverBudget(self.whom.refusal.clone())
             }
-            Kind::Invalid { .. } | Kind::TooLong { .. } | Kind::NoRoom | Kind::UnknownTier(_) => {
-                ModelError::Invalid(text)
-            }
+            Kind::Invalid { .. }
+            | Kind::TooLong { .. }
+            | Kind::Unsupported { .. }
+            | Kind::NoRoom
+            | Kind::UnknownTier(_) => ModelError::Invalid(text),
             Kind::Refused => ModelError::Refused(text),
             _ => ModelError::Unavailable(text),
         })
+    }
+}
+
+const fn role(role: models::Role) -> Role {
+    match role {
+        models::Role::User => Role::User,
+        models::Role::Assistant => Role::Assistant,
+    }
+}
+
+enum Heard {
+    Text(String),
+    End(Result<Box<Completed>, Failed>),
+}
+
+/// What comes next. No tool is offered, so none is called.
+async fn heard(answer: &mut Answer) -> Heard {
+    loop {
+        match answer.chunks.next().await {
+            Some(Ok(Chunk::Text(text))) => return Heard::Text(text),
+            Some(Ok(Chunk::Tool(_))) => {}
+            Some(Ok(Chunk::End(completed))) => return Heard::End(Ok(completed)),
+            Some(Err(error)) => return Heard::End(Err(error)),
+            None => return Heard::End(Err(Failed::new(Kind::Interrupted))),
+        }
     }
 }
 
@@ -345,7 +357,8 @@ fn completion(completed: Completed) -> Completion {
     Completion {
         text: completed.text,
         finish: match completed.finish {
-            Finish::Stop => models::Finish::Stop,
+            // The contract has no tools yet: none is offered, so none is called.
+            Finish::Stop | Finish::ToolCalls => models::Finish::Stop,
             Finish::Length => models::Finish::Length,
             Finish::Filtered => models::Finish::Filtered,
         },

@@ -1,6 +1,6 @@
-//! Providers over HTTP: one driver, two wire formats.
+//! Providers over HTTP: one driver, three wire formats.
 
-use chela_egress::{Credential, Egress, Request, StreamResponse, Timeouts, retry_after};
+use chela_egress::{Egress, Request, StreamResponse, Timeouts, retry_after};
 use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use http::header::{ACCEPT, HeaderName, HeaderValue};
@@ -11,10 +11,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use url::Url;
 
+use super::place::Place;
 use super::sse::{Event, Sse};
-use super::{Ask, Backend, Piece, Pieces, Trouble, anthropic, openai};
+use super::{Ask, Backend, Piece, Pieces, Trouble, anthropic, chat, responses};
 use crate::Kind;
 use crate::config::ProviderLimits;
 use crate::plan::SharedClock;
@@ -22,14 +22,20 @@ use crate::plan::SharedClock;
 /// A wire format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wire {
-    OpenAi,
-    Anthropic,
+    /// OpenAI chat completions.
+    Chat,
+    /// OpenAI responses.
+    Responses,
+    /// Anthropic messages.
+    Messages {
+        /// Whether long prefixes are marked for the provider's cache.
+        prompt_cache: bool,
+    },
 }
 
 /// A provider somewhere else.
 pub(crate) struct Remote {
-    wire: Wire,
-    url: Url,
+    place: Place,
     key: Option<SecretString>,
     limits: ProviderLimits,
     places: Arc<Semaphore>,
@@ -39,56 +45,43 @@ pub(crate) struct Remote {
 
 impl Remote {
     pub(crate) fn new(
-        wire: Wire,
-        base: Url,
+        place: Place,
         key: Option<SecretString>,
         limits: ProviderLimits,
         (egress, clock): (Egress, SharedClock),
     ) -> Self {
-        let mut url = base;
-        let path = match wire {
-            Wire::OpenAi => "chat/completions",
-            Wire::Anthropic => "messages",
-        };
-        url.set_path(&format!("{}/{path}", url.path().trim_end_matches('/')));
         let places = Arc::new(Semaphore::new(limits.concurrent_max));
-        Self { wire, url, key, limits, places, egress, clock }
+        Self { place, key, limits, places, egress, clock }
     }
 
-    fn request(&self, ask: &Ask) -> Request {
-        let body = match self.wire {
-            Wire::OpenAi => openai::body(ask, is_of(&self.url, OPENAI)),
-            Wire::Anthropic => anthropic::body(ask),
+    fn request(&self, ask: &Ask) -> Result<Request, Trouble> {
+        let body = match self.place.wire {
+            Wire::Chat => chat::body(ask, self.place.is_strict()),
+            Wire::Responses => responses::body(ask)?,
+            Wire::Messages { prompt_cache } => anthropic::body(ask, prompt_cache)?,
         };
-        let mut request = Request::new(Method::POST, self.url.clone(), body.to_string()).json();
+        let mut request = Request::new(Method::POST, self.place.url(&ask.model), body.to_string()).json();
         request.headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
-        if self.wire == Wire::Anthropic {
+        if matches!(self.place.wire, Wire::Messages { .. }) {
             let version = HeaderName::from_static("anthropic-version");
             request.headers.insert(version, HeaderValue::from_static(anthropic::VERSION));
         }
-        request.credential = self.key.clone().map(|key| match self.wire {
-            Wire::OpenAi => Credential::Bearer(key),
-            Wire::Anthropic => Credential::Header { name: HeaderName::from_static("x-api-key"), value: key },
-        });
+        request.credential = self.key.clone().map(|key| self.place.credential(key));
         request.timeouts =
             Timeouts { first_byte: Some(ask.total), idle: Some(self.limits.idle), total: Some(ask.total) };
-        request
+        Ok(request)
     }
 
     async fn open(&self, ask: Ask) -> Result<Pieces, Trouble> {
+        let mut request = self.request(&ask)?;
         let place = self.places.clone().acquire_owned().await;
         let place = place.map_err(|_| Trouble::new(unavailable("closed"), false))?;
-        let mut request = self.request(&ask);
         request.begun = ask.sent.clone();
         let answer = self.egress.stream(request).await.map_err(|error| from_egress(error, true))?;
         if answer.status != StatusCode::OK {
             return Err(self.refusal(answer).await);
         }
-        let wire = match self.wire {
-            Wire::OpenAi => Reader::OpenAi,
-            Wire::Anthropic => Reader::Anthropic(anthropic::Reader::default()),
-        };
-        Ok(pieces(answer, wire, place))
+        Ok(pieces(answer, Reader::of(self.place.wire), place))
     }
 
     /// An error status: read the code, never the words.
@@ -102,28 +95,11 @@ impl Remote {
         let body = answer.whole().await.map(|answer| answer.body).unwrap_or_default();
         let error = serde_json::from_slice::<Body>(&body).map(|body| body.error).unwrap_or_default();
         let trouble = sort(status, &error, wait);
-        let billed = trouble.billed || may_bill_refusals(&self.url, &trouble.kind);
+        let is_refusal = matches!(trouble.kind, Kind::Refused | Kind::TooLong { .. });
+        let billed = trouble.billed || is_refusal && !self.place.refuses_for_nothing();
         Trouble { billed, ..trouble }
     }
 }
-
-/// Whether a refusal may be on the bill: both vendors charge nothing for one, but others who sell their models do
-/// (Azure: prompts that its filter stops, and those beyond the input limit).
-fn may_bill_refusals(url: &Url, kind: &Kind) -> bool {
-    matches!(kind, Kind::Refused | Kind::TooLong { .. }) && !is_vendor(url)
-}
-
-fn is_vendor(url: &Url) -> bool {
-    is_of(url, OPENAI) || is_of(url, ANTHROPIC)
-}
-
-fn is_of(url: &Url, domain: &str) -> bool {
-    let under = url.host_str().and_then(|host| host.strip_suffix(domain));
-    under.is_some_and(|under| under.is_empty() || under.ends_with('.'))
-}
-
-const OPENAI: &str = "openai.com";
-const ANTHROPIC: &str = "anthropic.com";
 
 impl Backend for Remote {
     fn start(&self, ask: Ask) -> BoxFuture<'_, Result<Pieces, Trouble>> {
@@ -133,17 +109,41 @@ impl Backend for Remote {
 
 /// Reads one wire format.
 pub(crate) enum Reader {
-    OpenAi,
-    Anthropic(anthropic::Reader),
+    Chat(chat::Reader),
+    Responses(responses::Reader),
+    Messages(anthropic::Reader),
 }
 
 impl Reader {
-    pub(crate) fn read(&mut self, event: &Event) -> Result<Vec<Piece>, Trouble> {
-        match self {
-            Self::OpenAi => openai::read(event),
-            Self::Anthropic(reader) => reader.read(event),
+    pub(crate) fn of(wire: Wire) -> Self {
+        match wire {
+            Wire::Chat => Self::Chat(chat::Reader::default()),
+            Wire::Responses => Self::Responses(responses::Reader::default()),
+            Wire::Messages { .. } => Self::Messages(anthropic::Reader::default()),
         }
     }
+
+    pub(crate) fn read(&mut self, event: &Event) -> Result<Vec<Piece>, Trouble> {
+        match self {
+            Self::Chat(reader) => reader.read(event),
+            Self::Responses(reader) => reader.read(event),
+            Self::Messages(reader) => reader.read(event),
+        }
+    }
+}
+
+/// The pieces of a stream that comes in pieces.
+pub(crate) fn decoded<'a>(
+    wire: Wire,
+    cuts: impl IntoIterator<Item = &'a [u8]>,
+) -> Result<Vec<Piece>, Trouble> {
+    let (mut reader, mut sse, mut pieces) = (Reader::of(wire), Sse::default(), Vec::new());
+    for cut in cuts {
+        for event in sse.push(cut)? {
+            pieces.extend(reader.read(&event)?);
+        }
+    }
+    Ok(pieces)
 }
 
 struct Reading {
@@ -195,6 +195,11 @@ pub(crate) struct WireError {
 }
 
 impl WireError {
+    /// Of an error that is nothing but a code.
+    pub(crate) fn of_code(code: Option<serde_json::Value>) -> Self {
+        Self { kind: None, code }
+    }
+
     /// The words of the error's type and code, fit for a record.
     fn words(&self) -> String {
         let code = match &self.code {
@@ -305,26 +310,6 @@ mod tests {
             [(400, false), (429, false), (500, false), (503, false), (504, true), (408, true)]
         {
             assert_eq!(sort(status, &WireError::default(), None).billed, billed, "{status}");
-        }
-    }
-
-    /// learn.microsoft.com/azure/ai-foundry/openai/how-to/manage-costs: a 400 by the filter or the input limit may
-    /// be billed.
-    #[test]
-    fn only_the_vendors_themselves_refuse_for_nothing() {
-        let long = Kind::TooLong { code: "x".into() };
-        for (url, billed) in [
-            ("https://api.openai.com/v1", false),
-            ("https://eu.api.openai.com/v1", false),
-            ("https://api.anthropic.com/v1", false),
-            ("https://house.openai.azure.com/openai/v1", true),
-            ("https://notopenai.com/v1", true),
-            ("http://127.0.0.1:8000/v1", true),
-        ] {
-            let url = Url::parse(url).unwrap();
-            assert_eq!(may_bill_refusals(&url, &Kind::Refused), billed, "{url}");
-            assert_eq!(may_bill_refusals(&url, &long), billed, "{url}");
-            assert!(!may_bill_refusals(&url, &Kind::Invalid { code: "x".into() }), "{url}");
         }
     }
 

@@ -1,25 +1,32 @@
 //! Providers: whoever turns prompts into text.
 //!
-//! Two kinds exist: over HTTP (two wire formats) and scripted. Each attempt says two things besides its
+//! Two kinds exist: over HTTP (three wire formats) and scripted. Each attempt says two things besides its
 //! result: whether the request may have reached the provider ([`Ask::sent`]) and, when it fails, whether the
 //! provider may bill it ([`Trouble::billed`]). The ledger's promise stands on these two answers.
 
 mod anthropic;
+mod chat;
 mod http;
-mod openai;
+mod place;
+mod responses;
 pub mod scripted;
 mod sse;
+
+pub(crate) use http::{Wire, decoded};
 
 use chela_egress::{Begun, Egress};
 use chela_types::{Finish, Usage};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use serde::{Deserialize, Deserializer};
+use secrecy::SecretString;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::config::{Config, ProviderKind};
+use crate::config::{Config, Provider, ProviderKind};
 use crate::plan::{Backends, SharedClock};
-use crate::{Call, Kind};
+use crate::{Call, Kind, OpenAiWire, ToolDelta, ToolResult};
 use chela_types::Tokens;
 
 /// One attempt at one model.
@@ -42,6 +49,8 @@ pub(crate) struct Ask {
 pub(crate) enum Piece {
     /// Text.
     Text(String),
+    /// A fragment of a tool call, as the stream has it: nobody has looked yet whether it fits those before.
+    Tool(ToolDelta),
     /// It is at work (it thinks aloud), and has said nothing yet that is part of the answer.
     Alive,
     /// Its own count so far; the last one holds.
@@ -80,8 +89,19 @@ impl Trouble {
 /// A count of tokens. One that is no whole number (`-1`, `"many"`) is the largest there is, which no bound allows:
 /// so it is charged at the bound, and the event that it stands in is still read.
 pub(crate) fn count<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
-    let given = serde_json::Value::deserialize(from)?;
+    let given = Value::deserialize(from)?;
     Ok((!given.is_null()).then(|| given.as_u64().unwrap_or(u64::MAX)))
+}
+
+/// Writes a field of a request, unless there is none.
+pub(crate) fn put(fields: &mut Map<String, Value>, name: &str, value: Option<impl Serialize>) {
+    let value = value.and_then(|value| serde_json::to_value(value).ok());
+    fields.extend(value.map(|value| (name.to_owned(), value)));
+}
+
+/// A tool's answer for formats that cannot say that it failed.
+pub(crate) fn told(result: &ToolResult) -> Cow<'_, str> {
+    if result.is_error { Cow::Owned(format!("Error: {}", result.text)) } else { Cow::Borrowed(&result.text) }
 }
 
 /// The pieces of one attempt.
@@ -95,26 +115,38 @@ pub(crate) trait Backend: Send + Sync {
 
 /// Connects every configured provider, under its name.
 pub(crate) fn backends(config: &Config, egress: &Egress, clock: &SharedClock) -> Backends {
-    let connect = |provider: &crate::config::Provider| -> Arc<dyn Backend> {
-        let remote = |wire, url: &url::Url, key: &Option<secrecy::SecretString>| {
-            http::Remote::new(
-                wire,
-                url.clone(),
-                key.clone(),
-                provider.limits,
-                (egress.clone(), clock.clone()),
-            )
+    let connect = |provider: &Provider| -> Arc<dyn Backend> {
+        let remote = |place: place::Place, key: &Option<SecretString>| {
+            http::Remote::new(place, key.clone(), provider.limits, (egress.clone(), clock.clone()))
         };
         match &provider.kind {
-            ProviderKind::OpenAi { url, key } => Arc::new(remote(http::Wire::OpenAi, url, key)),
-            ProviderKind::Anthropic { url, key } => Arc::new(remote(http::Wire::Anthropic, url, key)),
+            ProviderKind::OpenAi { url, key, wire } => {
+                Arc::new(remote(place::Place::openai(url, openai(*wire)), key))
+            }
+            ProviderKind::Azure { url, key, wire, api_version } => {
+                Arc::new(remote(place::Place::azure(url, openai(*wire), api_version.as_deref()), key))
+            }
+            ProviderKind::Anthropic { url, key, prompt_cache } => {
+                let wire = Wire::Messages { prompt_cache: *prompt_cache };
+                Arc::new(remote(place::Place::anthropic(url, wire), key))
+            }
             ProviderKind::Scripted(script) => Arc::new(scripted::Scripted::new(script.clone())),
         }
     };
-    let named =
-        |provider: &crate::config::Provider| (provider.name.clone(), (connect(provider), Arc::default()));
+    let named = |provider: &Provider| (provider.name.clone(), (connect(provider), Arc::default()));
     config.providers.iter().map(named).collect()
 }
 
+const fn openai(wire: OpenAiWire) -> Wire {
+    match wire {
+        OpenAiWire::Chat => Wire::Chat,
+        OpenAiWire::Responses => Wire::Responses,
+    }
+}
+
+#[cfg(test)]
+mod ask_tests;
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod wire_tests;

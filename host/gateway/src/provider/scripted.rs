@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::{Ask, Backend, Piece, Pieces, Trouble};
-use crate::{Call, Kind};
+use crate::{Call, Kind, Prompt, ToolDelta, ToolHead};
 
 /// What a scripted provider says.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,12 @@ pub struct Rule {
     /// `<passage …>…</passage>` that the model was given.
     #[serde(default)]
     pub say: String,
+    /// A tool that is called after what is said, if it is offered.
+    #[serde(default)]
+    pub call: Option<String>,
+    /// Its arguments, a JSON object; empty if absent.
+    #[serde(default)]
+    pub arguments: Option<String>,
     /// Milliseconds before the first word.
     #[serde(default)]
     pub first_ms: u64,
@@ -89,8 +95,7 @@ impl Scripted {
     }
 
     fn pick(&self, call: &Call) -> Option<(&Rule, Option<Fail>)> {
-        let heard =
-            format!("{}\n{}", call.system.as_deref().unwrap_or_default(), call.last_prompt()).to_lowercase();
+        let heard = format!("{}\n{}", call.system.as_deref().unwrap_or_default(), last(call)).to_lowercase();
         let matches = |rule: &Rule| rule.when.iter().all(|word| heard.contains(&word.to_lowercase()));
         let (rule, failed) = self.rules.iter().find(|(rule, _)| matches(rule))?;
         let fail = rule.fail.filter(|_| match rule.times {
@@ -133,17 +138,20 @@ impl Backend for Scripted {
 }
 
 fn speak(ask: &Ask, rule: &Rule, cut: bool) -> Pieces {
-    let said = rule.say.replace("{last}", &shorten(ask.call.last_prompt(), LAST_CHARS_MAX));
+    let said = rule.say.replace("{last}", &shorten(&last(&ask.call), LAST_CHARS_MAX));
     let said = said.replace("{quote}", &quote(&ask.call));
     let mut words: Vec<String> = said.split_inclusive(' ').map(str::to_owned).collect();
     let allowed = usize::try_from(ask.max_output.0.saturating_mul(3) / 4).unwrap_or(usize::MAX).max(1);
-    let finish = if words.len() > allowed { Finish::Length } else { Finish::Stop };
-    words.truncate(if cut { words.len().div_ceil(2) } else { allowed });
-    let usage = Usage {
-        input: input(&ask.call),
-        output: tokens(&words.concat()).min(ask.max_output),
-        ..Usage::default()
+    let called = called(&ask.call, rule);
+    let finish = match &called {
+        _ if words.len() > allowed => Finish::Length,
+        Some(_) => Finish::ToolCalls,
+        None => Finish::Stop,
     };
+    words.truncate(if cut { words.len().div_ceil(2) } else { allowed });
+    let arguments = called.as_ref().map_or("", |call| &call.arguments);
+    let output = tokens(&format!("{} {arguments}", words.concat())).min(ask.max_output);
+    let usage = Usage { input: input(&ask.call), output, ..Usage::default() };
     let pause = Arc::new(Duration::from_millis(rule.chunk_ms));
     let text = futures::stream::iter(words).then(move |word| {
         let pause = pause.clone();
@@ -152,8 +160,25 @@ fn speak(ask: &Ask, rule: &Rule, cut: bool) -> Pieces {
             Ok(Piece::Text(word))
         }
     });
-    let end: Vec<_> = if cut { Vec::new() } else { vec![Ok(Piece::Usage(usage)), Ok(Piece::Finish(finish))] };
+    let called = called.filter(|_| finish == Finish::ToolCalls).map(Piece::Tool);
+    let end = called.into_iter().chain([Piece::Usage(usage), Piece::Finish(finish)]);
+    let end: Vec<_> = if cut { Vec::new() } else { end.map(Ok).collect() };
     text.chain(futures::stream::iter(end)).boxed()
+}
+
+/// The call of a tool that a rule makes, if the tool is offered. Its id is another at each turn of a conversation.
+fn called(call: &Call, rule: &Rule) -> Option<ToolDelta> {
+    let name = rule.call.as_ref().filter(|name| call.tools.iter().any(|tool| tool.name == **name))?;
+    let head = ToolHead { id: format!("call_{}", call.prompts.len()), name: name.clone() };
+    let arguments = rule.arguments.clone().unwrap_or_else(|| "{}".to_owned());
+    Some(ToolDelta { index: 0, head: Some(head), arguments })
+}
+
+/// What was said last: by the person, or by the tools after it.
+fn last(call: &Call) -> String {
+    let results = call.prompts.last().into_iter().flat_map(Prompt::tool_results);
+    let results: Vec<&str> = results.map(|result| result.text.as_str()).collect();
+    if results.is_empty() { call.last_prompt().to_owned() } else { results.join("\n") }
 }
 
 /// Four tokens for three words: the usual rule of thumb for English.
@@ -162,8 +187,11 @@ fn tokens(text: &str) -> Tokens {
 }
 
 fn input(call: &Call) -> Tokens {
-    let texts = call.system.iter().chain(call.prompts.iter().map(|prompt| &prompt.text));
-    Tokens(texts.map(|text| tokens(text).0).sum::<u64>().max(1))
+    Tokens(texts(call).map(|text| tokens(text).0).sum::<u64>().max(1))
+}
+
+fn texts(call: &Call) -> impl Iterator<Item = &str> {
+    call.system.as_deref().into_iter().chain(call.prompts.iter().flat_map(Prompt::texts))
 }
 
 fn shorten(text: &str, chars_max: usize) -> String {
@@ -177,14 +205,13 @@ fn shorten(text: &str, chars_max: usize) -> String {
 
 /// The first sentences of the first passage of knowledge in the call.
 fn quote(call: &Call) -> String {
-    let texts = call.system.iter().chain(call.prompts.iter().map(|prompt| &prompt.text));
-    let passage = |text: &String| {
+    let passage = |text: &str| {
         let (_, after) = text.split_once("<passage")?;
         let (_, inside) = after.split_once('>')?;
         let (passage, _) = inside.split_once("</passage>")?;
         Some(passage.to_owned())
     };
-    let found = texts.map(passage).find_map(|found| found).unwrap_or_default();
+    let found = texts(call).map(passage).find_map(|found| found).unwrap_or_default();
     let found = found.split_whitespace().collect::<Vec<_>>().join(" ");
     let sentences: String = found.split_inclusive(". ").take(QUOTE_SENTENCES).collect();
     shorten(&sentences, QUOTE_CHARS_MAX)
@@ -202,6 +229,44 @@ mod tests {
         .unwrap();
         assert_eq!(script.rules[0].fail, Some(Fail::RateLimited));
         assert!(toml::from_str::<Script>("[[rule]]\nwhenn = []\n").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_script_may_call_a_tool_that_is_offered() {
+        let script: Script = toml::from_str(
+            "[[rule]]\nwhen = [\"weather\"]\ncall = \"look\"\narguments = '{\"a\":1}'\n[default]\nsay = \"{last}\"\n",
+        )
+        .unwrap();
+        let ask = |call: Call| async {
+            let sent = chela_egress::Begun::default();
+            let ask = Ask {
+                call: Arc::new(call),
+                model: "m".into(),
+                max_output: Tokens(9),
+                total: Duration::ZERO,
+                sent,
+            };
+            let pieces: Vec<_> = Scripted::new(script.clone()).start(ask).await.unwrap().collect().await;
+            pieces.into_iter().map(Result::unwrap).collect::<Vec<_>>()
+        };
+        let call = crate::failover::tests::call("What is the weather?");
+        let offered = Call { tools: vec![crate::failover::tests::tool("look")], ..call.clone() };
+        let pieces = ask(offered.clone()).await;
+        let head = Some(ToolHead { id: "call_1".into(), name: "look".into() });
+        let delta = ToolDelta { index: 0, head, arguments: "{\"a\":1}".into() };
+        assert!(pieces.contains(&Piece::Tool(delta)) && pieces.contains(&Piece::Finish(Finish::ToolCalls)));
+        let text = |pieces: Vec<Piece>| -> String {
+            let texts = pieces.into_iter().filter_map(|piece| match piece {
+                Piece::Text(text) => Some(text),
+                _ => None,
+            });
+            texts.collect()
+        };
+        let mut told = offered;
+        let result = crate::ToolResult { id: "call_1".into(), text: "It rains.".into(), is_error: false };
+        told.prompts.push(Prompt { role: crate::Role::User, parts: vec![crate::Part::ToolResult(result)] });
+        assert_eq!(text(ask(told).await), "It rains.");
+        assert_eq!(text(ask(call).await), "", "it is not offered");
     }
 
     #[test]

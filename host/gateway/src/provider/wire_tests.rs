@@ -1,8 +1,8 @@
 //! The codecs against recorded bytes, cut at every point.
 
-use super::http::Reader;
+use super::http::{Reader, Wire};
 use super::sse::Sse;
-use super::{Piece, Trouble, anthropic};
+use super::{Piece, Trouble};
 use crate::Kind;
 use chela_types::{Finish, Tokens, Usage};
 
@@ -17,11 +17,11 @@ fn framed(lines: &str) -> String {
 }
 
 fn openai() -> Reader {
-    Reader::OpenAi
+    Reader::of(Wire::Chat)
 }
 
 fn messages() -> Reader {
-    Reader::Anthropic(anthropic::Reader::default())
+    Reader::of(Wire::Messages { prompt_cache: false })
 }
 
 fn decode(mut reader: Reader, cuts: &[&[u8]]) -> Result<Vec<Piece>, Trouble> {
@@ -42,7 +42,7 @@ fn sum(pieces: &[Piece]) -> (String, Option<Usage>, Option<Finish>) {
             Piece::Text(text) => sum.0.push_str(text),
             Piece::Usage(usage) => sum.1 = Some(*usage),
             Piece::Finish(finish) => sum.2 = Some(*finish),
-            Piece::Alive | Piece::End => {}
+            Piece::Tool(_) | Piece::Alive | Piece::End => {}
         }
     }
     sum
@@ -133,7 +133,7 @@ fn a_count_that_is_none_is_more_than_any_bound() {
 
 #[test]
 fn a_reason_that_is_not_known_does_not_end_an_answer_well() {
-    for reason in ["tool_calls", "error", "insufficient_system_resource", "constellation"] {
+    for reason in ["function_call", "pause_turn", "error", "insufficient_system_resource", "constellation"] {
         let body = format!(r#"{{"choices":[{{"delta":{{}},"finish_reason":"{reason}"}}]}}"#);
         assert!(decode(openai(), &[framed(&body).as_bytes()]).is_err(), "{reason}");
         let body = format!(r#"{{"type":"message_delta","delta":{{"stop_reason":"{reason}"}}}}"#);

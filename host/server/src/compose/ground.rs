@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::knowledge::{self, Documents};
 use super::{Error, keys, rooms};
-use crate::config::{Config, ProviderKind};
+use crate::config::Config;
 
 /// What a change of the configuration does not touch.
 #[derive(Clone)]
@@ -139,7 +139,7 @@ pub fn models_digest(config: &Config) -> Digest {
     let mut parts = vec![format!("{:?}", (providers, tiers, cache, rooms::budgets(config))).into_bytes()];
     // Secrets do not print.
     for (name, provider) in providers {
-        if let ProviderKind::OpenAi(at) | ProviderKind::Anthropic(at) = &provider.kind
+        if let Some(at) = provider.kind.endpoint()
             && let Some(key) = &at.key
         {
             parts.extend([name.clone().into_bytes(), key.expose_secret().as_bytes().to_vec()]);

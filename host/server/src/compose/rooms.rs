@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use super::Error;
 use crate::config::{
-    Agent, Channel, Config, DeliveryPolicy, Limits, Plugin, ProviderKind, Reach, Script, Source,
+    Agent, Channel, Config, DeliveryPolicy, Endpoint, Limits, Plugin, ProviderKind, Reach, Script, Source,
 };
 
 /// The adapter of the operator's own terminal, and its name among the plugins.
@@ -55,11 +55,23 @@ pub(super) fn gateway(config: &Config) -> Result<chela_gateway::Config, Error> {
     let mut providers = Vec::new();
     for (name, given) in &config.providers {
         let kind = match &given.kind {
-            ProviderKind::OpenAi(at) => {
-                chela_gateway::ProviderKind::OpenAi { url: at.url.clone(), key: at.key.clone() }
+            ProviderKind::OpenAi { at: Endpoint { url, key }, wire } => {
+                chela_gateway::ProviderKind::OpenAi { url: url.clone(), key: key.clone(), wire: *wire }
             }
-            ProviderKind::Anthropic(at) => {
-                chela_gateway::ProviderKind::Anthropic { url: at.url.clone(), key: at.key.clone() }
+            ProviderKind::Azure { at: Endpoint { url, key }, wire, api_version } => {
+                chela_gateway::ProviderKind::Azure {
+                    url: url.clone(),
+                    key: key.clone(),
+                    wire: *wire,
+                    api_version: api_version.clone(),
+                }
+            }
+            ProviderKind::Anthropic { at: Endpoint { url, key }, prompt_cache } => {
+                chela_gateway::ProviderKind::Anthropic {
+                    url: url.clone(),
+                    key: key.clone(),
+                    prompt_cache: *prompt_cache,
+                }
             }
             ProviderKind::Scripted(given) => chela_gateway::ProviderKind::Scripted(script(name, given)?),
         };
@@ -335,10 +347,7 @@ fn plugin(name: &PluginId, given: &Plugin) -> Result<PluginConfig, Error> {
 
 /// Secrets that no plugin names, and that none may send.
 fn guarded(config: &Config) -> Vec<SecretString> {
-    let keys = config.providers.values().filter_map(|provider| match &provider.kind {
-        ProviderKind::OpenAi(endpoint) | ProviderKind::Anthropic(endpoint) => endpoint.key.clone(),
-        ProviderKind::Scripted(_) => None,
-    });
+    let keys = config.providers.values().filter_map(|provider| provider.kind.endpoint()?.key.clone());
     let operators = config.operators.values().map(|operator| operator.token.clone());
     keys.chain(operators).chain(config.server.admin_token.clone()).collect()
 }

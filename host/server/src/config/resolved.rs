@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chela_gateway::Limit;
 use chela_gateway::price::Tariff;
+use chela_gateway::{Limit, OpenAiWire};
 use chela_sandbox::Level;
 use chela_types::{AgentId, ChannelId, DepartmentId, Digest, PluginId, TierId};
 use jiff::tz::TimeZone;
@@ -177,12 +177,41 @@ pub struct Provider {
 /// Which wire format, and where.
 #[derive(Debug, Clone)]
 pub enum ProviderKind {
-    /// OpenAI chat completions.
-    OpenAi(Endpoint),
+    /// OpenAI's formats.
+    OpenAi {
+        /// Where.
+        at: Endpoint,
+        /// Which of them.
+        wire: OpenAiWire,
+    },
+    /// The same at Azure.
+    Azure {
+        /// Where.
+        at: Endpoint,
+        /// Which of them.
+        wire: OpenAiWire,
+        /// The `api-version` of the address.
+        api_version: Option<String>,
+    },
     /// Anthropic messages.
-    Anthropic(Endpoint),
+    Anthropic {
+        /// Where.
+        at: Endpoint,
+        /// Whether long prefixes are marked for the provider's cache.
+        prompt_cache: bool,
+    },
     /// A script, offline.
     Scripted(Script),
+}
+
+impl ProviderKind {
+    /// Address and key, unless it is a script.
+    pub const fn endpoint(&self) -> Option<&Endpoint> {
+        match self {
+            Self::OpenAi { at, .. } | Self::Azure { at, .. } | Self::Anthropic { at, .. } => Some(at),
+            Self::Scripted(_) => None,
+        }
+    }
 }
 
 /// Address and key.

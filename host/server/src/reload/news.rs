@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::compose::Knowledge;
-use crate::config::{Config, ProviderKind};
+use crate::config::Config;
 
 /// What is another in the second than in the first.
 pub(super) fn between(old: (&Config, &Knowledge), new: (&Config, &Knowledge)) -> Vec<String> {
@@ -34,7 +34,7 @@ fn secrets(config: &Config) -> BTreeMap<String, &SecretString> {
     let mut secrets = BTreeMap::new();
     secrets.extend(config.server.admin_token.iter().map(|token| ("server.admin_token".to_owned(), token)));
     for (name, provider) in &config.providers {
-        if let ProviderKind::OpenAi(at) | ProviderKind::Anthropic(at) = &provider.kind {
+        if let Some(at) = provider.kind.endpoint() {
             secrets.extend(at.key.iter().map(|key| (format!("provider.{name}.key"), key)));
         }
     }

@@ -2,9 +2,7 @@
 
 use super::*;
 use crate::{Budget, Reserve, ScopeLimit, SettledAs, Settlement, Used};
-use chela_types::{
-    CacheVerdict, Clock as _, ModelCall, Money, Quantity, ReservationId, TierId, Tokens, Usage,
-};
+use chela_types::{Clock as _, ModelCall, Money, Quantity, ReservationId, TierId, Tokens};
 
 fn scope(name: &str, limit: Option<i64>) -> ScopeLimit {
     let most = Quantity::from(Money::ZERO);

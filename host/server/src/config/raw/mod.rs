@@ -16,7 +16,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub(super) use host::{Delivery, Egress, KindLimits, Limits, Log, Retention, Server, Store};
-pub(super) use models::{Budget, Cache, LongPrice, Price, Prices, Provider, ProviderKind, Tier, Window};
+pub(super) use models::{
+    Budget, Cache, LongPrice, Price, Prices, Provider, ProviderKind, Tier, Window, Wire,
+};
 pub(super) use swap::{Operator, Reload, Right, Swap};
 pub(super) use team::{
     Agent, Channel, DeliveryPolicy, Department, Grant, Isolation, OverBudget, Plugin, Routing,

@@ -11,12 +11,24 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(in crate::config) enum ProviderKind {
-    /// OpenAI chat completions; also vLLM, Ollama, OpenRouter and others.
+    /// OpenAI; also vLLM, Ollama, OpenRouter and others.
     Openai,
+    /// OpenAI's models at Azure.
+    Azure,
     /// Anthropic messages.
     Anthropic,
     /// Answers from a script, offline: for demos and tests.
     Scripted,
+}
+
+/// OpenAI's wire formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum Wire {
+    /// Chat completions.
+    Chat,
+    /// Responses.
+    Responses,
 }
 
 /// A model provider.
@@ -31,6 +43,13 @@ pub(in crate::config) struct Provider {
     /// Key. Needed unless `url` names a server of one's own.
     #[schemars(extend("format" = "secret"))]
     pub(in crate::config) key: Option<String>,
+    /// Which of OpenAI's wire formats: `openai` and `azure` only; left out, chat completions.
+    pub(in crate::config) wire: Option<Wire>,
+    /// The `api-version` of the address: `azure` only; needed unless `url` ends with `/v1`.
+    pub(in crate::config) api_version: Option<String>,
+    /// Whether long system prompts and tools are marked for the provider's own cache, where they cost less when they
+    /// come again and more the first time: `anthropic` only; left out, they are.
+    pub(in crate::config) prompt_cache: Option<bool>,
     /// What a scripted provider says: `builtin:NAME`, or a file.
     #[schemars(extend("format" = "path"))]
     pub(in crate::config) script: Option<String>,

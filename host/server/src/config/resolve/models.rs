@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chela_gateway::price::{PriceTable, Tariff};
-use chela_gateway::{Limit, Window};
+use chela_gateway::{Limit, OpenAiWire, Window};
 use chela_types::TierId;
 use jiff::tz::TimeZone;
 use url::{Host, Url};
@@ -45,15 +45,7 @@ impl Resolver<'_> {
         for (key, time) in times {
             self.within((&["provider", name, key], time), (&["provider", name, "total_timeout_s"], total));
         }
-        let kind = match provider.kind {
-            raw::ProviderKind::Openai => {
-                ProviderKind::OpenAi(self.endpoint(raw, name, (provider, OPENAI_URL))?)
-            }
-            raw::ProviderKind::Anthropic => {
-                ProviderKind::Anthropic(self.endpoint(raw, name, (provider, ANTHROPIC_URL))?)
-            }
-            raw::ProviderKind::Scripted => ProviderKind::Scripted(self.script(name, provider)?),
-        };
+        let kind = self.kind(raw, name, provider)?;
         Some(Provider {
             kind,
             first_token: seconds(provider.first_token_s),
@@ -62,6 +54,73 @@ impl Resolver<'_> {
             concurrency: size(provider.concurrency),
             prices,
         })
+    }
+
+    fn kind(&mut self, raw: &Raw, name: &str, provider: &raw::Provider) -> Option<ProviderKind> {
+        self.own_keys(name, provider);
+        let wire = match provider.wire {
+            None | Some(raw::Wire::Chat) => OpenAiWire::Chat,
+            Some(raw::Wire::Responses) => OpenAiWire::Responses,
+        };
+        Some(match provider.kind {
+            raw::ProviderKind::Openai => {
+                ProviderKind::OpenAi { at: self.endpoint(raw, name, (provider, OPENAI_URL))?, wire }
+            }
+            raw::ProviderKind::Azure => self.azure(raw, name, (provider, wire))?,
+            raw::ProviderKind::Anthropic => ProviderKind::Anthropic {
+                at: self.endpoint(raw, name, (provider, ANTHROPIC_URL))?,
+                prompt_cache: provider.prompt_cache.unwrap_or(true),
+            },
+            raw::ProviderKind::Scripted => ProviderKind::Scripted(self.script(name, provider)?),
+        })
+    }
+
+    /// Keys that only some kinds have.
+    fn own_keys(&mut self, name: &str, provider: &raw::Provider) {
+        use raw::ProviderKind::{Anthropic, Azure, Openai};
+        let kind = provider.kind;
+        for (key, is_stray, why) in [
+            (
+                "wire",
+                provider.wire.is_some() && !matches!(kind, Openai | Azure),
+                "only `openai` and `azure` have two wire formats",
+            ),
+            (
+                "api_version",
+                provider.api_version.is_some() && kind != Azure,
+                "only an address at `azure` has a version",
+            ),
+            (
+                "prompt_cache",
+                provider.prompt_cache.is_some() && kind != Anthropic,
+                "only `anthropic` is told what to keep",
+            ),
+        ] {
+            if is_stray {
+                self.not_for_kind(&["provider", name, key], why);
+            }
+        }
+    }
+
+    fn azure(
+        &mut self,
+        raw: &Raw,
+        name: &str,
+        (provider, wire): (&raw::Provider, OpenAiWire),
+    ) -> Option<ProviderKind> {
+        let Some(written) = &provider.url else {
+            let help = "`url = \"https://NAME.openai.azure.com/openai/v1\"`";
+            self.missing(&["provider", name], "url", help);
+            return None;
+        };
+        let has_version = written.trim_end_matches('/').ends_with("/v1");
+        if provider.api_version.is_none() && !has_version {
+            let help = "`api_version = \"2024-10-21\"`; or let `url` end with `/openai/v1`";
+            self.missing(&["provider", name], "api_version", help);
+            return None;
+        }
+        let at = self.endpoint(raw, name, (provider, written))?;
+        Some(ProviderKind::Azure { at, wire, api_version: provider.api_version.clone() })
     }
 
     fn script(&mut self, name: &str, provider: &raw::Provider) -> Option<Script> {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chela_gateway::{CachePolicy, Call, Purse, Rate};
+use chela_gateway::{Call, Rate};
 use chela_types::{
     AgentId, ChannelId, DepartmentId, Money, PluginId, Quantity, TenantId, TierId, Tokens, Unit,
 };
@@ -146,22 +146,6 @@ fn reserved(
 
 /// A call with nothing in it. The gateway's own, so that both count the same tokens around a text.
 fn smallest(tier: &TierId) -> Option<Call> {
-    Some(Call {
-        tenant: TenantId::default_tenant(),
-        agent: AgentId::new("none").ok()?,
-        agent_version: String::new(),
-        department: None,
-        user: String::new(),
-        channel: None,
-        turn: None,
-        lease: None,
-        tier: tier.clone(),
-        wanted: None,
-        system: None,
-        prompts: Vec::new(),
-        max_output: None,
-        temperature: None,
-        cache: CachePolicy::Off,
-        purse: Purse::Turn,
-    })
+    let agent = AgentId::new("none").ok()?;
+    Some(Call::new(TenantId::default_tenant(), agent, "", tier.clone(), Vec::new()))
 }

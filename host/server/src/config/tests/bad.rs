@@ -142,6 +142,22 @@ const BAD: &[(&str, &str, &[Code])] = &[
         "[provider.a]\nkind = \"openai\"\nkey = \"env:KEY\"\nscript = \"builtin:demo\"\n",
         &[Code::WrongValue],
     ),
+    (
+        "wire-for-anthropic",
+        "[provider.a]\nkind = \"anthropic\"\nkey = \"env:KEY\"\nwire = \"responses\"\n",
+        &[Code::WrongValue],
+    ),
+    (
+        "prompt-cache-for-openai",
+        "[provider.a]\nkind = \"openai\"\nkey = \"env:KEY\"\nprompt_cache = false\n",
+        &[Code::WrongValue],
+    ),
+    ("azure-nowhere", "[provider.a]\nkind = \"azure\"\nkey = \"env:KEY\"\n", &[Code::MissingKey]),
+    (
+        "azure-without-version",
+        "[provider.a]\nkind = \"azure\"\nurl = \"https://a.openai.azure.com\"\nkey = \"env:KEY\"\n",
+        &[Code::MissingKey],
+    ),
     ("script-missing", "[provider.a]\nkind = \"scripted\"\n", &[Code::MissingKey]),
     (
         "script-not-there",

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chela_engine::Unsigned;
-use chela_gateway::{Limit, Window};
+use chela_gateway::{Limit, OpenAiWire, Window};
 use chela_types::{AgentId, ChannelId, DepartmentId, Money, PluginId, TierId};
 use secrecy::ExposeSecret as _;
 
@@ -51,9 +51,23 @@ fn the_example_of_the_docs_resolves() {
 #[test]
 fn a_secret_is_never_printed() {
     let config = example();
-    let ProviderKind::OpenAi(endpoint) = &config.providers["openai"].kind else { panic!("not openai") };
+    let endpoint = config.providers["openai"].kind.endpoint().unwrap();
     assert_eq!(endpoint.key.as_ref().unwrap().expose_secret(), "hunter2-OPENAI_API_KEY");
     assert!(!format!("{config:?} {config:#?}").contains("hunter2"));
+}
+
+#[test]
+fn each_kind_of_provider_has_its_own_keys() {
+    let text = format!(
+        "[provider.a]\nkind = \"openai\"\nkey = \"env:KEY\"\nwire = \"responses\"\n[provider.b]\nkind = \"azure\"\nurl = \"https://b.openai.azure.com\"\nkey = \"env:KEY\"\napi_version = \"2024-10-21\"\n[provider.c]\nkind = \"anthropic\"\nkey = \"env:KEY\"\nprompt_cache = false\n[provider.d]\nkind = \"azure\"\nurl = \"https://d.openai.azure.com/openai/v1/\"\nkey = \"env:KEY\"\n{BASE}"
+    );
+    let (config, _) = load(&text).unwrap();
+    let kind = |name: &str| &config.providers[name].kind;
+    assert!(matches!(kind("a"), ProviderKind::OpenAi { wire: OpenAiWire::Responses, .. }));
+    let ProviderKind::Azure { api_version, wire, .. } = kind("b") else { panic!("not azure") };
+    assert_eq!((api_version.as_deref(), *wire), (Some("2024-10-21"), OpenAiWire::Chat));
+    assert!(matches!(kind("c"), ProviderKind::Anthropic { prompt_cache: false, .. }));
+    assert!(matches!(kind("d"), ProviderKind::Azure { api_version: None, .. }));
 }
 
 #[test]

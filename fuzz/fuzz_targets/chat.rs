@@ -1,0 +1,6 @@
+//! What a provider streams: chat completions.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    chela_fuzz::chat(bytes);
+});
