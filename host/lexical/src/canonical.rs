@@ -1,11 +1,11 @@
 //! One form for questions that differ in nothing but how they are put.
 //!
-//! What goes: case, punctuation, politeness, contractions, articles, the plain forms of *be* and *do*, plurals. What
-//! stays, in its order: everything else. Numbers, codes, dates and names stay as they are; so do words in capitals or
+//! What goes: case, punctuation, politeness, contractions, articles, plurals, and where *is* and *do* stand. What stays,
+//! in its order: everything else. Numbers, codes, dates and names stay as they are; so do words in capitals or
 //! quotation marks that would else be dropped (`US` is not *us*).
 
 use crate::Language;
-use crate::lists::Class;
+use crate::lists::{Class, Lists};
 use crate::reading::{Term, terms};
 
 /// The one form of a question. Two that are equal ask the same, as far as this reading goes.
@@ -39,14 +39,17 @@ pub fn canonical(text: &str, language: Language) -> Option<Canonical> {
 
 fn round(text: &str, language: Language) -> Option<String> {
     let terms = terms(text, language).ok()?;
+    let lists = Lists::of(language);
     let shown = terms.iter().filter(|term| term.exact || term.class != Class::Stop);
-    let words: Vec<String> = shown.map(|term| show(term, language)).collect();
+    let (helpers, words): (Vec<&Term>, Vec<&Term>) = shown.partition(|term| lists.helps(&term.text));
+    let words: Vec<String> = words.into_iter().chain(helpers).map(|term| show(term, language)).collect();
     (!words.is_empty()).then(|| words.join(" "))
 }
 
 fn show(term: &Term, language: Language) -> String {
     // A name is no plural, and quotation marks keep the next reading from taking it for one.
-    let like_plural = term.class == Class::Name && !term.exact && crate::stem::stem(&term.text, language) != term.text;
+    let like_plural =
+        term.class == Class::Name && !term.exact && crate::stem::stem(&term.text, language) != term.text;
     let text = term.stemmed(language);
     let text = if term.marked || like_plural { format!("\"{text}\"") } else { text };
     if term.owns { text + "'s" } else { text }
@@ -85,6 +88,9 @@ mod tests {
             ("Is it in C++?", "Is it in C?"),
             ("Is 5 < 6?", "Is 5 > 6?"),
             ("Is it 10 Mb", "Is it 10 MB"),
+            ("When are you open?", "When do you open?"),
+            ("What does plan A cost?", "What does the plan cost?"),
+            ("what does it cost on plan a", "what does it cost on the plan"),
             ("Who was the head?", "Who is the head?"),
             ("Who does Peter report to?", "Who reports to Peter?"),
         ];
@@ -113,8 +119,9 @@ mod tests {
     }
 
     const WORDS: &[&str] = &[
-        "how", "do", "i", "the", "order", "invoices", "Berlin", "please", "can", "my", "status", "of", "from", "to",
-        "48213", "INV-2043", "Windows", "US", "boxes", "what's", "team's", "will", "Thanks", "hello", "15%", "is",
+        "how", "do", "i", "the", "order", "invoices", "Berlin", "please", "can", "my", "status", "of",
+        "from", "to", "48213", "INV-2043", "Windows", "US", "boxes", "what's", "team's", "will", "Thanks",
+        "hello", "15%", "is",
     ];
 
     fn question() -> impl Strategy<Value = Vec<String>> {

@@ -46,6 +46,9 @@ pub(crate) struct Lists {
     pub(crate) frames: Phrases,
     /// Words that a canonical form leaves out.
     pub(crate) stops: Words,
+    /// Verbs that stand here or there and say the same: *what the price is*, *what is the price*. Not nothing: *when
+    /// are you open* is not *when do you open*.
+    pub(crate) helpers: Words,
     /// Words by what they are for.
     pub(crate) classes: &'static [(Class, Words)],
     /// Said otherwise, for the verifier: phrases first, then single words.
@@ -70,6 +73,7 @@ const NONE: Lists = Lists {
     contractions: &[],
     frames: &[],
     stops: &[],
+    helpers: &[],
     classes: &[],
     alike: &[],
     contraries: &[],
@@ -87,6 +91,11 @@ impl Lists {
             Language::German => &german::LISTS,
             Language::Other => &NONE,
         }
+    }
+
+    /// Whether `word` is a verb whose place says nothing.
+    pub(crate) fn helps(&self, word: &str) -> bool {
+        self.helpers.contains(&word)
     }
 
     /// What `word` is for; content, if no list has it.
@@ -119,7 +128,8 @@ mod tests {
     #[test]
     fn lists_are_in_lower_case_and_no_word_has_two_classes() {
         for lists in [&english::LISTS, &german::LISTS] {
-            let phrases = lists.alike.iter().chain(lists.frames).chain(lists.contractions).map(|(from, _)| from);
+            let phrases =
+                lists.alike.iter().chain(lists.frames).chain(lists.contractions).map(|(from, _)| from);
             for phrase in phrases.chain(lists.openings).chain(lists.endings).chain(lists.stops) {
                 assert_eq!(phrase.to_lowercase(), **phrase);
                 assert_eq!(phrase.split(' ').collect::<Vec<_>>().join(" "), **phrase);
@@ -133,10 +143,14 @@ mod tests {
 
     #[test]
     fn nothing_that_turns_an_answer_is_a_stop_word() {
-        for word in ["not", "no", "never", "who", "what", "when", "where", "why", "how", "my", "all", "to", "from"] {
+        for word in
+            ["not", "no", "never", "who", "what", "when", "where", "why", "how", "my", "all", "to", "from"]
+        {
             assert_ne!(english::LISTS.class(word), Class::Stop, "{word}");
         }
-        for word in ["nicht", "kein", "nie", "wer", "was", "wann", "wo", "warum", "wie", "mein", "alle", "nach"] {
+        for word in
+            ["nicht", "kein", "nie", "wer", "was", "wann", "wo", "warum", "wie", "mein", "alle", "nach"]
+        {
             assert_ne!(german::LISTS.class(word), Class::Stop, "{word}");
         }
     }

@@ -26,7 +26,11 @@ impl Term {
 
     /// What a plain word is without its number; anything else as it is.
     pub(crate) fn stemmed(&self, language: Language) -> String {
-        if self.exact || self.class != Class::Content { self.text.clone() } else { stem::stem(&self.text, language) }
+        if self.exact || self.class != Class::Content {
+            self.text.clone()
+        } else {
+            stem::stem(&self.text, language)
+        }
     }
 }
 
@@ -41,7 +45,13 @@ pub(crate) fn terms(text: &str, language: Language) -> Result<Vec<Term>, TooLong
     }
     not_after_whom(&mut terms, lists);
     polite(&mut terms, lists);
-    Ok(replace(&terms, lists.frames, lists))
+    let mut terms = replace(&terms, lists.frames, lists);
+    // What no word follows is no article: *plan a*.
+    if let Some(last) = terms.last_mut().filter(|term| !term.exact && lists.class(&term.text) == Class::Stop)
+    {
+        *last = Term { class: Class::Name, exact: true, marked: true, ..last.clone() };
+    }
+    Ok(terms)
 }
 
 fn push(word: &Word, counted: bool, lists: &Lists, terms: &mut Vec<Term>) {
@@ -55,12 +65,14 @@ fn push(word: &Word, counted: bool, lists: &Lists, terms: &mut Vec<Term>) {
     };
     let listed = class != Class::Content;
     let polite = word.is_capitalised() && lists.polite_capitals.contains(&word.text.as_str());
+    // *Plan A* is another plan than *a plan*.
+    let letter = !word.opens && word.text != "i" && word.text.len() == 1 && word.is_capitalised();
     let unit = counted && word.shown.len() <= 3 && word.shown.contains(char::is_uppercase);
     if word.quoted {
         terms.push(exact(Class::Name, true));
     } else if word.kind != Kind::Word {
         terms.push(exact(class_of(word.kind), false));
-    } else if polite || (listed && word.is_capitals()) {
+    } else if polite || letter || (listed && word.is_capitals()) {
         terms.push(exact(if polite { Class::Person } else { Class::Name }, true));
     } else if unit {
         terms.push(exact(Class::Unit, true));
@@ -93,7 +105,7 @@ fn not_after_whom(terms: &mut [Term], lists: &Lists) {
         if let Some([before, not, whom]) = terms.get_mut(at - 1..at + 2)
             && not.text == "not"
             && whom.class == Class::Person
-            && matches!(before.class, Class::Modality | Class::Tense | Class::Stop)
+            && matches!(before.class, Class::Modality | Class::Tense)
             && lists.capitals_are_names
         {
             std::mem::swap(not, whom);
@@ -167,6 +179,7 @@ mod tests {
         let table = [
             ("Hi there! What's the status, please? Thanks a lot!", "what is the status"),
             ("Could you please tell me who he is", "who he is"),
+            ("What does plan a cost", "what do plan a cost"),
             ("Why can't I see it", "why can i not see it"),
             ("How can I pay?", "how to pay"),
             ("Am I allowed to pay?", "may i pay"),

@@ -8,9 +8,34 @@ use crate::Language;
 
 /// Words in `s` that are no plural, or mean something else than their singular.
 const NOT_PLURALS: &[&str] = &[
-    "always", "arms", "assets", "clothes", "contents", "customs", "earnings", "funds", "glasses", "goods", "grounds",
-    "headquarters", "less", "means", "minutes", "news", "perhaps", "premises", "proceeds", "sales", "savings",
-    "series", "species", "stairs", "stocks", "terms", "thanks", "works",
+    "always",
+    "arms",
+    "assets",
+    "clothes",
+    "contents",
+    "customs",
+    "earnings",
+    "funds",
+    "glasses",
+    "goods",
+    "grounds",
+    "headquarters",
+    "less",
+    "means",
+    "minutes",
+    "news",
+    "perhaps",
+    "premises",
+    "proceeds",
+    "sales",
+    "savings",
+    "series",
+    "species",
+    "stairs",
+    "stocks",
+    "terms",
+    "thanks",
+    "works",
 ];
 
 /// `word`, in lower case, without its ending of number. What comes out stays as it is.
@@ -72,7 +97,8 @@ mod tests {
         for (word, expected) in english {
             assert_eq!(stem(word, Language::English), expected, "{word}");
         }
-        let german = [("rechnungen", "rechnung"), ("verträge", "verträg"), ("kunden", "kunde"), ("mieter", "mieter")];
+        let german =
+            [("rechnungen", "rechnung"), ("verträge", "verträg"), ("kunden", "kunde"), ("mieter", "mieter")];
         for (word, expected) in german {
             assert_eq!(stem(word, Language::German), expected, "{word}");
         }

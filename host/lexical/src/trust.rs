@@ -152,9 +152,7 @@ impl Pool {
         let band = place.filter(|place| entry.vouches(*place)).and_then(|place| self.bands.get(place));
         match band {
             Some(band) if band.open && lot >= band.asked(rule) => Decision::Exploit,
-            counted => {
-                Decision::Explore(Probe { similarity, band: place, counted: counted.is_some() })
-            }
+            counted => Decision::Explore(Probe { similarity, band: place, counted: counted.is_some() }),
         }
     }
 

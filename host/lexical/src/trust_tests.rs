@@ -75,9 +75,12 @@ const CURVES: &[(&str, Curve)] = &[
     ("nearly always right", |_, _, _| 0.002),
     ("right where it is alike", |_, similarity, _| 1.0 / (1.0 + ((similarity - 0.7) * 60.0).exp())),
     ("a third of the entries has lookalikes", |entry, _, _| if entry % 3 == 0 { LOOKALIKE } else { 0.001 }),
-    ("lookalikes are the most alike", |entry, similarity, _| {
-        if entry % 4 == 0 && similarity > 0.9 { LOOKALIKE } else { 0.001 }
-    }),
+    (
+        "lookalikes are the most alike",
+        |entry, similarity, _| {
+            if entry % 4 == 0 && similarity > 0.9 { LOOKALIKE } else { 0.001 }
+        },
+    ),
     ("a little above what is stated", |_, _, _| 0.025),
     ("twice what is stated", |_, _, _| 0.04),
     ("half of them wrong", |_, _, _| 0.5),
@@ -89,7 +92,12 @@ const CURVES: &[(&str, Curve)] = &[
 fn what_is_served_is_wrong_no_more_often_than_stated() {
     for (name, curve) in CURVES {
         let (all, above) = streams(*curve);
-        println!("{name}: served {} of {}, wrong {}, streams above {above} of {STREAMS}", all.served, all.served + all.asked, all.wrong);
+        println!(
+            "{name}: served {} of {}, wrong {}, streams above {above} of {STREAMS}",
+            all.served,
+            all.served + all.asked,
+            all.wrong
+        );
         // What the stated share would explain in less than one of a thousand such samples is too much.
         assert!(at_least(all.wrong, all.served, STATED) > 0.001, "{name}: {all:?}");
     }
@@ -153,7 +161,9 @@ fn similarity(band: usize) -> f32 {
 
 /// Asks for real, whatever the pool says.
 fn compare(pool: &mut Pool, entry: &mut Trust, similarity: f32, same: bool) {
-    let Decision::Explore(probe) = pool.decide(rule(), entry, similarity, 0.0) else { panic!("asked by lot") };
+    let Decision::Explore(probe) = pool.decide(rule(), entry, similarity, 0.0) else {
+        panic!("asked by lot")
+    };
     pool.confirm(rule(), entry, &probe, same);
 }
 
@@ -223,7 +233,9 @@ fn what_is_known_can_be_kept() {
 
 #[test]
 fn a_rule_has_its_limits() {
-    for (wrong, asked) in [(0.0, 0.1), (0.6, 0.1), (0.02, 0.0), (0.02, 1.1), (f64::NAN, 0.1), (0.02, f64::NAN)] {
+    for (wrong, asked) in
+        [(0.0, 0.1), (0.6, 0.1), (0.02, 0.0), (0.02, 1.1), (f64::NAN, 0.1), (0.02, f64::NAN)]
+    {
         assert_eq!(Rule::new(wrong, asked), None, "{wrong} {asked}");
     }
 }

@@ -94,12 +94,13 @@ impl Difference {
 /// What makes another answer. What cannot be told alike is a difference.
 pub fn verify(asked: &str, kept: &str, language: Language) -> Result<(), Difference> {
     let (asked, kept) = (reading(asked, language)?, reading(kept, language)?);
-    let left: Vec<&Said> = without(&asked, &kept);
-    let right: Vec<&Said> = without(&kept, &asked);
+    let (left, right) = (without(&asked, &kept), without(&kept, &asked));
     if !left.is_empty() || !right.is_empty() {
         return Err(difference(&left, &right, Lists::of(language)));
     }
-    for (one, other) in asked.iter().zip(&kept) {
+    let lists = Lists::of(language);
+    let placed = |said: &&Said| !lists.helps(&said.key);
+    for (one, other) in asked.iter().filter(placed).zip(kept.iter().filter(placed)) {
         if one.key != other.key {
             return Err(Difference::Order);
         }
@@ -125,7 +126,7 @@ fn reading(text: &str, language: Language) -> Result<Vec<Said>, Difference> {
     let lists = Lists::of(language);
     let terms = terms(text, language).map_err(|_| Difference::Unread)?;
     let terms: Vec<Term> = terms.into_iter().map(|term| singular(term, language, lists)).collect();
-    let terms = future(replace(&terms, lists.alike, lists));
+    let terms = future(replace(&terms, lists.alike, lists), lists);
     let terms = owners_first(terms, lists);
     let counts = |term: &Term| term.exact || !matches!(term.class, Class::Stop | Class::Loose);
     let said: Vec<Said> = terms.iter().filter(|term| counts(term)).map(|term| said(term, language)).collect();
@@ -141,9 +142,16 @@ fn singular(term: Term, language: Language, lists: &Lists) -> Term {
 }
 
 /// *When will it end* is *when does it end*; elsewhere the future is another answer.
-fn future(terms: Vec<Term>) -> Vec<Term> {
-    let when = terms.iter().any(|term| term.text == "when");
-    terms.into_iter().filter(|term| !(when && !term.exact && term.text == "will")).collect()
+fn future(mut terms: Vec<Term>, lists: &Lists) -> Vec<Term> {
+    if !terms.iter().any(|term| term.text == "when") {
+        return terms;
+    }
+    let is = terms.iter().any(|term| term.text == "be");
+    for will in terms.iter_mut().filter(|term| !term.exact && term.text == "will") {
+        *will = Term::plain(if is { "is" } else { "do" }, lists);
+    }
+    terms.retain(|term| term.exact || term.text != "be");
+    terms
 }
 
 fn said(term: &Term, language: Language) -> Said {
@@ -222,6 +230,7 @@ mod tests {
             ("How do I turn on 2FA?", "How can I enable 2fa, please?"),
             ("What is the status of the order 48213?", "What's the order 48213's status?"),
             ("When will my contract end?", "When does my contract end?"),
+            ("When will it be open?", "When is it open?"),
             ("Which browsers are supported?", "What browsers are supported?"),
             ("Is Windows 11 supported?", "is windows 11 supported"),
             ("What does it cost per month", "What does it cost monthly"),
@@ -249,6 +258,7 @@ mod tests {
             ("Can I come?", "Must I come?", Difference::Modality),
             ("Reset my password", "Reset your password", Difference::Person),
             ("Who is the head?", "Who was the head?", Difference::Tense),
+            ("When are you open?", "When do you open?", Difference::Tense),
             ("Which is the cheapest plan?", "Which is the best plan?", Difference::Comparison),
             ("Is it bound to Berlin?", "Is it bound by Berlin?", Difference::Direction),
             ("How do I enable it?", "How do I disable it?", Difference::Antonym),

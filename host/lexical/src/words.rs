@@ -153,7 +153,8 @@ fn lower(word: &str) -> String {
 /// What the text between two spaces is; nothing, if it only punctuates.
 fn kind(core: &str) -> Option<Kind> {
     let digits = core.chars().any(char::is_numeric);
-    let plain = |sign: char| sign.is_alphanumeric() || matches!(sign, '-' | '\'' | '.' | '/' | ',' | ';' | ':');
+    let plain =
+        |sign: char| sign.is_alphanumeric() || matches!(sign, '-' | '\'' | '.' | '/' | ',' | ';' | ':');
     let kind = if core.is_empty() {
         return None;
     } else if let Some(name) = core.strip_prefix('@') {
@@ -198,7 +199,8 @@ fn with_digits(core: &str) -> Kind {
 /// Three numbers of which one may be a year.
 fn is_date(core: &str, between: char) -> bool {
     let parts: Vec<&str> = core.split(between).collect();
-    let number = |part: &&str| matches!(part.len(), 1 | 2 | 4) && part.bytes().all(|digit| digit.is_ascii_digit());
+    let number =
+        |part: &&str| matches!(part.len(), 1 | 2 | 4) && part.bytes().all(|digit| digit.is_ascii_digit());
     parts.len() == 3 && parts.iter().all(number) && parts.iter().filter(|part| part.len() == 4).count() < 2
 }
 
@@ -206,7 +208,8 @@ fn is_time(core: &str) -> bool {
     let lower = core.to_ascii_lowercase();
     let core = lower.trim_end_matches("am").trim_end_matches("pm");
     let parts: Vec<&str> = core.split(':').collect();
-    let number = |part: &&str| matches!(part.len(), 1 | 2) && part.bytes().all(|digit| digit.is_ascii_digit());
+    let number =
+        |part: &&str| matches!(part.len(), 1 | 2) && part.bytes().all(|digit| digit.is_ascii_digit());
     matches!(parts.len(), 2 | 3) && parts.iter().all(number)
 }
 
@@ -221,7 +224,10 @@ mod tests {
     #[test]
     fn each_word_has_its_kind() {
         let table: &[(&str, &[(&str, Kind)])] = &[
-            ("Ｒｅｓｅｔ my Password!", &[("reset", Kind::Word), ("my", Kind::Word), ("password", Kind::Word)]),
+            (
+                "Ｒｅｓｅｔ my Password!",
+                &[("reset", Kind::Word), ("my", Kind::Word), ("password", Kind::Word)],
+            ),
             ("two-factor", &[("two", Kind::Word), ("factor", Kind::Word)]),
             ("(INV-2043),", &[("INV-2043", Kind::Identifier)]),
             ("C++ or C#", &[("C++", Kind::Identifier), ("or", Kind::Word), ("C#", Kind::Identifier)]),
@@ -247,7 +253,8 @@ mod tests {
         let capitals: Vec<&str> =
             found.iter().filter(|word| word.is_capitalised()).map(|word| word.text.as_str()).collect();
         assert_eq!(capitals, ["anna", "macos", "api", "anna"]);
-        let quoted: Vec<&str> = found.iter().filter(|word| word.quoted).map(|word| word.text.as_str()).collect();
+        let quoted: Vec<&str> =
+            found.iter().filter(|word| word.quoted).map(|word| word.text.as_str()).collect();
         assert_eq!(quoted, ["the", "api"]);
         assert_eq!(found.iter().filter(|word| word.possessive).count(), 2);
     }

@@ -2,7 +2,13 @@
 //!
 //! `cargo test --release -p chela-lexical --test report -- --nocapture` prints the figures.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout, reason = "a test program")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test program"
+)]
 
 mod labelled;
 
@@ -76,7 +82,12 @@ fn the_pairs_are_what_their_header_says() {
     let pairs = pairs();
     let groups: BTreeSet<&str> = pairs.iter().map(|pair| pair.group).collect();
     let german = pairs.iter().filter(|pair| pair.group.starts_with("de")).count();
-    assert!(pairs.len() >= 600 && german >= 80 && groups.len() >= 150, "{} {german} {}", pairs.len(), groups.len());
+    assert!(
+        pairs.len() >= 600 && german >= 80 && groups.len() >= 150,
+        "{} {german} {}",
+        pairs.len(),
+        groups.len()
+    );
     assert_eq!(pairs.iter().map(|pair| pair.id).collect::<BTreeSet<_>>().len(), pairs.len());
     assert!(pairs.iter().all(|pair| pair.a != pair.b));
     let held = held().len();
@@ -97,22 +108,35 @@ fn no_two_questions_with_different_answers_have_one_canonical_form() {
         println!("canonical, {kind}: {taken} of {}", pairs.len());
     }
     let easy = pairs().into_iter().filter(|pair| pair.kind == "easy").collect::<Vec<_>>();
-    assert!(easy.iter().filter(|pair| is_canonical(pair)).count() * 10 > easy.len() * 8, "what is easy is found");
+    assert!(
+        easy.iter().filter(|pair| is_canonical(pair)).count() * 10 > easy.len() * 8,
+        "what is easy is found"
+    );
 }
 
 #[test]
 fn what_is_alike_and_verified_is_seldom_wrong() {
     let pairs = held();
     for percent in (50..=95).step_by(5) {
-        let alike: Vec<&Pair> = pairs.iter().filter(|pair| likeness(pair) * 100.0 >= percent as f32).collect();
+        let alike: Vec<&Pair> =
+            pairs.iter().filter(|pair| likeness(pair) * 100.0 >= percent as f32).collect();
         let verified = alike.iter().copied().filter(|pair| is_verified(pair));
         let (before, after) = (Taken::of(alike.iter().copied()), Taken::of(verified));
-        println!("{percent} % alike, held:\n  before {}\n  after  {}", before.told(same(&pairs)), after.told(same(&pairs)));
-        assert!(before.wrong_share() > 0.2 || before.all() < 20, "likeness alone would do: {before:?}");
+        println!(
+            "{percent} % alike, held:\n  before {}\n  after  {}",
+            before.told(same(&pairs)),
+            after.told(same(&pairs))
+        );
+        assert!(before.wrong_share() > 0.2 || percent > 90, "likeness alone would do: {before:?}");
         assert!(after.wrong_share() <= 0.02, "{after:?}");
     }
     let verified = Taken::of(pairs.iter().filter(|pair| is_verified(pair)));
-    assert!(verified.right * 4 > same(&pairs), "it finds something: {verified:?}");
+    let further = Taken::of(pairs.iter().filter(|pair| is_verified(pair) && !is_canonical(pair)));
+    println!("without canonical ones, held: {}", further.told(same(&pairs)));
+    let others = pairs.len() as u64 - same(&pairs);
+    let most = wrong_at_most(verified.wrong, others, 0.95) * 100.0;
+    println!("of the others, held: {} of {others} taken for the same (at most {most:.2} %)", verified.wrong);
+    assert!(verified.right * 2 > same(&pairs) && further.right > 0, "it finds something: {verified:?}");
 }
 
 #[test]

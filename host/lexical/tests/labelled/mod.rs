@@ -29,7 +29,8 @@ impl Pair {
 
 /// All of them.
 pub(crate) fn pairs() -> Vec<Pair> {
-    let lines = include_str!("../../data/questions.tsv").lines().filter(|line| !line.starts_with('#')).skip(1);
+    let lines =
+        include_str!("../../data/questions.tsv").lines().filter(|line| !line.starts_with('#')).skip(1);
     lines
         .map(|line| {
             let [id, group, relation, kind, a, b] = line.split('\t').collect::<Vec<_>>()[..] else {
