@@ -84,6 +84,8 @@ mod tests {
             ("Who is Rogers?", "Who is Roger?"),
             ("What does \"the\" mean?", "What does \"a\" mean?"),
             ("Who is the policy owner", "Who is the police owner"),
+            ("Is it just for managers?", "Is it for managers?"),
+            ("May I ask Anna for it?", "Can I ask Anna for it?"),
             ("Rename A to B", "Rename B to A"),
             ("Is it in C++?", "Is it in C?"),
             ("Is 5 < 6?", "Is 5 > 6?"),

@@ -44,8 +44,6 @@ pub(crate) const LISTS: Lists = Lists {
         "i would like to know",
         "i want to know",
         "i need to know",
-        "may i ask",
-        "can i ask",
         "let me know",
     ],
     endings: &[
@@ -161,7 +159,7 @@ pub(crate) const LISTS: Lists = Lists {
         ("do we need to", "must we"),
         ("are we required to", "must we"),
     ],
-    stops: &["a", "an", "the", "please", "just"],
+    stops: &["a", "an", "the", "please"],
     helpers: &["is", "do"],
     classes: &[
         (
@@ -322,6 +320,7 @@ pub(crate) const LISTS: Lists = Lists {
                 "both",
                 "either",
                 "only",
+                "just",
                 "except",
                 "but",
                 "most",

@@ -74,7 +74,7 @@ pub(crate) const LISTS: Lists = Lists {
         ("ist es mir möglich", "kann ich"),
         ("bin ich verpflichtet", "muss ich"),
     ],
-    stops: &["bitte", "mal", "denn"],
+    stops: &["bitte", "denn"],
     helpers: &["ist"],
     classes: &[
         (
