@@ -5,23 +5,20 @@
 //! provider's own count is charged where it can be true, and the bound of each link that may have worked where it
 //! is missing or cannot.
 
-use chela_store::Store;
 use chela_types::{ModelCall, Money, Tokens};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use std::sync::Arc;
 
-use crate::ledger::Reservation;
+use crate::ledger::{Purses, Reservation};
 use crate::plan::{Plans, SharedClock};
-use crate::watch::Watch;
 use crate::{Answer, Budgets, Call, Chunk, Completed, Error, Kind, Model, Rate};
 
 /// The outermost layer.
 pub(crate) struct Budget {
     pub(crate) budgets: Arc<Budgets>,
-    pub(crate) store: Store,
-    pub(crate) watch: Arc<Watch>,
+    pub(crate) purses: Arc<Purses>,
     pub(crate) plans: Arc<Plans>,
     pub(crate) clock: SharedClock,
     pub(crate) below: Arc<dyn Model>,
@@ -52,7 +49,7 @@ impl Budget {
             let wanted = (tier != asked.tier).then(|| asked.tier.clone());
             let call = Call { tier, wanted, max_output: Some(plan.output(asked)), ..asked.clone() };
             let most = (plan.worst_case(&call), self.clock.now());
-            match Reservation::make((&self.store, &self.watch), &self.budgets, &call, most).await {
+            match Reservation::make(&self.purses, &self.budgets, &call, most).await {
                 Ok(reservation) => return Ok((Arc::new(call), reservation)),
                 Err(error) => {
                     count(&call, error.kind.class());

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use crate::budget::Budget;
 use crate::cache::Cached;
 use crate::check::check;
+use crate::escrow::Escrow;
 use crate::failover::Failover;
+use crate::ledger::Purses;
 use crate::plan::{Plans, plans};
 use crate::tier::Tiers;
 use crate::watch::Watch;
@@ -20,6 +22,7 @@ pub struct Gateway {
     model: Arc<dyn Model>,
     pub(crate) plans: Arc<Plans>,
     budgets: Arc<Budgets>,
+    purses: Arc<Purses>,
 }
 
 impl std::fmt::Debug for Gateway {
@@ -46,16 +49,19 @@ impl Gateway {
         let tier: Arc<dyn Model> = Arc::new(Tiers { chains });
         let cache: Arc<dyn Model> = Arc::new(Cached::new(config.cache, tier));
         let budgets = Arc::new(config.budgets);
-        let watch = Watch::new(store.clone(), budgets.thresholds.clone());
+        let purses = Arc::new(Purses {
+            escrow: Escrow::new(store.clone()),
+            watch: Watch::new(store.clone(), budgets.thresholds.clone()),
+            store,
+        });
         let model = Arc::new(Budget {
             budgets: Arc::clone(&budgets),
-            store,
-            watch,
+            purses: Arc::clone(&purses),
             plans: plans.clone(),
             clock,
             below: cache,
         });
-        Ok(Self { model, plans, budgets })
+        Ok(Self { model, plans, budgets, purses })
     }
 
     /// Answers a call; ready when the first text or tool call is there. Dropping the answer ends the call, which is then
@@ -71,6 +77,11 @@ impl Gateway {
     /// Whether what is run beside the turns has a budget of its own.
     pub fn has_budget_apart(&self) -> bool {
         !self.budgets.apart.is_empty()
+    }
+
+    /// Gives back what is set aside for calls to come. Before the store is closed, or it is charged at the next start.
+    pub async fn close(&self) {
+        self.purses.escrow.close().await;
     }
 
     /// What may be used.

@@ -7,51 +7,73 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chela_store::{Reserve, ScopeLimit, SettledAs, Settlement, Store, Used};
-use chela_types::{CacheVerdict, Fault, Millis, ModelCall, Quantity, ReservationId, Retry, TenantId, Unit};
+use chela_store::{LEDGER, Reserve, ScopeLimit, SettledAs, Settlement, Spent, Store, Used};
+use chela_types::{
+    CacheVerdict, Fault, Millis, ModelCall, Money, Quantity, ReservationId, Retry, TenantId, Unit,
+};
+use jiff::tz::TimeZone;
 
+use crate::escrow::{Escrow, Hold};
 use crate::watch::Watch;
 use crate::{Budgets, Call, Error, Kind, Limit, Purse, Window};
 
+/// Where money is set aside.
+pub(crate) struct Purses {
+    pub(crate) store: Store,
+    pub(crate) escrow: Arc<Escrow>,
+    pub(crate) watch: Arc<Watch>,
+}
+
 /// What is set aside for one call.
 pub(crate) struct Reservation {
-    store: Store,
-    watch: Arc<Watch>,
+    purses: Arc<Purses>,
     tenant: TenantId,
-    id: Option<ReservationId>,
+    model: String,
+    at: Millis,
+    held: Option<Held>,
     limited: Vec<ScopeLimit>,
     pub(crate) most: Used,
 }
 
+/// How it is set aside.
+enum Held {
+    /// By a row of its own, under the lease of a turn.
+    Row(ReservationId),
+    /// From slices.
+    Slices(Hold),
+}
+
 impl Reservation {
-    /// Sets `most` aside in every budget that applies.
+    /// Sets `most` aside in every budget that applies: for a turn by a row of its own, which its lease guards; for others
+    /// from slices, so that they need not wait for the disk.
     pub(crate) async fn make(
-        (store, watch): (&Store, &Arc<Watch>),
+        purses: &Arc<Purses>,
         budgets: &Budgets,
         call: &Call,
         (most, now): (Used, Millis),
     ) -> Result<Self, Error> {
         let applied = applied(budgets, call);
         let scopes: Vec<_> = applied.iter().map(|one| one.scope(budgets, (most, now))).collect();
-        let limited = scopes.iter().filter(|scope| scope.limit.is_some()).cloned().collect();
-        let reserve = Reserve {
-            lease: call.lease.clone(),
-            tenant: call.tenant.clone(),
-            turn: call.turn,
-            scopes,
-            amount: most.cost,
-            model: call.tier.to_string(),
+        let limited = scopes.iter().filter(|scope| scope.limit.is_some()).cloned().collect::<Vec<_>>();
+        let held = match call.lease {
+            Some(_) => purses.row(call, (scopes, most.cost), &limited).await.map(Held::Row),
+            None => purses.slices(call, scopes, (most.cost, now)).await.map(Held::Slices),
         };
-        match store.reserve(reserve).await {
-            Ok(id) => {
-                let (store, watch, tenant) = (store.clone(), Arc::clone(watch), call.tenant.clone());
-                Ok(Self { store, watch, tenant, id: Some(id), limited, most })
-            }
+        match held {
+            Ok(held) => Ok(Self {
+                purses: Arc::clone(purses),
+                tenant: call.tenant.clone(),
+                model: call.tier.to_string(),
+                at: now,
+                held: Some(held),
+                limited,
+                most,
+            }),
             Err(chela_store::Error::OverBudget { scope, limit, used }) => {
                 let of = applied.iter().find(|one| one.name == scope);
                 let window = of.map_or(Window::Day, |one| one.window);
                 let start = window.start(now, &budgets.zone);
-                watch.exhausted(&call.tenant, (&scope, start), (used, limit));
+                purses.watch.exhausted(&call.tenant, (&scope, start), (used, limit));
                 let again = window.end(now, &budgets.zone).0.saturating_sub(now.0);
                 let again = Duration::from_millis(u64::try_from(again).unwrap_or_default());
                 Err(Error::new(Kind::OverBudget { scope, limit, used, again }))
@@ -79,21 +101,79 @@ impl Reservation {
     }
 
     pub(crate) const fn is_open(&self) -> bool {
-        self.id.is_some()
+        self.held.is_some()
     }
 
     fn close(&mut self, state: SettledAs, used: Used, call: Option<ModelCall>) {
-        let Some(id) = self.id.take() else { return };
+        let Some(held) = self.held.take() else { return };
         let used = Used {
             cost: used.cost.min(self.most.cost),
             tokens: used.tokens.min(self.most.tokens),
             requests: used.requests.min(self.most.requests),
         };
-        // If the store is closed, the reservation stays open and is charged in full at the next start.
-        let _queued = self.store.settle_behind(id, Settlement { used, call, state });
-        for scope in &self.limited {
-            self.watch.used(&self.tenant, scope, of(used, scope.most.unit));
+        let settlement = Settlement { used, call, state };
+        match held {
+            Held::Row(id) => {
+                // If the store is closed, the reservation stays open and is charged in full at the next start.
+                let _queued = self.purses.store.settle_behind(id, settlement);
+            }
+            Held::Slices(hold) => {
+                let spent = Spent {
+                    tenant: self.tenant.clone(),
+                    model: std::mem::take(&mut self.model),
+                    reserved: self.most.cost,
+                    at: self.at,
+                    parts: Vec::new(),
+                    settlement,
+                };
+                self.purses.escrow.spend(&hold, spent, |scope| of(used, scope.most.unit).amount);
+            }
         }
+        for scope in &self.limited {
+            self.purses.watch.used(&self.tenant, scope, of(used, scope.most.unit));
+        }
+    }
+}
+
+impl Purses {
+    async fn row(
+        &self,
+        call: &Call,
+        (scopes, amount): (Vec<ScopeLimit>, Money),
+        limited: &[ScopeLimit],
+    ) -> Result<ReservationId, chela_store::Error> {
+        let reserve = Reserve {
+            lease: call.lease.clone(),
+            tenant: call.tenant.clone(),
+            turn: call.turn,
+            scopes,
+            amount,
+            model: call.tier.to_string(),
+        };
+        match self.store.reserve(reserve.clone()).await {
+            // What is lacking may lie in slices that nobody uses at this moment.
+            Err(chela_store::Error::OverBudget { .. })
+                if self.escrow.give_back(&call.tenant, limited).await =>
+            {
+                self.store.reserve(reserve).await
+            }
+            reserved => reserved,
+        }
+    }
+
+    async fn slices(
+        &self,
+        call: &Call,
+        mut scopes: Vec<ScopeLimit>,
+        (cost, now): (Money, Millis),
+    ) -> Result<Hold, chela_store::Error> {
+        let window_start = Window::Day.start(now, &TimeZone::UTC);
+        let scope = format!("{LEDGER}/{}", Window::Day.as_str());
+        scopes.push(ScopeLimit { scope, window_start, limit: None, most: cost.into() });
+        let is_held =
+            |of: &ScopeLimit| of.most.amount > 0 && (of.limit.is_some() || of.scope.starts_with(LEDGER));
+        let (held, counted) = scopes.into_iter().partition(is_held);
+        self.escrow.hold(&call.tenant, held, counted).await
     }
 }
 

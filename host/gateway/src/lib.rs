@@ -15,6 +15,7 @@ mod check;
 mod config;
 mod content;
 mod error;
+mod escrow;
 mod failover;
 mod flight;
 mod form;

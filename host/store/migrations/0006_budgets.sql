@@ -45,3 +45,12 @@ CREATE TABLE budget_marks (
     percent      INTEGER NOT NULL,
     PRIMARY KEY (tenant, scope, window_start, percent)
 ) STRICT, WITHOUT ROWID;
+
+-- Slices of budgets that a process holds in its memory and pays calls from. They are part of what is reserved.
+CREATE TABLE slices (
+    tenant       TEXT    NOT NULL,
+    scope        TEXT    NOT NULL,
+    window_start INTEGER NOT NULL,
+    amount       INTEGER NOT NULL, -- in the budget's unit
+    PRIMARY KEY (tenant, scope, window_start)
+) STRICT, WITHOUT ROWID;

@@ -85,7 +85,7 @@ pub enum SettledAs {
 }
 
 impl SettledAs {
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Open => "open",
             Self::Settled => "settled",
@@ -401,13 +401,17 @@ impl Reserving {
             let limit = limit.saturating_add(budget::raised(connection, tenant, &scope.scope, tx.now).await?);
             let used = used.settled.saturating_add(used.reserved);
             if used.saturating_add(scope.most.amount) > limit {
-                let of = |amount| Quantity { amount, ..scope.most };
-                let (scope, limit, used) = (scope.scope.clone(), of(limit), of(used));
-                return Ok(Error::OverBudget { scope, limit, used });
+                return Ok(over(scope, limit, used));
             }
         }
         Err(Error::Unreadable("budget"))
     }
+}
+
+/// The refusal of a scope.
+pub(crate) fn over(scope: &ScopeLimit, limit: i64, used: i64) -> Error {
+    let of = |amount| Quantity { amount, ..scope.most };
+    Error::OverBudget { scope: scope.scope.clone(), limit: of(limit), used: of(used) }
 }
 
 struct Settle {

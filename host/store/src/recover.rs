@@ -6,6 +6,7 @@ use chela_types::{Millis, Money, ReservationId};
 use crate::Result;
 use crate::ledger::{Closing, SettledAs, close};
 use crate::row;
+use crate::slice;
 use crate::sql::{self, Connection};
 
 /// Revokes leases (the tokens rise, so nothing of the old process can write), counts a crash for each turn that
@@ -34,8 +35,10 @@ pub(crate) async fn after_crash(connection: &mut Connection, now: Millis) -> Res
         let id = ReservationId::from_bytes(row::id(row, "id")?);
         close(connection, Closing { id, state: SettledAs::Unknown, used: None, call: None, at: now }).await?;
     }
+    let of_slices = slice::charge_left(connection, now).await?;
+    charged = charged.plus(of_slices);
     sql::query("COMMIT").execute(connection).await?;
-    if changed > 0 || !open.is_empty() {
+    if changed > 0 || !open.is_empty() || of_slices > Money::ZERO {
         let reservations = open.len();
         tracing::warn!(reservations, %charged, "the last run did not end in order; its leases are revoked");
     }

@@ -1,0 +1,265 @@
+//! Slices of budgets: a process takes some of a budget durably, pays calls from it in its memory, and accounts for them
+//! behind. What it holds is part of what is reserved, so no budget is exceeded, whatever becomes of the process; and what
+//! a crash leaves of a slice is charged in full, because nobody knows which calls were under way.
+//!
+//! The scope [`LEDGER`] has no limit and a slice like the others: what is left of it after a crash is what the calls
+//! under way may have cost, and becomes a row of the ledger.
+
+use chela_types::{Millis, Money, ReservationId, TenantId};
+
+use crate::budget;
+use crate::ledger::SettledAs;
+use crate::row::{self, to_json};
+use crate::sql::{self, Connection};
+use crate::writer::{Operation, Transaction};
+use crate::{Error, Result, ScopeLimit, Settlement, Store};
+
+/// The scope of everything that is paid from slices, in dollars.
+pub const LEDGER: &str = "ledger";
+
+/// A slice that is wanted. Its `most` says how much is needed at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The budget.
+    pub scope: ScopeLimit,
+    /// So much more would be welcome, as long as it is a small part of what is left.
+    pub welcome: i64,
+}
+
+/// A call that was paid from slices.
+#[derive(Debug, Clone)]
+pub struct Spent {
+    /// Who pays.
+    pub tenant: TenantId,
+    /// What was asked, for the record.
+    pub model: String,
+    /// What the call could cost at most.
+    pub reserved: Money,
+    /// When it was begun.
+    pub at: Millis,
+    /// Of each budget what was used, in its unit: of a slice, or of a budget that is counted only.
+    pub parts: Vec<Part>,
+    /// What it used, and what is known.
+    pub settlement: Settlement,
+}
+
+/// A part of a budget.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The budget's name.
+    pub scope: String,
+    /// When its window began.
+    pub window_start: Millis,
+    /// So much of it, in its unit.
+    pub amount: i64,
+    /// Whether it comes from a slice.
+    pub is_sliced: bool,
+}
+
+/// A slice is at most one part in so many of what is left of a budget, or what is needed at once.
+const SHARE: i64 = 64;
+
+impl Store {
+    /// Takes a slice of each budget, or of none; returns how much of each, at least what is needed.
+    ///
+    /// # Errors
+    /// [`Error::OverBudget`] with the first scope that refuses; [`Error::Invalid`] for a negative amount; those of the
+    /// disk.
+    pub async fn take_slices(&self, tenant: &TenantId, wanted: Vec<Wanted>) -> Result<Vec<i64>> {
+        if wanted.iter().any(|one| one.scope.most.amount < 0 || one.welcome < 0) {
+            return Err(Error::Invalid("an amount cannot be negative"));
+        }
+        self.commit(Taking { tenant: tenant.clone(), wanted }).await
+    }
+
+    /// Accounts for a call that was paid from slices, without waiting, as [`Store::settle_behind`] does. False if the
+    /// store is closed: then it is charged with the slices at the next start.
+    pub fn spend_behind(&self, spent: Spent) -> bool {
+        self.settling(Spending { id: ReservationId::new(), spent })
+    }
+
+    /// Gives back parts of slices, without waiting. False if the store is closed.
+    pub fn return_slices_behind(&self, tenant: &TenantId, parts: Vec<Part>) -> bool {
+        self.settling(Returning { tenant: tenant.clone(), parts })
+    }
+
+    /// The same; returns after it is on the disk.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub async fn return_slices(&self, tenant: &TenantId, parts: Vec<Part>) -> Result<()> {
+        self.commit(Returning { tenant: tenant.clone(), parts }).await
+    }
+}
+
+struct Taking {
+    tenant: TenantId,
+    wanted: Vec<Wanted>,
+}
+
+impl Operation for Taking {
+    type Output = Vec<i64>;
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Vec<i64>> {
+        let mut granted = Vec::with_capacity(self.wanted.len());
+        for Wanted { scope, welcome } in &self.wanted {
+            let (connection, needed) = (&mut *tx.connection, scope.most.amount);
+            let room = match scope.limit {
+                None => i64::MAX / 2,
+                Some(limit) => {
+                    let used =
+                        budget::used(connection, &self.tenant, &scope.scope, scope.window_start).await?;
+                    let raised = budget::raised(connection, &self.tenant, &scope.scope, tx.now).await?;
+                    let limit = limit.saturating_add(raised);
+                    let used = used.settled.saturating_add(used.reserved);
+                    if used.saturating_add(needed) > limit {
+                        return Err(crate::ledger::over(scope, limit, used));
+                    }
+                    limit.saturating_sub(used)
+                }
+            };
+            let more = (*welcome).min((room - needed) / SHARE);
+            granted.push(needed.saturating_add(more));
+        }
+        let of = |(wanted, amount): (&Wanted, &i64)| {
+            (wanted.scope.scope.clone(), wanted.scope.window_start.0, *amount)
+        };
+        let slices: Vec<_> = self.wanted.iter().zip(&granted).map(of).collect();
+        sql::query(TAKE)
+            .bind(self.tenant.as_str())
+            .bind(to_json("slices", &slices)?)
+            .execute(&mut *tx.connection)
+            .await?;
+        Ok(granted)
+    }
+}
+
+pub(crate) const TAKE: &str = "
+    INSERT INTO budgets (tenant, scope, window_start, settled, reserved)
+        SELECT $1, value ->> 0, value ->> 1, 0, value ->> 2 FROM json_each($2) WHERE true
+        ON CONFLICT DO UPDATE SET reserved = reserved + excluded.reserved;
+    INSERT INTO slices (tenant, scope, window_start, amount)
+        SELECT $1, value ->> 0, value ->> 1, value ->> 2 FROM json_each($2) WHERE true
+        ON CONFLICT DO UPDATE SET amount = amount + excluded.amount";
+
+struct Spending {
+    id: ReservationId,
+    spent: Spent,
+}
+
+/// `$2` is of slices, `$3` of what is counted only: `[[scope, window_start, amount], …]`.
+pub(crate) const SPEND: &str = "
+    UPDATE budgets SET reserved = reserved - taken.amount, settled = settled + taken.amount
+        FROM (SELECT value ->> 0 AS scope, value ->> 1 AS window_start, value ->> 2 AS amount FROM json_each($2))
+            AS taken
+        WHERE budgets.tenant = $1 AND budgets.scope = taken.scope AND budgets.window_start = taken.window_start;
+    UPDATE slices SET amount = slices.amount - taken.amount
+        FROM (SELECT value ->> 0 AS scope, value ->> 1 AS window_start, value ->> 2 AS amount FROM json_each($2))
+            AS taken
+        WHERE slices.tenant = $1 AND slices.scope = taken.scope AND slices.window_start = taken.window_start;
+    INSERT INTO budgets (tenant, scope, window_start, settled, reserved)
+        SELECT $1, value ->> 0, value ->> 1, value ->> 2, 0 FROM json_each($3) WHERE true
+        ON CONFLICT DO UPDATE SET settled = settled + excluded.settled;
+    INSERT INTO reservations (id, tenant, model, amount, cost, state, scopes, call, at, settled_at)
+        VALUES ($4, $1, $5, $6, $7, $8, '[]', $9, $10, $11)";
+
+impl Operation for Spending {
+    type Output = ();
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
+        let Spent { tenant, model, reserved, at, parts, settlement } = &self.spent;
+        let Settlement { used, call, state } = settlement;
+        let (cost, state) = match state {
+            SettledAs::Released => (Money::ZERO, SettledAs::Released),
+            SettledAs::Settled => (used.cost, SettledAs::Settled),
+            SettledAs::Open | SettledAs::Unknown => (used.cost, SettledAs::Unknown),
+        };
+        let of = |sliced: bool| {
+            let some = parts.iter().filter(move |part| part.is_sliced == sliced && part.amount != 0);
+            to_json("parts", &some.map(Part::row).collect::<Vec<_>>())
+        };
+        let call = call.as_ref().map(|call| to_json("model call", call)).transpose()?;
+        sql::query(SPEND)
+            .bind(tenant.as_str())
+            .bind(of(true)?)
+            .bind(of(false)?)
+            .bind(self.id.as_bytes().as_slice())
+            .bind(model)
+            .bind(reserved.nanos())
+            .bind(cost.nanos())
+            .bind(state.as_str())
+            .bind(call)
+            .bind(at.0)
+            .bind(tx.now.0)
+            .execute(&mut *tx.connection)
+            .await?;
+        Ok(())
+    }
+}
+
+impl Part {
+    fn row(&self) -> (&str, i64, i64) {
+        (&self.scope, self.window_start.0, self.amount)
+    }
+}
+
+struct Returning {
+    tenant: TenantId,
+    parts: Vec<Part>,
+}
+
+pub(crate) const RETURN: &str = "
+    UPDATE budgets SET reserved = reserved - back.amount
+        FROM (SELECT value ->> 0 AS scope, value ->> 1 AS window_start, value ->> 2 AS amount FROM json_each($2))
+            AS back
+        WHERE budgets.tenant = $1 AND budgets.scope = back.scope AND budgets.window_start = back.window_start;
+    UPDATE slices SET amount = slices.amount - back.amount
+        FROM (SELECT value ->> 0 AS scope, value ->> 1 AS window_start, value ->> 2 AS amount FROM json_each($2))
+            AS back
+        WHERE slices.tenant = $1 AND slices.scope = back.scope AND slices.window_start = back.window_start;
+    DELETE FROM slices WHERE tenant = $1 AND amount = 0
+        AND (scope, window_start) IN (SELECT value ->> 0, value ->> 1 FROM json_each($2))";
+
+impl Operation for Returning {
+    type Output = ();
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
+        let parts = to_json("parts", &self.parts.iter().map(Part::row).collect::<Vec<_>>())?;
+        let query = sql::query(RETURN).bind(self.tenant.as_str()).bind(parts);
+        query.execute(&mut *tx.connection).await?;
+        Ok(())
+    }
+}
+
+/// Charges what is left of slices, whose process is gone: nobody knows which calls were under way. Returns what that
+/// costs.
+pub(crate) async fn charge_left(connection: &mut Connection, now: Millis) -> Result<Money> {
+    let left = sql::query("SELECT tenant, amount FROM slices WHERE scope LIKE $1 AND amount > 0")
+        .bind(format!("{LEDGER}/%"))
+        .fetch_all(&mut *connection)
+        .await?;
+    let mut charged = Money::ZERO;
+    for row in &left {
+        let amount = row::money(row, "amount")?;
+        charged = charged.plus(amount);
+        sql::query(
+            "INSERT INTO reservations (id, tenant, model, amount, cost, state, scopes, at, settled_at)
+             VALUES ($1, $2, 'calls under way', $3, $3, 'unknown', '[]', $4, $4)",
+        )
+        .bind(ReservationId::new().as_bytes().as_slice())
+        .bind(row::text(row, "tenant")?)
+        .bind(amount.nanos())
+        .bind(now.0)
+        .execute(&mut *connection)
+        .await?;
+    }
+    sql::query(
+        "UPDATE budgets SET reserved = reserved - slices.amount, settled = settled + slices.amount FROM slices
+             WHERE budgets.tenant = slices.tenant AND budgets.scope = slices.scope
+                 AND budgets.window_start = slices.window_start;
+         DELETE FROM slices",
+    )
+    .execute(connection)
+    .await?;
+    Ok(charged)
+}
