@@ -27,7 +27,7 @@ pub fn counted(outside: &Outside) -> Setup {
 fn paid(outside: &Outside) -> Setup {
     counted(outside).router("router", json!({})).with_gateway(|gateway| {
         let amount = Money::from_nanos(1_000_000_000);
-        gateway.budgets.apart = Some(Limit { amount, window: Window::Day });
+        gateway.budgets.apart = vec![Limit { most: amount.into(), window: Window::Day }];
     })
 }
 

@@ -136,8 +136,8 @@ pub fn company(outside: &Outside) -> Setup {
         .with_gateway(|gateway| {
             gateway.providers.push(provider("down", [failing(&[], Fail::Unavailable)]));
             gateway.tiers.push(tier("down"));
-            let poor = Limit { amount: Money::from_nanos(1), window: Window::Day };
-            gateway.budgets.agent.own.insert(AgentId::new("x-poor").unwrap(), Some(poor));
+            let poor = Limit { most: Money::from_nanos(1).into(), window: Window::Day };
+            gateway.budgets.agent.own.insert(AgentId::new("x-poor").unwrap(), vec![poor]);
         })
         .model([
             failing(&["refuse-me"], Fail::Refused),
@@ -182,6 +182,7 @@ fn tier(name: &str) -> chela_gateway::Tier {
         chain: vec![ModelName { provider: name.to_owned(), model: MODEL.to_owned() }],
         max_output: Tokens(1_000),
         first_token: None,
+        cheaper: None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chela_engine::Ambiguous;
+use chela_engine::{Ambiguous, OverBudget};
 use chela_gateway::{Budgets, Limit, Rule, Window};
 use chela_server::standin::slack::Say;
 use chela_server::standin::{Fault, provider};
@@ -260,28 +260,33 @@ async fn an_outage_that_lasts_ends_in_a_notice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn over_budget_no_model_is_asked_and_the_person_is_told() {
-    let spent: [fn(&mut Budgets, Option<Limit>); 4] = [
+    let spent: [fn(&mut Budgets, Vec<Limit>); 4] = [
         |budgets, limit| budgets.agent.all = limit,
         |budgets, limit| budgets.user = limit,
         |budgets, limit| budgets.channel.all = limit,
         |budgets, limit| budgets.department.all = limit,
     ];
-    for spend in spent {
+    for (nth, spend) in spent.into_iter().enumerate() {
+        let to_human = nth == 0;
         let outside = Outside::new().await;
-        let limit = Limit { amount: Money::from_nanos(1_000), window: Window::Day };
+        let limit = Limit { most: Money::from_nanos(1_000).into(), window: Window::Day };
         let host = host(&outside)
             .agent("support", "assistant")
-            .with_agent("support", |agent| agent.department = DepartmentId::new("service").ok())
+            .with_agent("support", |agent| {
+                agent.department = DepartmentId::new("service").ok();
+                agent.over_budget = OverBudget { refusal: "No budget, and no answer.".to_owned(), to_human };
+            })
             .billed_model(&outside)
-            .with_gateway(|gateway| spend(&mut gateway.budgets, Some(limit)))
+            .with_gateway(|gateway| spend(&mut gateway.budgets, vec![limit]))
             .webhook("partner", "support")
             .run()
             .await;
         host.partner_says(&outside, "t1", "hello").await;
         let record = host.closed("hello").await;
-        assert_eq!(record.state, TurnState::Delivered);
+        let outcome = if to_human { "escalated: a budget is used up" } else { "reply" };
+        assert_eq!((record.state, record.outcome.as_deref()), (TurnState::Delivered, Some(outcome)));
         let replies = outside.partner.replies().all();
-        assert!(replies[0].reply.text.contains("budget"), "{replies:?}");
+        assert!(replies[0].reply.text.contains("No budget, and no answer."), "{replies:?}");
         assert!(outside.provider.bills().is_empty() && outside.provider.faults().is_spent());
         assert_eq!(host.store.ledger(1).await.unwrap().settled, Money::ZERO);
     }
@@ -303,8 +308,9 @@ async fn an_answer_is_charged_to_agent_department_person_and_channel() {
     assert!(cost > Money::ZERO);
     let day = Millis(outside.clock.now().0 / DAY_MS * DAY_MS);
     for scope in ["agent:support", "department:service", "user:partner/person-t1", "channel:partner"] {
-        let budget = host.store.budget(&TenantId::default_tenant(), scope, day).await.unwrap();
-        assert_eq!((budget.settled, budget.reserved), (cost, Money::ZERO), "{scope}");
+        let budget =
+            host.store.budget(&TenantId::default_tenant(), &format!("{scope}/day"), day).await.unwrap();
+        assert_eq!((budget.settled, budget.reserved), (cost.nanos(), 0), "{scope}");
     }
 }
 

@@ -97,7 +97,10 @@ async fn a_live_run_goes_on_at_its_own_expense_and_leaves_no_trace() {
     let support = AgentId::new("support").unwrap();
     let tenant = TenantId::default_tenant();
     let day = Millis(outside.clock.now().0 / DAY_MS * DAY_MS);
-    let spent = async |scope: &str| store.budget(&tenant, scope, day).await.unwrap().settled;
+    let spent = async |scope: &str| {
+        let scope = format!("{scope}/day");
+        Money::from_nanos(store.budget(&tenant, &scope, day).await.unwrap().settled)
+    };
     let kept = async || {
         let scope = MemoryScope::Agent;
         store.memory_get(&tenant, &support, &scope, "count").await.unwrap().map(|it| (it.value, it.version))

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use chela_store::{Config, Reserve, ScopeLimit, SettledAs, Settlement, Store};
+use chela_store::{Config, Reserve, ScopeLimit, SettledAs, Settlement, Store, Used};
 use chela_tests::process::program;
 use chela_types::{Clock, Millis, Money, SystemClock, TenantId};
 use tokio::process::Command;
@@ -38,9 +38,9 @@ async fn spend_everything(data: &Path) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let store = Store::open(Config::new(data.join("store")), Arc::clone(&clock)).await.unwrap();
     let now = clock.now();
-    let scope =
-        ScopeLimit { scope: "global".to_owned(), window_start: Millis(now.0 - now.0 % DAY_MS), limit: None };
     let cost = Money::from_nanos(10_000_000_000);
+    let window_start = Millis(now.0 - now.0 % DAY_MS);
+    let scope = ScopeLimit { scope: "global/day".to_owned(), window_start, limit: None, most: cost.into() };
     let reserve = Reserve {
         lease: None,
         tenant: TenantId::default_tenant(),
@@ -50,7 +50,13 @@ async fn spend_everything(data: &Path) {
         model: "demo/large".to_owned(),
     };
     let id = store.reserve(reserve).await.unwrap();
-    store.settle(id, Settlement { cost, call: None, state: SettledAs::Settled }).await.unwrap();
+    store
+        .settle(
+            id,
+            Settlement { used: Used { cost, ..Used::default() }, call: None, state: SettledAs::Settled },
+        )
+        .await
+        .unwrap();
     store.close().await.unwrap();
 }
 

@@ -229,6 +229,16 @@ pub(crate) fn destination(outcome: &Outcome) -> &'static str {
     }
 }
 
+/// Wants a human as well for what was said, if a budget is used up and the agent is to give it to one then.
+pub(crate) fn escalated(outcome: Outcome, to_human: bool) -> Outcome {
+    match outcome {
+        Outcome::Say { reply, word } if to_human && !is_escalation(&word) => {
+            Outcome::Say { reply, word: format!("{ESCALATED}: a budget is used up") }
+        }
+        outcome => outcome,
+    }
+}
+
 /// Whether the word of an outcome says that a human is wanted.
 pub(crate) fn is_escalation(word: &str) -> bool {
     word.starts_with(ESCALATED)

@@ -196,7 +196,11 @@ impl Journey {
             let written = said.as_ref().map_or_else(Said::failed, |said| Some(Said::answered(said)));
             self.end_part(run, None, written).await?;
             let outcome = match said {
-                Ok(said) => agent::taken(agent, &house.config, &turn.message, said),
+                Ok(said) => {
+                    let is_over = run.journal.lock().await.was_over_budget();
+                    let outcome = agent::taken(agent, &house.config, &turn.message, said);
+                    outcome.map(|outcome| agent::escalated(outcome, is_over && config.over_budget.to_human))
+                }
                 Err(error) => Err(error.into()),
             };
             let error = match outcome {

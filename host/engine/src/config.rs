@@ -110,6 +110,8 @@ pub struct AgentConfig {
     pub outsiders: bool,
     /// Nothing of it is cached.
     pub confidential: bool,
+    /// Where a budget is used up.
+    pub over_budget: OverBudget,
     /// Messages a minute.
     pub rate_per_minute: u32,
     /// Turns at once.
@@ -124,6 +126,23 @@ impl AgentConfig {
     /// Where conversations wait that it has answered; none of its own if it is nobody's.
     pub(crate) fn lane(&self) -> Option<String> {
         self.department.as_ref().map(ToString::to_string)
+    }
+}
+
+/// What becomes of a turn in which a budget had no room for a model call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverBudget {
+    /// What the agent is told, and may say.
+    pub refusal: String,
+    /// Whether a human is wanted then.
+    pub to_human: bool,
+}
+
+impl Default for OverBudget {
+    /// The agent says so, in the usual words.
+    fn default() -> Self {
+        let refusal = "The budget for this is used up for now. Please try again later.".to_owned();
+        Self { refusal, to_human: false }
     }
 }
 

@@ -176,6 +176,11 @@ impl Engine {
         replay(&house.config, &rooms, request, tell).await
     }
 
+    /// The gateway that serves at this moment.
+    pub fn gateway(&self) -> Gateway {
+        self.journey.fleet.house().gateway.clone()
+    }
+
     /// What this kernel lacks to shut workers of plugins in; absent: nothing, as far as one was started.
     pub fn workers_lack(&self) -> Option<&'static str> {
         self.journey.fleet.jailed()?.lacks()

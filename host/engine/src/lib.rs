@@ -35,7 +35,7 @@ pub mod worker;
 pub use agent::Agent;
 pub use channel::{Acknowledgement, Channel, Webhook};
 pub use config::{
-    AgentConfig, Ambiguous, ChannelConfig, Config, DeliveryConfig, Origin, PluginConfig, Reload,
+    AgentConfig, Ambiguous, ChannelConfig, Config, DeliveryConfig, Origin, OverBudget, PluginConfig, Reload,
     RetentionConfig, RoutingConfig, ShadowConfig, SwapConfig,
 };
 pub use drafts::Draft;

@@ -151,6 +151,7 @@ fn tiers_that_name_the_same_model_share_it() {
         chain: models.map(name).to_vec(),
         max_output: chela_types::Tokens(9),
         first_token: None,
+        cheaper: None,
     };
     let kind = ProviderKind::Scripted(Script { rules: vec![], default: None });
     let limits = ProviderLimits::standard();

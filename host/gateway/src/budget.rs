@@ -6,7 +6,7 @@
 //! is missing or cannot.
 
 use chela_store::Store;
-use chela_types::{ModelCall, Money};
+use chela_types::{ModelCall, Money, Tokens};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -14,12 +14,14 @@ use std::sync::Arc;
 
 use crate::ledger::Reservation;
 use crate::plan::{Plans, SharedClock};
+use crate::watch::Watch;
 use crate::{Answer, Budgets, Call, Chunk, Completed, Error, Kind, Model, Rate};
 
 /// The outermost layer.
 pub(crate) struct Budget {
-    pub(crate) budgets: Budgets,
+    pub(crate) budgets: Arc<Budgets>,
     pub(crate) store: Store,
+    pub(crate) watch: Arc<Watch>,
     pub(crate) plans: Arc<Plans>,
     pub(crate) clock: SharedClock,
     pub(crate) below: Arc<dyn Model>,
@@ -28,18 +30,8 @@ pub(crate) struct Budget {
 impl Model for Budget {
     fn complete(&self, call: Arc<Call>) -> BoxFuture<'_, Result<Answer, Error>> {
         Box::pin(async move {
-            let plan = self.plans.get(&call.tier);
-            let plan = plan.ok_or_else(|| Error::new(Kind::UnknownTier(call.tier.clone())))?;
-            // From here on everybody sees the limit that was paid for.
-            let call = Arc::new(Call { max_output: Some(plan.output(&call)), ..(*call).clone() });
-            let amount = plan.worst_case(&call);
-            let reservation =
-                Reservation::make(&self.store, &self.budgets, &call, (amount, self.clock.now())).await;
-            let mut reservation = reservation.map_err(|error| {
-                count(&call, error.kind.class());
-                error.with_call(call.record())
-            })?;
-            match self.below.complete(call.clone()).await {
+            let (call, mut reservation) = self.affordable(&call).await?;
+            match self.below.complete(Arc::clone(&call)).await {
                 Ok(answer) => Ok(meter(answer, call, reservation)),
                 Err(error) => Err(failed(error, &call, &mut reservation)),
             }
@@ -47,20 +39,52 @@ impl Model for Budget {
     }
 }
 
+impl Budget {
+    /// The call as it is paid for: by the tier that it asks for, or where a budget has no room for that, by the next
+    /// cheaper one. The refusal that is told is the first.
+    async fn affordable(&self, asked: &Call) -> Result<(Arc<Call>, Reservation), Error> {
+        let mut tier = asked.tier.clone();
+        let mut refused = None;
+        loop {
+            let plan = self.plans.get(&tier);
+            let plan = plan.ok_or_else(|| Error::new(Kind::UnknownTier(tier.clone())))?;
+            // From here on everybody sees the limit that was paid for.
+            let wanted = (tier != asked.tier).then(|| asked.tier.clone());
+            let call = Call { tier, wanted, max_output: Some(plan.output(asked)), ..asked.clone() };
+            let most = (plan.worst_case(&call), self.clock.now());
+            match Reservation::make((&self.store, &self.watch), &self.budgets, &call, most).await {
+                Ok(reservation) => return Ok((Arc::new(call), reservation)),
+                Err(error) => {
+                    count(&call, error.kind.class());
+                    let is_over = matches!(error.kind, Kind::OverBudget { .. });
+                    let error = refused.unwrap_or_else(|| error.with_call(call.record()));
+                    match plan.cheaper.as_ref().filter(|_| is_over) {
+                        Some(cheaper) => tier = cheaper.clone(),
+                        None => return Err(error),
+                    }
+                    refused = Some(error);
+                }
+            }
+        }
+    }
+}
+
 /// Settles a call that failed: what may have been spent, which is nothing if no provider can have worked for it.
 fn failed(mut error: Error, call: &Call, reservation: &mut Reservation) -> Error {
     count(call, error.kind.class());
-    let spent = error.call.as_ref().map_or(Money::ZERO, |record| record.cost);
     if let Some(record) = &mut error.call {
-        record.reserved = reservation.amount;
+        record.reserved = reservation.most.cost;
     }
-    let record = error.call.as_deref().cloned();
-    if spent > Money::ZERO {
-        reservation.unknown(spent, record);
-    } else {
-        reservation.release(record);
+    match error.call.as_deref().cloned() {
+        Some(record) if is_charged(&record) => reservation.unknown(record),
+        record => reservation.release(record),
     }
     error
+}
+
+/// Whether a provider may have worked for it. What costs nothing has its tokens counted all the same.
+fn is_charged(record: &ModelCall) -> bool {
+    record.cost > Money::ZERO || record.charged > Tokens(0)
 }
 
 /// An answer under way, and its money.
@@ -73,7 +97,7 @@ struct Metered {
 }
 
 fn meter(mut answer: Answer, call: Arc<Call>, reservation: Reservation) -> Answer {
-    answer.begun.reserved = reservation.amount;
+    answer.begun.reserved = reservation.most.cost;
     let (begun, rate) = (answer.begun.clone(), answer.rate);
     let metered = Metered { chunks: answer.chunks, reservation, call, begun, rate };
     answer.chunks = futures::stream::unfold(metered, |mut metered| async move {
@@ -97,15 +121,16 @@ impl Metered {
     }
 
     fn end(&mut self, mut completed: Box<Completed>) -> Box<Completed> {
-        completed.call.reserved = self.reservation.amount;
-        completed.call.cost = completed.call.cost.min(self.reservation.amount);
+        let most = self.reservation.most;
+        completed.call.reserved = most.cost;
+        completed.call.cost = completed.call.cost.min(most.cost);
         count(&self.call, "ok");
         metrics::counter!("gateway_cost_nanodollars_total", "agent" => self.call.agent.to_string())
             .increment(u64::try_from(completed.call.cost.nanos()).unwrap_or(0));
         let usage = completed.call.usage;
         metrics::counter!("gateway_tokens_total", "kind" => "input").increment(usage.input.0);
         metrics::counter!("gateway_tokens_total", "kind" => "output").increment(usage.output.0);
-        self.reservation.settle(completed.call.cost, completed.call.clone());
+        self.reservation.settle(completed.call.clone());
         completed
     }
 }
@@ -117,14 +142,13 @@ impl Drop for Metered {
         if !self.reservation.is_open() {
             return;
         }
-        let cost = self.begun.cost.plus(self.rate.bound());
-        let record = ModelCall { cost, ..self.begun.clone() };
+        let record = ModelCall {
+            cost: self.begun.cost.plus(self.rate.bound()),
+            charged: self.begun.charged.plus(self.rate.tokens()),
+            ..self.begun.clone()
+        };
         count(&self.call, "abandoned");
-        if cost > Money::ZERO {
-            self.reservation.unknown(cost, Some(record));
-        } else {
-            self.reservation.settle(cost, record);
-        }
+        if is_charged(&record) { self.reservation.unknown(record) } else { self.reservation.settle(record) }
     }
 }
 

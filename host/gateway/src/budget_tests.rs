@@ -1,15 +1,17 @@
 //! Budgets with a real store: never exceeded, never forgotten.
 
 use crate::failover::tests::{PRICE, call};
+use crate::watch::Watch;
 use crate::{
     Answer, Budgets, Cache, CachePolicy, Call, Chunk, Completed, Config, Each, Error, Fail, Gateway, Kind,
     Limit, Model, ModelName, Provider, ProviderKind, ProviderLimits, Rule, Script, Tier, UnknownPrice,
     Window, defaults,
 };
 use chela_egress::Egress;
-use chela_store::{Budget, Reserve, SettledAs, Settlement, Store};
+use chela_store::{Budget, Raise, Reserve, SettledAs, Settlement, Store, Used};
 use chela_types::{
-    CacheVerdict, ChannelId, Clock, DepartmentId, ManualClock, Millis, Money, Price, TenantId, TierId, Tokens,
+    CacheVerdict, ChannelId, Clock, DepartmentId, ManualClock, Millis, Money, Price, Quantity, TenantId,
+    TierId, Tokens,
 };
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -36,7 +38,7 @@ fn config(script: Script, budgets: Budgets) -> Config {
     let id = TierId::new("fast").unwrap();
     Config {
         providers: vec![provider],
-        tiers: vec![Tier { id, chain, max_output: Tokens(OUTPUT), first_token: None }],
+        tiers: vec![Tier { id, chain, max_output: Tokens(OUTPUT), first_token: None, cheaper: None }],
         budgets,
         cache: Cache::standard(),
         unknown_price: UnknownPrice::Refuse,
@@ -64,12 +66,17 @@ fn fails(fail: Fail) -> Rule {
     Rule { say: "one two three four".into(), fail: Some(fail), ..Rule::default() }
 }
 
-fn limit(amount: Money) -> Option<Limit> {
-    Some(Limit { amount, window: Window::Day })
+fn limit(amount: Money) -> Vec<Limit> {
+    vec![Limit { most: amount.into(), window: Window::Day }]
 }
 
-fn all<K>(limit: Option<Limit>) -> Each<K> {
-    Each { all: limit, own: BTreeMap::new() }
+fn all<K>(limits: Vec<Limit>) -> Each<K> {
+    Each { all: limits, own: BTreeMap::new() }
+}
+
+/// So much is settled, in dollars, and nothing is set aside.
+fn settled(amount: Money) -> Budget {
+    Budget { settled: amount.nanos(), reserved: 0 }
 }
 
 /// What one call of `call("hello")` can cost at most.
@@ -97,12 +104,17 @@ impl House {
             model: "flush".into(),
         };
         let id = self.store.reserve(reserve).await.unwrap();
-        let nothing = Settlement { cost: Money::ZERO, call: None, state: SettledAs::Released };
+        let nothing = Settlement { used: Used::default(), call: None, state: SettledAs::Released };
         self.store.settle(id, nothing).await.unwrap();
     }
 
+    /// A day's in dollars.
     async fn budget(&self, scope: &str) -> Budget {
-        let start = Window::Day.start(self.clock.now(), &TimeZone::UTC);
+        self.window(&format!("{scope}/day"), Window::Day).await
+    }
+
+    async fn window(&self, scope: &str, window: Window) -> Budget {
+        let start = window.start(self.clock.now(), &TimeZone::UTC);
         self.store.budget(&TenantId::default_tenant(), scope, start).await.unwrap()
     }
 
@@ -125,7 +137,7 @@ async fn an_answer_is_charged_by_the_providers_count() {
     assert_eq!((completed.call.cost, completed.call.reserved), (cost, bound()));
     assert_eq!(house.row().await, (SettledAs::Settled, cost));
     for scope in ["agent:support", "user:u1"] {
-        assert_eq!(house.budget(scope).await, Budget { settled: cost, reserved: Money::ZERO }, "{scope}");
+        assert_eq!(house.budget(scope).await, settled(cost), "{scope}");
     }
 }
 
@@ -140,7 +152,7 @@ async fn a_hundred_callers_never_exceed_a_budget() {
             tokio::spawn(async move {
                 let result = house.ask(call("hello")).await;
                 let now = house.budget("agent:support").await;
-                assert!(now.settled.plus(now.reserved) <= limits, "{now:?}");
+                assert!(now.settled + now.reserved <= limits.nanos(), "{now:?}");
                 result
             })
         })
@@ -156,7 +168,7 @@ async fn a_hundred_callers_never_exceed_a_budget() {
         }
     }
     house.flush().await;
-    assert_eq!(house.budget("agent:support").await, Budget { settled: paid, reserved: Money::ZERO });
+    assert_eq!(house.budget("agent:support").await, settled(paid));
     assert!((7..100).contains(&answered), "{answered}");
 }
 
@@ -170,24 +182,25 @@ async fn all_budgets_must_pass() {
         channel: Some(ChannelId::new("slack").unwrap()),
         ..call("hello")
     };
-    let of = |limits: [Option<Limit>; 5]| {
+    let of = |limits: [Vec<Limit>; 5]| {
         let [agent, user, channel, department, global] = limits;
         let (agent, channel, department) = (all(agent), all(channel), all(department));
         Budgets { agent, user, channel, department, global, ..Budgets::default() }
     };
     let scopes = ["agent:support", "user:u1", "channel:slack", "department:people", "global"];
-    let mut cases = vec![(of([enough; 5]), None)];
+    let of_enough = || of(std::array::from_fn(|_| enough.clone()));
+    let mut cases = vec![(of_enough(), None)];
     for (one, scope) in scopes.into_iter().enumerate() {
-        let limits = std::array::from_fn(|at| if at == one { small } else { enough });
-        cases.push((of(limits), Some(scope)));
+        let limits = std::array::from_fn(|at| if at == one { small.clone() } else { enough.clone() });
+        cases.push((of(limits), Some(format!("{scope}/day"))));
     }
     // What one has of its own stands above what all have, and may be nothing.
-    let own = |limit| Each { all: small, own: BTreeMap::from([(people.clone(), limit)]) };
-    let has_own = |limit| Budgets { department: own(limit), ..of([enough; 5]) };
-    cases.push((has_own(enough), None));
-    cases.push((has_own(None), None));
-    let less = Each { all: enough, own: BTreeMap::from([(people.clone(), small)]) };
-    cases.push((Budgets { department: less, ..of([enough; 5]) }, Some("department:people")));
+    let own = |limits| Each { all: small.clone(), own: BTreeMap::from([(people.clone(), limits)]) };
+    let has_own = |limits| Budgets { department: own(limits), ..of_enough() };
+    cases.push((has_own(enough.clone()), None));
+    cases.push((has_own(Vec::new()), None));
+    let less = Each { all: enough.clone(), own: BTreeMap::from([(people.clone(), small.clone())]) };
+    cases.push((Budgets { department: less, ..of_enough() }, Some("department:people/day".to_owned())));
     for (budgets, scope) in cases {
         let house = house(says("hi"), budgets).await;
         match (house.ask(call()).await, scope) {
@@ -208,7 +221,7 @@ async fn who_has_no_limit_is_counted_all_the_same() {
     house.flush().await;
     assert!(cost > Money::ZERO);
     for scope in ["agent:support", "user:u1", "channel:slack", "department:people"] {
-        assert_eq!(house.budget(scope).await, Budget { settled: cost, reserved: Money::ZERO }, "{scope}");
+        assert_eq!(house.budget(scope).await, settled(cost), "{scope}");
     }
 }
 
@@ -224,7 +237,7 @@ async fn of_ten_who_ask_the_same_at_once_one_pays() {
     let cost: Money = all.iter().map(|one| one.call.cost).sum();
     assert_eq!((joined, cost), (9, Money::from_nanos(2 * 1000 + 4 * 2000)));
     house.flush().await;
-    assert_eq!(house.budget("user:u1").await, Budget { settled: cost, reserved: Money::ZERO });
+    assert_eq!(house.budget("user:u1").await, settled(cost));
 }
 
 /// At half past ten in the evening of New York it is the next day in UTC.
@@ -249,16 +262,217 @@ async fn a_new_day_has_a_new_budget() {
     assert!(house.ask(call("hello")).await.is_ok());
 }
 
+fn parsed(text: &str) -> Limit {
+    Limit::parse(text, Window::Day).unwrap_or_else(|| panic!("{text}"))
+}
+
+#[test]
+fn a_limit_is_read_from_its_words() {
+    for (text, shown, scope) in [
+        ("20.00", "$20.00/day", "a/day"),
+        ("0.5/hour", "$0.50/hour", "a/hour"),
+        ("20000 tokens/week", "20000 tokens/week", "a/week/tokens"),
+        ("1 requests / minute", "1 request/minute", "a/minute/requests"),
+        ("3 tokens", "3 tokens/day", "a/day/tokens"),
+    ] {
+        let limit = parsed(text);
+        assert_eq!((limit.to_string().as_str(), limit.scope("a").as_str()), (shown, scope), "{text}");
+    }
+    for wrong in [
+        "",
+        "0",
+        "-1",
+        "+5 tokens",
+        "1.5 tokens",
+        "5 words",
+        "5/fortnight",
+        "5/",
+        "/day",
+        "1e3",
+        "5 tokens/day/x",
+    ] {
+        assert_eq!(Limit::parse(wrong, Window::Day), None, "{wrong}");
+    }
+}
+
+/// A person who may ask three times a minute and use so many tokens an hour, within what a day may cost.
+#[tokio::test]
+async fn one_scope_has_budgets_of_several_windows_and_units() {
+    let tokens = i64::try_from(call("hello").input_bound().0 + OUTPUT).unwrap();
+    let user = vec![
+        parsed("3 requests/minute"),
+        Limit { most: Quantity::from(Tokens(0)), window: Window::Hour },
+        parsed("1.00/day"),
+    ];
+    let mut budgets = Budgets { user, ..Budgets::default() };
+    budgets.user[1].most.amount = tokens + 4 * 6;
+    let house = house(says("one two three"), budgets).await;
+    // Six tokens each: two in for one word, four out for three words.
+    for _ in 0..3 {
+        house.ask(call("hello")).await.unwrap();
+    }
+    let refused = async || match house.ask(call("hello")).await.unwrap_err().kind {
+        Kind::OverBudget { scope, limit, used, again } => (scope, limit.amount, used.amount, again.as_secs()),
+        other => panic!("{other}"),
+    };
+    assert_eq!(refused().await, ("user:u1/minute/requests".to_owned(), 3, 3, 60));
+    house.clock.advance(Duration::from_secs(59));
+    assert_eq!(
+        refused().await,
+        ("user:u1/minute/requests".to_owned(), 3, 3, 1),
+        "refused ones count nothing"
+    );
+    house.clock.advance(Duration::from_secs(1));
+    house.ask(call("hello")).await.unwrap();
+    house.ask(call("hello")).await.unwrap();
+    let over = ("user:u1/hour/tokens".to_owned(), tokens + 24, 30, 3_540);
+    assert_eq!(refused().await, over);
+    house.flush().await;
+    assert_eq!(house.window("user:u1/hour/tokens", Window::Hour).await, Budget { settled: 30, reserved: 0 });
+    let minute = house.window("user:u1/minute/requests", Window::Minute).await;
+    assert_eq!(minute, Budget { settled: 2, reserved: 0 });
+    assert_eq!(house.budget("user:u1").await, settled(times(Money::from_nanos(10_000), 5)));
+    assert_eq!(house.budget("agent:support").await, settled(times(Money::from_nanos(10_000), 5)));
+}
+
+/// What costs nothing is counted in tokens all the same, and at the bound if nobody counted.
+#[tokio::test]
+async fn a_free_model_has_a_budget_in_tokens() {
+    let bound = i64::try_from(call("hello").input_bound().0 + OUTPUT).unwrap();
+    for (rule, charged) in [(says("one two three"), 6), (fails(Fail::Cut), bound), (fails(Fail::Refused), 0)]
+    {
+        let user = vec![parsed("100000 tokens/hour"), parsed("9 requests/day")];
+        let budgets = Budgets { user, ..Budgets::default() };
+        let mut house = house(rule.clone(), budgets.clone()).await;
+        let mut free = config(Script { rules: vec![rule.clone()], default: None }, budgets);
+        free.providers[0].prices.clear();
+        let egress = Egress::new(chela_egress::Config::standard()).unwrap();
+        house.gateway =
+            Gateway::new(free, house.store.clone(), &egress, Arc::new(house.clock.clone())).unwrap();
+        let _ = house.ask(call("hello")).await;
+        house.flush().await;
+        let tokens = house.window("user:u1/hour/tokens", Window::Hour).await;
+        assert_eq!(tokens, Budget { settled: charged, reserved: 0 }, "{rule:?}");
+        let requests = house.window("user:u1/day/requests", Window::Day).await;
+        assert_eq!(requests.settled, i64::from(charged > 0), "{rule:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_was_asked_for_is_no_request() {
+    let user = vec![parsed("1 requests/minute")];
+    let house = house(says("hi"), Budgets { user, ..Budgets::default() }).await;
+    let on = || Call { cache: CachePolicy::On { knowledge_version: "k".into() }, ..call("hello") };
+    house.ask(on()).await.unwrap();
+    house.clock.advance(Duration::from_secs(60));
+    for _ in 0..3 {
+        assert_eq!(house.ask(on()).await.unwrap().call.cache, CacheVerdict::Hit);
+    }
+    assert!(house.ask(call("hello")).await.is_ok(), "the minute's request is still there");
+}
+
+/// Two tiers by one model; the dearer one may say ten times as much.
+async fn with_cheaper(budgets: Budgets, cheaper: Option<&str>) -> House {
+    let script = Script { rules: vec![says("hi")], default: None };
+    let mut house = house(says("hi"), Budgets::default()).await;
+    let mut config = config(script, budgets);
+    let fast = TierId::new("fast").unwrap();
+    let smart = Tier {
+        id: TierId::new("smart").unwrap(),
+        max_output: Tokens(OUTPUT * 10),
+        cheaper: cheaper.map(|name| TierId::new(name).unwrap()),
+        ..config.tiers[0].clone()
+    };
+    assert_eq!(config.tiers[0].id, fast);
+    config.tiers.push(smart);
+    let egress = Egress::new(chela_egress::Config::standard()).unwrap();
+    house.gateway =
+        Gateway::new(config, house.store.clone(), &egress, Arc::new(house.clock.clone())).unwrap();
+    house
+}
+
+#[tokio::test]
+async fn a_cheaper_tier_takes_the_place_of_one_that_a_budget_has_no_room_for() {
+    let smart = || Call { tier: TierId::new("smart").unwrap(), ..call("hello") };
+    let dear = PRICE.worst_case(call("hello").input_bound(), Tokens(OUTPUT * 10));
+    let small = || Budgets { user: limit(times(bound(), 1)), ..Budgets::default() };
+    let house = with_cheaper(small(), Some("fast")).await;
+    let completed = house.ask(smart()).await.unwrap();
+    let record = &completed.call;
+    assert_eq!((record.tier.as_str(), record.asked.as_ref().map(TierId::as_str)), ("fast", Some("smart")));
+    assert_eq!(record.reserved, bound());
+    // When that is used up as well, the refusal is that of the tier that was asked.
+    let error = house.ask(smart()).await.unwrap_err();
+    assert_eq!(error.call.as_ref().map(|call| call.tier.as_str()), Some("smart"));
+    assert!(matches!(error.kind, Kind::OverBudget { .. }), "{error}");
+    // Where there is room, or none is configured, nothing changes.
+    let house = with_cheaper(Budgets { user: limit(dear), ..Budgets::default() }, Some("fast")).await;
+    let record = house.ask(smart()).await.unwrap().call;
+    assert_eq!((record.tier.as_str(), record.asked), ("smart", None));
+    let house = with_cheaper(small(), None).await;
+    assert!(matches!(house.ask(smart()).await.unwrap_err().kind, Kind::OverBudget { .. }));
+}
+
+#[tokio::test]
+async fn a_raise_is_seen_by_the_next_call() {
+    let house = house(says("hi"), Budgets { user: limit(bound()), ..Budgets::default() }).await;
+    house.ask(call("hello")).await.unwrap();
+    assert!(house.ask(call("hello")).await.is_err());
+    let raise = Raise {
+        scope: "user:u1/day".into(),
+        by: bound().into(),
+        until: Millis(house.clock.now().0 + 60_000),
+        who: "ann".into(),
+        why: "the fair".into(),
+    };
+    house.store.raise_budget(&TenantId::default_tenant(), raise).await.unwrap();
+    house.ask(call("hello")).await.unwrap();
+    house.clock.advance(Duration::from_secs(60));
+    assert!(house.ask(call("hello")).await.is_err());
+}
+
+/// Shares are told once, the refusal as the last of them, and a raise or another day begin anew.
+#[tokio::test(start_paused = true)]
+async fn used_shares_are_told_once() {
+    let cost = Money::from_nanos(2 * 1000 + 4 * 2000);
+    let room = bound().plus(times(cost, 9));
+    let house = house(says("one two three"), Budgets { user: limit(room), ..Budgets::default() }).await;
+    let told = async || {
+        house.flush().await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        house.flush().await;
+        let events = house.store.newest_events(&TenantId::default_tenant(), None, 99).await.unwrap();
+        events.iter().map(|event| event.happened.detail["percent"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    let mut seen = Vec::new();
+    let (mut spent, mut refused) = (Money::ZERO, 0);
+    for _ in 0..40 {
+        match house.ask(call("hello")).await {
+            Ok(completed) => spent = spent.plus(completed.call.cost),
+            Err(_) => refused += 1,
+        }
+        let share = spent.nanos() * 100 / room.nanos();
+        let expected: Vec<u64> = [(50, share >= 50), (80, share >= 80), (100, refused > 0)]
+            .iter()
+            .filter(|one| one.1)
+            .map(|one| one.0)
+            .collect();
+        seen = told().await;
+        assert_eq!(seen, expected, "{share} %");
+    }
+    assert!(refused > 1 && seen.contains(&100), "{seen:?}");
+}
+
 #[tokio::test]
 async fn an_abandoned_answer_is_charged_at_the_bound() {
     let house = house(says("one two three four"), Budgets::default()).await;
     let mut answer = house.gateway.complete(call("hello")).await.unwrap();
     assert_eq!(answer.chunks.next().await.unwrap().unwrap(), Chunk::Text("one ".into()));
-    assert_eq!(house.budget("user:u1").await.reserved, bound());
+    assert_eq!(house.budget("user:u1").await.reserved, bound().nanos());
     drop(answer);
     // The provider may go on to its limit, whoever listens.
     assert_eq!(house.row().await, (SettledAs::Unknown, bound()));
-    assert_eq!(house.budget("user:u1").await, Budget { settled: bound(), reserved: Money::ZERO });
+    assert_eq!(house.budget("user:u1").await, settled(bound()));
 }
 
 #[tokio::test]
@@ -312,8 +526,9 @@ async fn a_caller_that_gives_up_before_the_first_word_is_charged_in_full() {
     let house = house(says("never"), Budgets::default()).await;
     let asked = Arc::new(Notify::new());
     let layer = super::Budget {
-        budgets: Budgets::default(),
+        budgets: Arc::default(),
         store: house.store.clone(),
+        watch: Watch::new(house.store.clone(), vec![]),
         plans: house.gateway.plans.clone(),
         clock: Arc::new(house.clock.clone()),
         below: Arc::new(Stuck(asked.clone())),
@@ -355,7 +570,7 @@ async fn an_answer_from_the_cache_costs_nothing() {
         (CacheVerdict::Hit, Money::ZERO, first.text)
     );
     house.flush().await;
-    assert_eq!(house.budget("user:u1").await, Budget { settled: first.call.cost, reserved: Money::ZERO });
+    assert_eq!(house.budget("user:u1").await, settled(first.call.cost));
 }
 
 #[tokio::test]
@@ -386,6 +601,8 @@ async fn a_configuration_that_cannot_work_names_the_key() {
         (&(|c: &mut Config| c.providers.clear()) as &dyn Fn(&mut Config), "provider `p` is not configured"),
         (&|c: &mut Config| c.tiers[0].chain.clear(), "chain is empty"),
         (&|c: &mut Config| c.tiers.push(c.tiers[0].clone()), "there twice"),
+        (&|c: &mut Config| c.tiers[0].cheaper = TierId::new("none").ok(), "cheaper: there is no tier `none`"),
+        (&|c: &mut Config| c.tiers[0].cheaper = TierId::new("fast").ok(), "leads back to itself"),
         (
             &|c: &mut Config| {
                 c.providers[0].kind = openai();

@@ -51,6 +51,8 @@ pub struct Call {
     pub lease: Option<chela_store::Lease>,
     /// Which tier.
     pub tier: TierId,
+    /// The tier that was wanted, where a budget had no room for it. Set by the gateway.
+    pub wanted: Option<TierId>,
     /// The system prompt.
     pub system: Option<String>,
     /// The conversation, the last one is to be answered.
@@ -110,6 +112,7 @@ impl Call {
             turn: None,
             lease: None,
             tier,
+            wanted: None,
             system: None,
             prompts,
             max_output: None,
@@ -135,8 +138,10 @@ impl Call {
             cache: CacheVerdict::Off,
             attempts: Vec::new(),
             usage: Usage::default(),
+            asked: self.wanted.clone(),
             reserved: Money::ZERO,
             cost: Money::ZERO,
+            charged: Tokens(0),
             millis: 0,
         }
     }
@@ -192,6 +197,16 @@ impl Rate {
     /// The most this call can cost.
     pub fn bound(&self) -> Money {
         self.price.worst_case(self.input, self.output)
+    }
+
+    /// The most tokens it can take.
+    pub const fn tokens(&self) -> Tokens {
+        self.input.plus(self.output)
+    }
+
+    /// The tokens to charge: those counted if that can be true, the bound otherwise.
+    pub(crate) fn charged(&self, usage: Option<Usage>) -> Tokens {
+        usage.filter(|usage| self.is_plausible(usage)).map_or(self.tokens(), |usage| usage.tokens())
     }
 
     /// The cost by the provider's own count, if it is one that can be true; by the bound otherwise.

@@ -2,7 +2,7 @@
 //!
 //! Plain structs without serde: the server reads files, this room only says what it needs.
 
-use chela_types::{AgentId, ChannelId, DepartmentId, Money, Price, TierId, Tokens};
+use chela_types::{AgentId, ChannelId, DepartmentId, Money, Price, Quantity, TierId, Tokens, Unit};
 use jiff::tz::TimeZone;
 use secrecy::SecretString;
 use std::collections::BTreeMap;
@@ -38,6 +38,8 @@ pub mod defaults {
     pub const CACHE_ENTRIES_MAX: u64 = 100_000;
     /// Bytes of answers kept: 64 MiB.
     pub const CACHE_BYTES_MAX: u64 = 64 << 20;
+    /// Shares of a budget that are told, in percent.
+    pub const THRESHOLDS: [u8; 3] = [50, 80, 100];
     /// How long an answer is kept.
     pub const CACHE_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 }
@@ -157,6 +159,8 @@ pub struct Tier {
     pub max_output: Tokens,
     /// Overrides the providers' own.
     pub first_token: Option<Duration>,
+    /// The tier that is asked instead where a budget has no room for this one.
+    pub cheaper: Option<TierId>,
 }
 
 /// `provider/model`.
@@ -174,23 +178,25 @@ impl fmt::Display for ModelName {
     }
 }
 
-/// How much may be spent. All that apply must pass.
+/// How much may be used. All that apply must pass.
 #[derive(Debug, Clone)]
 pub struct Budgets {
     /// Each agent.
     pub agent: Each<AgentId>,
     /// Each person.
-    pub user: Option<Limit>,
+    pub user: Vec<Limit>,
     /// Each channel, for what was asked there.
     pub channel: Each<ChannelId>,
     /// Each department, for what its agents ask.
     pub department: Each<DepartmentId>,
     /// The whole tenant.
-    pub global: Option<Limit>,
+    pub global: Vec<Limit>,
     /// What is run beside the turns: shadows and replays, each.
-    pub apart: Option<Limit>,
+    pub apart: Vec<Limit>,
     /// Where hours, days, weeks and months begin.
     pub zone: TimeZone,
+    /// Shares of a budget that are told once they are used, in percent, ascending: [`defaults::THRESHOLDS`].
+    pub thresholds: Vec<u8>,
 }
 
 impl Default for Budgets {
@@ -198,49 +204,92 @@ impl Default for Budgets {
     fn default() -> Self {
         Self {
             agent: Each::default(),
-            user: None,
+            user: Vec::new(),
             channel: Each::default(),
             department: Each::default(),
-            global: None,
-            apart: None,
+            global: Vec::new(),
+            apart: Vec::new(),
             zone: TimeZone::UTC,
+            thresholds: defaults::THRESHOLDS.to_vec(),
         }
     }
 }
 
-/// A budget for each of a kind; absent: counted only.
+/// Budgets for each of a kind; none: counted only.
 #[derive(Debug, Clone)]
 pub struct Each<K> {
     /// Of those that have none of their own.
-    pub all: Option<Limit>,
-    /// Of those that have one, or are let off.
-    pub own: BTreeMap<K, Option<Limit>>,
+    pub all: Vec<Limit>,
+    /// Of those that have some, or are let off.
+    pub own: BTreeMap<K, Vec<Limit>>,
 }
 
 impl<K> Default for Each<K> {
     fn default() -> Self {
-        Self { all: None, own: BTreeMap::new() }
+        Self { all: Vec::new(), own: BTreeMap::new() }
     }
 }
 
 impl<K: Ord> Each<K> {
-    pub(crate) fn of(&self, one: &K) -> Option<Limit> {
-        self.own.get(one).copied().unwrap_or(self.all)
+    pub(crate) fn of(&self, one: &K) -> &[Limit] {
+        self.own.get(one).unwrap_or(&self.all)
     }
 }
 
-/// An amount for a time.
+/// So much for a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
-    /// How much.
-    pub amount: Money,
+    /// How much, and of what.
+    pub most: Quantity,
     /// For how long.
     pub window: Window,
 }
 
+impl Limit {
+    /// `20.00/day`, `50000 tokens/hour`, `10 requests/minute`; without a window it is that of `usual`. Amounts are
+    /// dollars unless a unit follows, and above zero.
+    pub fn parse(text: &str, usual: Window) -> Option<Self> {
+        let (most, window) = match text.split_once('/') {
+            Some((most, window)) => (most.trim(), Window::parse(window.trim())?),
+            None => (text.trim(), usual),
+        };
+        let most = match most.split_once(' ') {
+            None => Quantity::from(Money::parse_dollars(most)?),
+            Some((count, unit)) => {
+                let unit = match unit.trim() {
+                    "tokens" => Unit::Tokens,
+                    "requests" => Unit::Requests,
+                    _ => return None,
+                };
+                // `+5` is no count that anybody writes.
+                let is_count = count.bytes().all(|byte| byte.is_ascii_digit());
+                Quantity { unit, amount: count.parse().ok().filter(|_| is_count)? }
+            }
+        };
+        (most.amount > 0).then_some(Self { most, window })
+    }
+
+    /// A scope's name in the ledger: each window and unit is a budget of its own.
+    pub fn scope(&self, of: &str) -> String {
+        match self.most.unit {
+            Unit::Dollars => format!("{of}/{}", self.window.as_str()),
+            unit => format!("{of}/{}/{}", self.window.as_str(), unit.as_str()),
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    /// `$20.00/day`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.most, self.window.as_str())
+    }
+}
+
 /// A calendar window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Window {
+    /// The minute that the clock shows.
+    Minute,
     /// The hour that the clock shows.
     Hour,
     /// Midnight to midnight.
@@ -249,6 +298,27 @@ pub enum Window {
     Week,
     /// The first to the last.
     Month,
+}
+
+impl Window {
+    /// All there are, the shortest first.
+    pub const ALL: [Self; 5] = [Self::Minute, Self::Hour, Self::Day, Self::Week, Self::Month];
+
+    /// As it is written in the ledger and in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+        }
+    }
+
+    /// By its name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|window| window.as_str() == name)
+    }
 }
 
 /// What to do with a model whose price nobody wrote down.

@@ -3,7 +3,7 @@
 //! An error carries the record of the call, so that a refusal can be explained and a failed attempt that may
 //! have cost is paid. A provider's own words are not repeated: they may quote the prompt. Its error *code* is.
 
-use chela_types::{Blame, Fault, ModelCall, Money, Retry, TierId};
+use chela_types::{Blame, Fault, ModelCall, Quantity, Retry, TierId};
 use std::time::Duration;
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -14,12 +14,14 @@ pub enum Kind {
     /// A budget does not cover the call's worst case.
     #[error("budget `{scope}` is used up: {used} of {limit}")]
     OverBudget {
-        /// `agent:…`, `user:…`, `channel:…`, `department:…` or `global`.
+        /// `agent:…`, `user:…`, `channel:…`, `department:…` or `global`, with window and unit: `user:U1/minute/requests`.
         scope: String,
-        /// Its limit.
-        limit: Money,
+        /// Its limit, raises counted.
+        limit: Quantity,
         /// Settled and reserved in this window.
-        used: Money,
+        used: Quantity,
+        /// When the next window begins.
+        again: Duration,
     },
     /// The request itself is wrong, as the provider says, or as can be seen before it is asked.
     #[error("model request was not accepted ({code})")]
@@ -150,10 +152,11 @@ impl Kind {
         )
     }
 
-    /// What the provider asks to wait before the same call is made again.
-    pub(crate) const fn retry_after(&self) -> Duration {
+    /// What the provider asks to wait before the same call is made again, or a budget.
+    pub const fn retry_after(&self) -> Duration {
         match self {
             Self::RateLimited { retry_after } | Self::Unavailable { retry_after, .. } => *retry_after,
+            Self::OverBudget { again, .. } => *again,
             _ => Duration::ZERO,
         }
     }

@@ -6,7 +6,7 @@
 //! one.
 
 use chela_egress::Begun;
-use chela_types::{Attempt, Blame, Fault, Finish, ModelCall, Money, Usage};
+use chela_types::{Attempt, Blame, Fault, Finish, ModelCall, Money, Tokens, Usage};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -68,7 +68,7 @@ impl Failover {
             }
         }
         let error = failed.unwrap_or_else(|| Error::new(Kind::Config("chain is empty".into())));
-        Err(error.with_call(tally.record(None, Usage::default(), Money::ZERO)))
+        Err(error.with_call(tally.record(None, Usage::default(), Charge::default())))
     }
 }
 
@@ -282,7 +282,7 @@ fn answer(
     (link, rate): (Arc<Link>, Rate),
     (tally, trial): (Tally, Trial),
 ) -> Answer {
-    let begun = tally.record(Some(&link), Usage::default(), Money::ZERO);
+    let begun = tally.record(Some(&link), Usage::default(), Charge::default());
     metrics::histogram!("gateway_first_token_seconds", "model" => link.name.clone())
         .record(opened.first_token.duration_since(opened.started).as_secs_f64());
     Answer { chunks: relay((opened, said), (link, rate), (tally, trial)), begun, rate }
@@ -363,7 +363,7 @@ fn completed(
         metrics::counter!("gateway_usage_implausible_total", "model" => link.name.clone()).increment(1);
     }
     tally.answered(link, &opened);
-    let call = tally.record(Some(link), usage.unwrap_or_default(), rate.cost(usage));
+    let call = tally.record(Some(link), usage.unwrap_or_default(), Charge::of(rate, usage));
     Completed { text: opened.text, calls: opened.calls.into_made(), finish, call }
 }
 
@@ -375,8 +375,21 @@ fn interrupted(
 ) -> Error {
     tally.failed(link, rate, &trouble, opened.started);
     let usage = opened.usage.filter(|usage| rate.is_plausible(usage));
-    let record = tally.record(None, usage.unwrap_or_default(), Money::ZERO);
+    let record = tally.record(None, usage.unwrap_or_default(), Charge::default());
     Error::new(Kind::Interrupted).with_call(record).because(told(trouble))
+}
+
+/// What one attempt is charged.
+#[derive(Default)]
+struct Charge {
+    cost: Money,
+    tokens: Tokens,
+}
+
+impl Charge {
+    fn of(rate: Rate, usage: Option<Usage>) -> Self {
+        Self { cost: rate.cost(usage), tokens: rate.charged(usage) }
+    }
 }
 
 /// What the attempts of one call amount to.
@@ -387,14 +400,16 @@ struct Tally {
 
 impl Tally {
     fn new(plan: &Plan, call: &Call) -> Self {
-        let call = ModelCall { reserved: plan.worst_case(call), ..call.record() };
+        let call = ModelCall { reserved: plan.worst_case(call).cost, ..call.record() };
         Self { call, started: Instant::now() }
     }
 
     /// Notes a failed attempt, and what it may have cost: its bound, unless it told a count.
     fn failed(&mut self, link: &Link, rate: Rate, trouble: &Trouble, started: Instant) {
         if trouble.billed {
-            self.call.cost = self.call.cost.plus(rate.cost(trouble.usage));
+            let Charge { cost, tokens } = Charge::of(rate, trouble.usage);
+            self.call.cost = self.call.cost.plus(cost);
+            self.call.charged = self.call.charged.plus(tokens);
         }
         let blame: Blame = Error::new(trouble.kind.clone()).blame();
         self.note(link, trouble.kind.class(), Some(blame), (started, None));
@@ -425,12 +440,13 @@ impl Tally {
         });
     }
 
-    /// The record, with the answering attempt's usage and cost on top of what failed ones cost.
-    fn record(&self, link: Option<&Arc<Link>>, usage: Usage, cost: Money) -> ModelCall {
+    /// The record, with the answering attempt's usage and charge on top of what failed ones cost.
+    fn record(&self, link: Option<&Arc<Link>>, usage: Usage, charge: Charge) -> ModelCall {
         ModelCall {
             model: link.map(|link| link.name.clone()),
             usage,
-            cost: self.call.cost.plus(cost),
+            cost: self.call.cost.plus(charge.cost),
+            charged: self.call.charged.plus(charge.tokens),
             millis: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             ..self.call.clone()
         }

@@ -96,7 +96,7 @@ pub(crate) fn chain(acts: Vec<Act>) -> (Failover, Vec<Arc<AtomicU32>>) {
             breaker,
         }));
     }
-    let plan = Arc::new(Plan { links, max_output: Tokens(100) });
+    let plan = Arc::new(Plan { cheaper: None, links, max_output: Tokens(100) });
     (Failover { plan, cooldown_max: Duration::from_secs(600) }, counts)
 }
 

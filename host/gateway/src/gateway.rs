@@ -11,14 +11,15 @@ use crate::check::check;
 use crate::failover::Failover;
 use crate::plan::{Plans, plans};
 use crate::tier::Tiers;
-use crate::{Answer, Call, Config, Error, Model, provider};
+use crate::watch::Watch;
+use crate::{Answer, Budgets, Call, Config, Error, Model, provider};
 
 /// The gateway. Cheap to clone.
 #[derive(Clone)]
 pub struct Gateway {
     model: Arc<dyn Model>,
     pub(crate) plans: Arc<Plans>,
-    has_budget_apart: bool,
+    budgets: Arc<Budgets>,
 }
 
 impl std::fmt::Debug for Gateway {
@@ -44,10 +45,17 @@ impl Gateway {
         let chains = plans.iter().map(|(tier, plan)| (tier.clone(), failover(plan))).collect();
         let tier: Arc<dyn Model> = Arc::new(Tiers { chains });
         let cache: Arc<dyn Model> = Arc::new(Cached::new(config.cache, tier));
-        let budgets = config.budgets;
-        let has_budget_apart = budgets.apart.is_some();
-        let model = Arc::new(Budget { budgets, store, plans: plans.clone(), clock, below: cache });
-        Ok(Self { model, plans, has_budget_apart })
+        let budgets = Arc::new(config.budgets);
+        let watch = Watch::new(store.clone(), budgets.thresholds.clone());
+        let model = Arc::new(Budget {
+            budgets: Arc::clone(&budgets),
+            store,
+            watch,
+            plans: plans.clone(),
+            clock,
+            below: cache,
+        });
+        Ok(Self { model, plans, budgets })
     }
 
     /// Answers a call; ready when the first text or tool call is there. Dropping the answer ends the call, which is then
@@ -62,7 +70,12 @@ impl Gateway {
 
     /// Whether what is run beside the turns has a budget of its own.
     pub fn has_budget_apart(&self) -> bool {
-        self.has_budget_apart
+        !self.budgets.apart.is_empty()
+    }
+
+    /// What may be used.
+    pub fn budgets(&self) -> &Budgets {
+        &self.budgets
     }
 
     /// The tiers that can be asked.

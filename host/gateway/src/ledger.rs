@@ -4,61 +4,95 @@
 //! value settles it. Settling is not awaited: the store writes settlements first of all, so it is on the disk no
 //! later than the answer that was paid for.
 
-use chela_store::{Reserve, ScopeLimit, SettledAs, Settlement, Store};
-use chela_types::{Fault, Millis, ModelCall, Money, ReservationId, Retry};
+use std::sync::Arc;
+use std::time::Duration;
 
+use chela_store::{Reserve, ScopeLimit, SettledAs, Settlement, Store, Used};
+use chela_types::{CacheVerdict, Fault, Millis, ModelCall, Quantity, ReservationId, Retry, TenantId, Unit};
+
+use crate::watch::Watch;
 use crate::{Budgets, Call, Error, Kind, Limit, Purse, Window};
 
-/// Money set aside for one call.
+/// What is set aside for one call.
 pub(crate) struct Reservation {
     store: Store,
+    watch: Arc<Watch>,
+    tenant: TenantId,
     id: Option<ReservationId>,
-    pub(crate) amount: Money,
+    limited: Vec<ScopeLimit>,
+    pub(crate) most: Used,
 }
 
 impl Reservation {
-    /// Sets `amount` aside in every budget that applies.
+    /// Sets `most` aside in every budget that applies.
     pub(crate) async fn make(
-        store: &Store,
+        (store, watch): (&Store, &Arc<Watch>),
         budgets: &Budgets,
         call: &Call,
-        (amount, now): (Money, Millis),
+        (most, now): (Used, Millis),
     ) -> Result<Self, Error> {
+        let applied = applied(budgets, call);
+        let scopes: Vec<_> = applied.iter().map(|one| one.scope(budgets, (most, now))).collect();
+        let limited = scopes.iter().filter(|scope| scope.limit.is_some()).cloned().collect();
         let reserve = Reserve {
             lease: call.lease.clone(),
             tenant: call.tenant.clone(),
             turn: call.turn,
-            scopes: scopes(budgets, call, now),
-            amount,
+            scopes,
+            amount: most.cost,
             model: call.tier.to_string(),
         };
-        let id = store.reserve(reserve).await.map_err(refused)?;
-        Ok(Self { store: store.clone(), id: Some(id), amount })
+        match store.reserve(reserve).await {
+            Ok(id) => {
+                let (store, watch, tenant) = (store.clone(), Arc::clone(watch), call.tenant.clone());
+                Ok(Self { store, watch, tenant, id: Some(id), limited, most })
+            }
+            Err(chela_store::Error::OverBudget { scope, limit, used }) => {
+                let of = applied.iter().find(|one| one.name == scope);
+                let window = of.map_or(Window::Day, |one| one.window);
+                let start = window.start(now, &budgets.zone);
+                watch.exhausted(&call.tenant, (&scope, start), (used, limit));
+                let again = window.end(now, &budgets.zone).0.saturating_sub(now.0);
+                let again = Duration::from_millis(u64::try_from(again).unwrap_or_default());
+                Err(Error::new(Kind::OverBudget { scope, limit, used, again }))
+            }
+            Err(error) => {
+                let again = error.retry() != Retry::Never;
+                Err(Error::new(Kind::Ledger { blame: error.blame(), again }).because(error))
+            }
+        }
     }
 
-    /// The cost is known.
-    pub(crate) fn settle(&mut self, cost: Money, call: ModelCall) {
-        self.close(SettledAs::Settled, cost, Some(call));
+    /// What was used is known.
+    pub(crate) fn settle(&mut self, call: ModelCall) {
+        self.close(SettledAs::Settled, used(&call), Some(call));
     }
 
-    /// Nobody says what was spent; it is `cost` at most.
-    pub(crate) fn unknown(&mut self, cost: Money, call: Option<ModelCall>) {
-        self.close(SettledAs::Unknown, cost.min(self.amount), call);
+    /// Nobody says what was used; it is what the record says at most.
+    pub(crate) fn unknown(&mut self, call: ModelCall) {
+        self.close(SettledAs::Unknown, used(&call), Some(call));
     }
 
-    /// Nothing was spent.
+    /// Nothing was used.
     pub(crate) fn release(&mut self, call: Option<ModelCall>) {
-        self.close(SettledAs::Released, Money::ZERO, call);
+        self.close(SettledAs::Released, Used::default(), call);
     }
 
     pub(crate) const fn is_open(&self) -> bool {
         self.id.is_some()
     }
 
-    fn close(&mut self, state: SettledAs, cost: Money, call: Option<ModelCall>) {
-        if let Some(id) = self.id.take() {
-            // If the store is closed, the reservation stays open and is charged in full at the next start.
-            let _queued = self.store.settle_behind(id, Settlement { cost, call, state });
+    fn close(&mut self, state: SettledAs, used: Used, call: Option<ModelCall>) {
+        let Some(id) = self.id.take() else { return };
+        let used = Used {
+            cost: used.cost.min(self.most.cost),
+            tokens: used.tokens.min(self.most.tokens),
+            requests: used.requests.min(self.most.requests),
+        };
+        // If the store is closed, the reservation stays open and is charged in full at the next start.
+        let _queued = self.store.settle_behind(id, Settlement { used, call, state });
+        for scope in &self.limited {
+            self.watch.used(&self.tenant, scope, of(used, scope.most.unit));
         }
     }
 }
@@ -66,43 +100,77 @@ impl Reservation {
 impl Drop for Reservation {
     /// Nobody says what was done: all of it may have been.
     fn drop(&mut self) {
-        self.unknown(self.amount, None);
+        self.close(SettledAs::Unknown, self.most, None);
     }
 }
 
-/// The budgets that a call counts against. One without a limit is counted all the same, for the reports.
-fn scopes(budgets: &Budgets, call: &Call, now: Millis) -> Vec<ScopeLimit> {
-    let scope = |scope: String, limit: Option<Limit>| ScopeLimit {
-        scope,
-        window_start: limit.map_or(Window::Day, |limit| limit.window).start(now, &budgets.zone),
-        limit: limit.map(|limit| limit.amount),
+/// What a call used, as its record says. An answer that was kept or shared asked nobody.
+fn used(call: &ModelCall) -> Used {
+    let is_asked = !matches!(call.cache, CacheVerdict::Hit | CacheVerdict::Joined);
+    Used { cost: call.cost, tokens: call.charged, requests: u64::from(is_asked) }
+}
+
+/// So much of one unit.
+fn of(used: Used, unit: Unit) -> Quantity {
+    match unit {
+        Unit::Dollars => used.cost.into(),
+        Unit::Tokens => used.tokens.into(),
+        Unit::Requests => Quantity::requests(i64::try_from(used.requests).unwrap_or(i64::MAX)),
+    }
+}
+
+/// A budget that a call counts against.
+struct Applied {
+    /// In the ledger.
+    name: String,
+    window: Window,
+    limit: Option<i64>,
+    unit: Unit,
+}
+
+impl Applied {
+    fn scope(&self, budgets: &Budgets, (most, now): (Used, Millis)) -> ScopeLimit {
+        ScopeLimit {
+            scope: self.name.clone(),
+            window_start: self.window.start(now, &budgets.zone),
+            limit: self.limit,
+            most: of(most, self.unit),
+        }
+    }
+}
+
+/// The budgets that a call counts against. Where there is none in dollars, a day's are counted all the same, for the
+/// reports.
+fn applied(budgets: &Budgets, call: &Call) -> Vec<Applied> {
+    let mut all = Vec::new();
+    let mut add = |scope: &str, limits: &[Limit]| {
+        if !limits.iter().any(|limit| limit.most.unit == Unit::Dollars) {
+            let counted = Limit { most: Quantity { unit: Unit::Dollars, amount: 0 }, window: Window::Day };
+            let (name, window, unit) = (counted.scope(scope), counted.window, Unit::Dollars);
+            all.push(Applied { name, window, limit: None, unit });
+        }
+        all.extend(limits.iter().map(|limit| Applied {
+            name: limit.scope(scope),
+            window: limit.window,
+            limit: Some(limit.most.amount),
+            unit: limit.most.unit,
+        }));
     };
-    let mut scopes = match call.purse {
+    match call.purse {
         Purse::Turn => {
-            let channel =
-                call.channel.as_ref().map(|id| scope(format!("channel:{id}"), budgets.channel.of(id)));
-            let department = call
-                .department
-                .as_ref()
-                .map(|id| scope(format!("department:{id}"), budgets.department.of(id)));
-            let agent = scope(format!("agent:{}", call.agent), budgets.agent.of(&call.agent));
-            let user = scope(format!("user:{}", call.user), budgets.user);
-            [agent, user].into_iter().chain(channel).chain(department).collect()
+            add(&format!("agent:{}", call.agent), budgets.agent.of(&call.agent));
+            add(&format!("user:{}", call.user), &budgets.user);
+            if let Some(id) = &call.channel {
+                add(&format!("channel:{id}"), budgets.channel.of(id));
+            }
+            if let Some(id) = &call.department {
+                add(&format!("department:{id}"), budgets.department.of(id));
+            }
         }
-        Purse::Apart(name) => vec![scope(name.to_owned(), budgets.apart)],
-    };
-    scopes.extend(budgets.global.map(|limit| scope("global".into(), Some(limit))));
-    scopes
-}
-
-fn refused(error: chela_store::Error) -> Error {
-    match error {
-        chela_store::Error::OverBudget { scope, limit, used } => {
-            Error::new(Kind::OverBudget { scope, limit, used })
-        }
-        error => {
-            let again = error.retry() != Retry::Never;
-            Error::new(Kind::Ledger { blame: error.blame(), again }).because(error)
-        }
+        Purse::Apart(name) => add(name, &budgets.apart),
     }
+    if !budgets.global.is_empty() {
+        add("global", &budgets.global);
+    }
+    all
 }

@@ -24,8 +24,10 @@ mod gateway;
 mod ledger;
 mod plan;
 pub mod provider;
+mod standing;
 mod tier;
 mod tool;
+mod watch;
 mod window;
 
 pub use call::{Answer, CachePolicy, Call, Chunk, Completed, Model, Purse, Rate};
@@ -38,6 +40,7 @@ pub use error::{Error, Kind};
 pub use form::{Effort, Form};
 pub use gateway::Gateway;
 pub use provider::scripted::{Fail, Rule, Script};
+pub use standing::Standing;
 pub use tool::{
     NAME_BYTES_MAX as TOOL_NAME_BYTES_MAX, Tool, ToolCall, ToolChoice, ToolDelta, ToolHead, ToolResult,
 };

@@ -3,7 +3,8 @@
 //! Both the budget (what can this cost?) and the failover (whom to ask?) read the same plan, so that they
 //! cannot disagree.
 
-use chela_types::{Clock, Money, Price, TierId, Tokens};
+use chela_store::Used;
+use chela_types::{Clock, Price, TierId, Tokens};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +30,8 @@ pub(crate) type Plans = BTreeMap<TierId, Arc<Plan>>;
 pub(crate) struct Plan {
     pub(crate) links: Vec<Arc<Link>>,
     pub(crate) max_output: Tokens,
+    /// Who is asked instead where a budget has no room.
+    pub(crate) cheaper: Option<TierId>,
 }
 
 /// One model of a chain.
@@ -86,10 +89,15 @@ impl Plan {
         Rate { price: link.price, input: call.input_bound_with(link.image), output: self.output(call) }
     }
 
-    /// The most a call can cost: every link is asked once, each takes the input and breaks off at its end
+    /// The most a call can use: every link is asked once, each takes the input and breaks off at its end
     /// without telling what it counted. The sum, not the dearest: the ledger is never below the bill.
-    pub(crate) fn worst_case(&self, call: &Call) -> Money {
-        self.links.iter().map(|link| self.rate(link, call).bound()).sum()
+    pub(crate) fn worst_case(&self, call: &Call) -> Used {
+        let rates = self.links.iter().map(|link| self.rate(link, call));
+        rates.fold(Used { requests: 1, ..Used::default() }, |most, rate| Used {
+            cost: most.cost.plus(rate.bound()),
+            tokens: most.tokens.plus(rate.tokens()),
+            ..most
+        })
     }
 }
 
@@ -102,7 +110,23 @@ pub(crate) fn plans(config: &Config, backends: &Backends) -> Result<Plans, Error
             return Err(wrong(format!("[tier.{}] is there twice", tier.id)));
         }
     }
+    plans.keys().try_for_each(|tier| cheaper(&plans, tier))?;
     Ok(plans)
+}
+
+/// Each step to a cheaper tier leads to one that exists, and never back.
+fn cheaper(plans: &Plans, tier: &TierId) -> Result<(), Error> {
+    let mut at = tier;
+    // Who has gone through as many as there are goes round.
+    for _ in 0..=plans.len() {
+        let plan = plans.get(at);
+        let plan = plan.ok_or_else(|| wrong(format!("[tier.{tier}] cheaper: there is no tier `{at}`")))?;
+        match &plan.cheaper {
+            Some(next) => at = next,
+            None => return Ok(()),
+        }
+    }
+    Err(wrong(format!("[tier.{tier}] cheaper leads back to itself")))
 }
 
 fn plan(
@@ -138,7 +162,7 @@ fn plan(
     if links.is_empty() {
         return Err(wrong(format!("[tier.{}] chain is empty", tier.id)));
     }
-    Ok(Plan { links, max_output: tier.max_output })
+    Ok(Plan { links, max_output: tier.max_output, cheaper: tier.cheaper.clone() })
 }
 
 /// The most tokens that one image can be there.

@@ -4,6 +4,7 @@ use super::*;
 use proptest::prelude::*;
 
 const ALL: [Window; 4] = [Window::Hour, Window::Day, Window::Week, Window::Month];
+const MINUTE: Window = Window::Minute;
 
 /// Clocks change at night; by half an hour; at midnight itself, which is then left out or comes twice; never, by
 /// quarters of an hour apart; and a day was left out.
@@ -84,6 +85,16 @@ fn the_hours_that_are_left_out_or_come_twice() {
     assert_eq!(hours("2026-10-25T10:00:00Z", "2026-10-26T10:00:00Z"), 25);
 }
 
+#[test]
+fn a_minute_is_a_minute_wherever_it_is() {
+    for name in ["Europe/Berlin", "Asia/Kathmandu", "Australia/Lord_Howe"] {
+        let zone = zone(name);
+        let now = at("2026-10-25T00:59:59.999Z");
+        assert_eq!(MINUTE.start(now, &zone), at("2026-10-25T00:59:00Z"), "{name}");
+        assert_eq!(MINUTE.end(now, &zone), at("2026-10-25T01:00:00Z"), "{name}");
+    }
+}
+
 /// In São Paulo the fourth of November 2018 began at one o'clock; Samoa had no 30 December 2011.
 #[test]
 fn days_without_a_midnight_and_months_with_a_day_less() {
@@ -128,6 +139,9 @@ proptest! {
             prop_assert!(start.0 <= now);
             prop_assert_eq!(window.start(start, &zone), start, "a window's start is in it");
             prop_assert!(window.start(Millis(start.0 - 1), &zone) < start, "and nothing before is");
+            let end = window.end(Millis(now), &zone);
+            prop_assert_eq!(window.start(end, &zone), end, "its end is another's start");
+            prop_assert_eq!(window.start(Millis(end.0 - 1), &zone), start, "and nothing lies between");
             let next = window.start(Millis(now + later), &zone);
             prop_assert!(next == start || next.0 > now, "who is not in it comes after it");
         }

@@ -101,6 +101,7 @@ async fn house(kinds: Vec<ProviderKind>) -> House {
             chain,
             max_output: Tokens(200),
             first_token: None,
+            cheaper: None,
         }],
         budgets: Budgets::default(),
         cache: Cache::standard(),

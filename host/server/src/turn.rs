@@ -328,7 +328,7 @@ impl Display for Call {
                 self.asked, self.state, self.reserved, self.cost
             );
         };
-        let ModelCall { tier, model, cache, usage, millis, .. } = record;
+        let ModelCall { tier, asked, model, cache, usage, millis, .. } = record;
         let model = model.as_deref().unwrap_or("nobody answered");
         let cache = match cache {
             CacheVerdict::Hit => "cache hit",
@@ -336,6 +336,9 @@ impl Display for Call {
             CacheVerdict::Joined => "joined a call under way",
             CacheVerdict::Off => "cache off",
         };
+        if let Some(asked) = asked {
+            write!(f, "{asked} was over a budget; ")?;
+        }
         write!(f, "{tier} → {model} · {cache} · {} tokens in, {} out", usage.input, usage.output)?;
         if usage.cached.0 > 0 {
             write!(f, " ({} of them cached by the provider)", usage.cached)?;
@@ -472,6 +475,7 @@ pub(crate) mod tests {
             cost: Money::from_nanos(135_000),
             record: Some(ModelCall {
                 tier: TierId::new("fast").unwrap(),
+                asked: None,
                 model: Some("anthropic/claude-haiku".to_owned()),
                 cache: CacheVerdict::Miss,
                 attempts: vec![
@@ -481,6 +485,7 @@ pub(crate) mod tests {
                 usage: Usage { input: Tokens(312), cached: Tokens(40), output: Tokens(60) },
                 reserved: Money::from_nanos(1_200_000),
                 cost: Money::from_nanos(135_000),
+                charged: Tokens(372),
                 millis: 81,
             }),
         }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chela_types::{Blame, ConversationId, Digest, Fault, Money, PluginId, Retry};
+use chela_types::{Blame, ConversationId, Digest, Fault, PluginId, Quantity, Retry};
 
 use crate::sql::DatabaseError;
 
@@ -95,10 +95,10 @@ pub enum Error {
     OverBudget {
         /// The scope that refused.
         scope: String,
-        /// Its limit.
-        limit: Money,
+        /// Its limit, raises counted.
+        limit: Quantity,
         /// Settled and reserved so far.
-        used: Money,
+        used: Quantity,
     },
     /// Above a limit.
     #[error("{what} is too large: {size}, at most {max}")]

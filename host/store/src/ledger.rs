@@ -1,5 +1,5 @@
-//! The ledger: money is set aside before a model is called and accounted for afterwards, in integer
-//! nano-dollars.
+//! The ledger: what a call may take at most is set aside before a model is called and accounted for afterwards, money
+//! in integer nano-dollars.
 //!
 //! The writer runs operations one after the other, so `settled + reserved <= limit` holds at every instant:
 //! a reservation looks at all its scopes and writes in one step. What is never settled (the process died) is
@@ -8,9 +8,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use chela_types::{Millis, ModelCall, Money, ReservationId, TenantId, TurnId};
+use chela_types::{Millis, ModelCall, Money, Quantity, ReservationId, TenantId, Tokens, TurnId};
 use serde::{Deserialize, Serialize};
 
+use crate::budget;
 use crate::mailbox::{Lease, held};
 use crate::row::{self, to_json};
 use crate::sql::{self, Connection, Row};
@@ -26,30 +27,43 @@ pub struct Reserve {
     pub tenant: TenantId,
     /// For which turn.
     pub turn: Option<TurnId>,
-    /// Budgets that it counts against; all must allow it.
+    /// Budgets that it counts against, each with its own most; all must allow it.
     pub scopes: Vec<ScopeLimit>,
-    /// The worst case.
+    /// The worst case in money.
     pub amount: Money,
     /// `provider/model` or the tier, for the record.
     pub model: String,
 }
 
-/// A budget in one window of time.
+/// A budget in one window of time, and what a call takes of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScopeLimit {
-    /// Such as `agent:support` or `user:U1`.
+    /// Such as `agent:support/day` or `user:U1/minute/requests`: a name of its own for each window and unit.
     pub scope: String,
     /// When its window began.
     pub window_start: Millis,
-    /// What may be spent in it; absent: counted only.
-    pub limit: Option<Money>,
+    /// What may be used in it, in the unit of `most`; absent: counted only.
+    pub limit: Option<i64>,
+    /// The most that the call can take.
+    pub most: Quantity,
+}
+
+/// What a call used, in each unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Used {
+    /// What it cost.
+    pub cost: Money,
+    /// Tokens of input and output.
+    pub tokens: Tokens,
+    /// Whether a provider was asked: 1 or 0.
+    pub requests: u64,
 }
 
 /// How a reservation ends.
 #[derive(Debug, Clone)]
 pub struct Settlement {
-    /// What it cost, or may have cost at most if that is unknown. Ignored if released.
-    pub cost: Money,
+    /// What it used, or may have used at most if that is unknown. Ignored if released.
+    pub used: Used,
     /// The call, for the record.
     pub call: Option<ModelCall>,
     /// What is known.
@@ -84,15 +98,6 @@ impl SettledAs {
         let all = [Self::Open, Self::Settled, Self::Unknown, Self::Released];
         all.into_iter().find(|state| state.as_str() == text).ok_or(Error::Unreadable("settlement"))
     }
-}
-
-/// What a budget has used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Budget {
-    /// Spent.
-    pub settled: Money,
-    /// Set aside.
-    pub reserved: Money,
 }
 
 /// The ledger in sum.
@@ -130,18 +135,20 @@ pub struct LedgerRow {
 }
 
 impl Store {
-    /// Sets money aside in all scopes, or in none. If the caller stops waiting, it is given back.
+    /// Sets aside in all scopes, or in none. If the caller stops waiting, it is given back.
     ///
     /// # Errors
     /// [`Error::OverBudget`] with the first scope that refuses; [`Error::Invalid`] for a negative amount;
     /// [`Error::Fenced`]; those of the disk.
     pub async fn reserve(&self, mut reserve: Reserve) -> Result<ReservationId> {
-        if reserve.amount < Money::ZERO {
+        if reserve.amount < Money::ZERO || reserve.scopes.iter().any(|scope| scope.most.amount < 0) {
             return Err(Error::Invalid("an amount cannot be negative"));
         }
         unite(&mut reserve.scopes);
-        let scope =
-            |scope: &ScopeLimit| (scope.scope.clone(), scope.window_start.0, scope.limit.map(Money::nanos));
+        let scope = |of: &ScopeLimit| {
+            let ScopeLimit { scope, window_start, limit, most } = of;
+            (scope.clone(), window_start.0, *limit, most.amount, most.unit)
+        };
         let scopes = to_json("scopes", &reserve.scopes.iter().map(scope).collect::<Vec<_>>())?;
         let id = ReservationId::new();
         let gone = Arc::new(AtomicBool::new(false));
@@ -169,14 +176,6 @@ impl Store {
             metrics::counter!("settlements_not_queued_total").increment(1);
         }
         sent
-    }
-
-    /// What a scope has used in a window.
-    ///
-    /// # Errors
-    /// Those of the disk.
-    pub async fn budget(&self, tenant: &TenantId, scope: &str, window_start: Millis) -> Result<Budget> {
-        self.read(async |connection| budget(connection, tenant, scope, window_start).await).await
     }
 
     /// Sums over everything, and the newest `limit` reservations.
@@ -256,26 +255,28 @@ impl Operation for GiveBack {
     type Output = ();
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
-        let (state, cost, at) = (SettledAs::Released, Money::ZERO, tx.now);
-        close(tx.connection, Closing { id: self.0, state, cost, call: None, at }).await.map(drop)
+        let (state, used, at) = (SettledAs::Released, Some(Used::default()), tx.now);
+        close(tx.connection, Closing { id: self.0, state, used, call: None, at }).await.map(drop)
     }
 }
 
 struct Reserving {
     id: ReservationId,
     reserve: Reserve,
-    /// `[[scope, window_start, limit], …]`
+    /// `[[scope, window_start, limit, most, unit], …]`
     scopes: String,
     /// Its caller is.
     gone: Arc<AtomicBool>,
 }
 
-/// What `$9` more would be in each of the scopes `$10`, if that is over a limit.
+/// Which of the scopes `$10` would be over its limit, raises counted.
 macro_rules! over {
     () => {
         "SELECT 1 FROM json_each($10) AS given LEFT JOIN budgets AS b
              ON b.tenant = $6 AND b.scope = given.value ->> 0 AND b.window_start = given.value ->> 1
-         WHERE coalesce(b.settled + b.reserved, 0) + $9 > given.value ->> 2"
+         WHERE coalesce(b.settled + b.reserved, 0) + (given.value ->> 3) > (given.value ->> 2)
+             + coalesce((SELECT sum(amount) FROM budget_raises AS r WHERE r.tenant = $6
+                 AND r.scope = given.value ->> 0 AND r.until > $3), 0)"
     };
 }
 
@@ -283,7 +284,7 @@ macro_rules! over {
 macro_rules! set_aside {
     () => {
         "INSERT INTO budgets (tenant, scope, window_start, settled, reserved)
-             SELECT $6, value ->> 0, value ->> 1, 0, $9 FROM json_each($10) WHERE changes() = 1
+             SELECT $6, value ->> 0, value ->> 1, 0, value ->> 3 FROM json_each($10) WHERE changes() = 1
              ON CONFLICT DO UPDATE SET reserved = reserved + excluded.reserved"
     };
 }
@@ -343,33 +344,18 @@ impl Reserving {
         }
         for scope in &self.reserve.scopes {
             let Some(limit) = scope.limit else { continue };
-            let budget =
-                budget(tx.connection, &self.reserve.tenant, &scope.scope, scope.window_start).await?;
-            let used = budget.settled.plus(budget.reserved);
-            if used.plus(self.reserve.amount) > limit {
-                return Ok(Error::OverBudget { scope: scope.scope.clone(), limit, used });
+            let (connection, tenant) = (&mut *tx.connection, &self.reserve.tenant);
+            let used = budget::used(connection, tenant, &scope.scope, scope.window_start).await?;
+            let limit = limit.saturating_add(budget::raised(connection, tenant, &scope.scope, tx.now).await?);
+            let used = used.settled.saturating_add(used.reserved);
+            if used.saturating_add(scope.most.amount) > limit {
+                let of = |amount| Quantity { amount, ..scope.most };
+                let (scope, limit, used) = (scope.scope.clone(), of(limit), of(used));
+                return Ok(Error::OverBudget { scope, limit, used });
             }
         }
         Err(Error::Unreadable("budget"))
     }
-}
-
-async fn budget(
-    connection: &mut Connection,
-    tenant: &TenantId,
-    scope: &str,
-    window_start: Millis,
-) -> Result<Budget> {
-    let row = sql::query(
-        "SELECT settled, reserved FROM budgets WHERE tenant = $1 AND scope = $2 AND window_start = $3",
-    )
-    .bind(tenant.as_str())
-    .bind(scope)
-    .bind(window_start.0)
-    .fetch_optional(connection)
-    .await?;
-    let Some(row) = row else { return Ok(Budget::default()) };
-    Ok(Budget { settled: row::money(&row, "settled")?, reserved: row::money(&row, "reserved")? })
 }
 
 struct Settle {
@@ -381,14 +367,14 @@ impl Operation for Settle {
     type Output = ();
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
-        let cost = self.settlement.cost.max(Money::ZERO);
-        let (state, cost) = match self.settlement.state {
-            SettledAs::Settled => (SettledAs::Settled, cost),
-            SettledAs::Released => (SettledAs::Released, Money::ZERO),
-            SettledAs::Open | SettledAs::Unknown => (SettledAs::Unknown, cost),
+        let (state, used) = match self.settlement.state {
+            SettledAs::Settled => (SettledAs::Settled, self.settlement.used),
+            SettledAs::Released => (SettledAs::Released, Used::default()),
+            SettledAs::Open | SettledAs::Unknown => (SettledAs::Unknown, self.settlement.used),
         };
+        let used = Some(Used { cost: used.cost.max(Money::ZERO), ..used });
         let call = self.settlement.call.as_ref().map(|call| to_json("model call", call)).transpose()?;
-        let closing = Closing { id: self.id, state, cost, call, at: tx.now };
+        let closing = Closing { id: self.id, state, used, call, at: tx.now };
         if close(tx.connection, closing).await? {
             return Ok(());
         }
@@ -404,28 +390,37 @@ impl Operation for Settle {
 pub(crate) struct Closing {
     pub(crate) id: ReservationId,
     pub(crate) state: SettledAs,
-    pub(crate) cost: Money,
+    /// Absent: all that was set aside.
+    pub(crate) used: Option<Used>,
     pub(crate) call: Option<String>,
     pub(crate) at: Millis,
 }
 
+/// `$3`, `$6` and `$7` are what was used, or `NULL`.
 pub(crate) const CLOSE: &str = "
-    UPDATE budgets SET reserved = reserved - (SELECT amount FROM reservations WHERE id = $1),
-        settled = settled + $3
-        WHERE (tenant, scope, window_start) IN (
-            SELECT r.tenant, given.value ->> 0, given.value ->> 1
-            FROM reservations AS r CROSS JOIN json_each(r.scopes) AS given WHERE r.id = $1 AND r.state = 'open');
-    UPDATE reservations SET state = $2, cost = $3, call = $4, settled_at = $5
+    UPDATE budgets SET reserved = reserved - taken.most, settled = settled + taken.used
+        FROM (SELECT r.tenant, given.value ->> 0 AS scope, given.value ->> 1 AS window_start,
+                given.value ->> 3 AS most,
+                coalesce(CASE given.value ->> 4 WHEN 'dollars' THEN $3 WHEN 'tokens' THEN $6 ELSE $7 END,
+                    given.value ->> 3) AS used
+            FROM reservations AS r CROSS JOIN json_each(r.scopes) AS given
+            WHERE r.id = $1 AND r.state = 'open') AS taken
+        WHERE budgets.tenant = taken.tenant AND budgets.scope = taken.scope
+            AND budgets.window_start = taken.window_start;
+    UPDATE reservations SET state = $2, cost = coalesce($3, amount), call = $4, settled_at = $5
         WHERE id = $1 AND state = 'open' RETURNING amount, cost";
 
-/// Moves an open reservation's money from reserved to settled. False if there is no open one.
+/// Moves what an open reservation set aside to what is settled. False if there is no open one.
 pub(crate) async fn close(connection: &mut Connection, closing: Closing) -> Result<bool> {
+    let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let rows = sql::query(CLOSE)
         .bind(closing.id.as_bytes().as_slice())
         .bind(closing.state.as_str())
-        .bind(closing.cost.nanos())
+        .bind(closing.used.map(|used| used.cost.nanos()))
         .bind(closing.call)
         .bind(closing.at.0)
+        .bind(closing.used.map(|used| count(used.tokens.0)))
+        .bind(closing.used.map(|used| count(used.requests)))
         .fetch_all(connection)
         .await?;
     let Some(row) = rows.first() else { return Ok(false) };

@@ -8,6 +8,7 @@
 
 mod artefact;
 mod blob;
+mod budget;
 mod change;
 mod connect;
 mod deployment;
@@ -40,6 +41,7 @@ mod version;
 mod writer;
 
 pub use blob::{Blob, BlobBounds};
+pub use budget::{Budget, BudgetRow, Mark, Raise};
 pub use change::{Change, Changed};
 pub use deployment::{Deploy, Deployment};
 pub use error::{Error, Result};
@@ -47,7 +49,7 @@ pub use event::{Event, Happened};
 pub use inbox::{Accepted, Arrival};
 pub use journal::{Entry, Revision};
 pub use knowledge::Passage;
-pub use ledger::{Budget, Ledger, LedgerRow, Reserve, ScopeLimit, SettledAs, Settlement};
+pub use ledger::{Ledger, LedgerRow, Reserve, ScopeLimit, SettledAs, Settlement, Used};
 pub use mailbox::{Claimed, Claiming, Claims, Lease, Stage, Turn};
 pub use memory::{MemoryEntry, MemoryOutcome, MemoryScope, MemoryWrite};
 pub use outbox::{Answer, Outgoing};

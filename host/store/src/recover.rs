@@ -30,10 +30,9 @@ pub(crate) async fn after_crash(connection: &mut Connection, now: Millis) -> Res
         sql::query("SELECT id, amount FROM reservations WHERE state = 'open'").fetch_all(connection).await?;
     let mut charged = Money::ZERO;
     for row in &open {
-        let cost = row::money(row, "amount")?;
-        charged = charged.plus(cost);
+        charged = charged.plus(row::money(row, "amount")?);
         let id = ReservationId::from_bytes(row::id(row, "id")?);
-        close(connection, Closing { id, state: SettledAs::Unknown, cost, call: None, at: now }).await?;
+        close(connection, Closing { id, state: SettledAs::Unknown, used: None, call: None, at: now }).await?;
     }
     sql::query("COMMIT").execute(connection).await?;
     if changed > 0 || !open.is_empty() {

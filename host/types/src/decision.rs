@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentId, Blame, ChannelId, Money, PluginId, TierId, Usage};
+use crate::{AgentId, Blame, ChannelId, Money, PluginId, TierId, Tokens, Usage};
 
 /// What chose the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,8 +90,11 @@ pub struct Attempt {
 /// One model call of a turn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelCall {
-    /// The tier asked.
+    /// The tier that was asked.
     pub tier: TierId,
+    /// The one that was wanted, where a budget had no room for it and a cheaper one took its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<TierId>,
     /// `provider/model` that answered; absent if none did.
     pub model: Option<String>,
     /// The cache's word.
@@ -104,6 +107,9 @@ pub struct ModelCall {
     pub reserved: Money,
     /// What it cost.
     pub cost: Money,
+    /// The tokens that are charged: those counted, and the bounds of tries whose count nobody knows.
+    #[serde(default)]
+    pub charged: Tokens,
     /// Milliseconds, all tries together.
     pub millis: u64,
 }

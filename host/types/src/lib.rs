@@ -10,6 +10,7 @@ mod fault;
 mod id;
 mod message;
 mod money;
+mod quantity;
 mod reply;
 pub mod signature;
 mod usage;
@@ -24,5 +25,6 @@ pub use id::{
 };
 pub use message::{Attachment, Identity, Key, Message, Person, Speaker, Target, Utterance};
 pub use money::{Money, Price, Rates};
+pub use quantity::{Quantity, Unit};
 pub use reply::{Block, Choice, Link, Reply};
 pub use usage::{Finish, Tokens, Usage};

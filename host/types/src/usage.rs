@@ -8,6 +8,14 @@ use std::fmt;
 #[serde(transparent)]
 pub struct Tokens(pub u64);
 
+impl Tokens {
+    /// The sum; it never wraps.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
 impl fmt::Display for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
@@ -24,6 +32,13 @@ pub struct Usage {
     pub cached: Tokens,
     /// Output tokens, reasoning included.
     pub output: Tokens,
+}
+
+impl Usage {
+    /// Input and output together.
+    pub const fn tokens(&self) -> Tokens {
+        self.input.plus(self.output)
+    }
 }
 
 /// Why a model stopped.

@@ -73,6 +73,7 @@ fn configuration() -> Config {
         reachable_from,
         outsiders: true,
         confidential: false,
+        over_budget: chela_engine::OverBudget::default(),
         rate_per_minute: 60,
         concurrency: 1,
         history: 0,

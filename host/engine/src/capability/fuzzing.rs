@@ -70,6 +70,7 @@ impl Asker {
             tiers_allowed: Vec::new(),
             knowledge: Some(("sales".to_owned(), "1".to_owned())),
             confidential: false,
+            refusal: String::new(),
         };
         let lent = Lent {
             gateway: Gateway::new(gateway(tier), store.clone(), &egress, clock)?,
@@ -127,6 +128,7 @@ fn gateway(tier: TierId) -> chela_gateway::Config {
             chain: vec![model],
             max_output: Tokens(100),
             first_token: None,
+            cheaper: None,
         }],
         budgets: chela_gateway::Budgets::default(),
         cache: chela_gateway::Cache::standard(),

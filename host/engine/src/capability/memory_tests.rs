@@ -60,6 +60,7 @@ fn lent(bench: &Bench, journal: Journal) -> Lent {
             tiers_allowed: Vec::new(),
             knowledge: None,
             confidential: false,
+            refusal: String::new(),
         }),
         drafts: None,
         outward: None,

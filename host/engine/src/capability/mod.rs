@@ -62,6 +62,8 @@ pub(crate) struct Whom {
     pub(crate) tiers_allowed: Vec<TierId>,
     pub(crate) knowledge: Option<(String, String)>,
     pub(crate) confidential: bool,
+    /// What it is told where a budget is used up.
+    pub(crate) refusal: String,
 }
 
 impl Whom {
@@ -85,6 +87,7 @@ impl Whom {
             tiers_allowed: own.tiers_allowed.clone(),
             knowledge: own.knowledge.as_ref().map(|(name, digest)| (name.clone(), digest.to_string())),
             confidential: own.confidential,
+            refusal: own.over_budget.refusal.clone(),
         })
     }
 }

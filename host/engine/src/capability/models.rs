@@ -18,10 +18,6 @@ const PROMPTS_MAX: usize = 256;
 /// Bytes of one request's texts together.
 const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 
-/// What a person may read when a budget is used up; the operator's log and the record name the scope.
-const OVER_BUDGET: &str =
-    "I cannot answer this now, because the budget for it is used up for now. Please try again later.";
-
 type Said = Result<Completion, ModelError>;
 
 /// A stream while the guest reads it: live, or from the journal.
@@ -316,7 +312,10 @@ impl Lent {
         }
         let text = error.to_string();
         Ok(match error.kind {
-            Kind::OverBudget { .. } => ModelError::OverBudget(OVER_BUDGET.to_owned()),
+            Kind::OverBudget { .. } => {
+                journal.refused_by_budget();
+                ModelError::OverBudget(self.whom.refusal.clone())
+            }
             Kind::Invalid { .. }
             | Kind::TooLong { .. }
             | Kind::Unsupported { .. }

@@ -45,6 +45,8 @@ pub(crate) struct Journal {
     version: Option<Digest>,
     /// Where the part that runs begins.
     part: u32,
+    /// In the part that runs, a budget had no room for a call.
+    over_budget: bool,
     /// Asked for, and not answered yet.
     pending: BTreeMap<u32, Asked>,
     /// Streams that the guest holds, with what it has taken of them.
@@ -85,6 +87,7 @@ impl Journal {
             who: String::new(),
             version: None,
             part: 0,
+            over_budget: false,
             pending: BTreeMap::new(),
             streams: BTreeMap::new(),
             outages: Outages::default(),
@@ -137,6 +140,7 @@ impl Journal {
 
     fn enter(&mut self, began: &Began) {
         (self.who, self.version, self.part) = (began.who(), Some(began.version), self.next);
+        self.over_budget = false;
         self.pending.clear();
         self.streams.clear();
     }
@@ -404,6 +408,16 @@ impl Journal {
     /// asks again from there. It forgets that itself, so that a turn that is given up is kept as it went.
     pub(crate) fn has_failed(&self) -> bool {
         self.outages.to_heal(self.part).is_some()
+    }
+
+    /// A budget had no room for a call of this part.
+    pub(crate) const fn refused_by_budget(&mut self) {
+        self.over_budget = true;
+    }
+
+    /// Whether one had none.
+    pub(crate) const fn was_over_budget(&self) -> bool {
+        self.over_budget
     }
 
     /// Before the turn is run anew at a later time.

@@ -1,4 +1,4 @@
-//! `chela events` and `chela plugin history`: what happened to plugins, one line each.
+//! `chela events` and `chela plugin history`: what happened to plugins and budgets, one line each.
 
 use std::os::fd::AsFd;
 use std::process::ExitCode;
@@ -35,7 +35,7 @@ pub(super) async fn run(asked: &Events) -> Outcome {
         }
     };
     if !asked.follow {
-        return show(&events, asked.shown.json, "nothing has happened to plugins yet");
+        return show(&events, asked.shown.json, "nothing has happened to plugins or budgets yet");
     }
     let host = host.ok_or_else(|| {
         Failure::new("no host runs: nothing more will happen").help("`chela up` starts one")

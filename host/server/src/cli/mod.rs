@@ -3,6 +3,7 @@
 mod args;
 mod author;
 mod bench;
+mod budget;
 mod chat;
 mod check;
 mod demo;
@@ -114,6 +115,7 @@ async fn run(command: Command) -> Outcome {
         Command::Chat(chat) => chat::run(chat).await,
         Command::Turn { command } => turn::run(command).await,
         Command::Plugin { command } => plugin::run(command).await,
+        Command::Budget { command } => budget::run(command).await,
         Command::Reload(asked) => reload::run(&asked).await,
         Command::Events(asked) => events::run(&asked).await,
         Command::Replay(asked) => replay::run(&asked).await.map(|_| ExitCode::SUCCESS),

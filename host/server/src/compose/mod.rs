@@ -26,6 +26,7 @@ use crate::config::{Config, Source};
 pub use drilled::drilled;
 pub use ground::{Ground, Knowledge, knowledge, models_digest};
 pub use rooms::Use;
+pub(crate) use rooms::budgets;
 
 /// Why the host could not be put together.
 #[derive(Debug, thiserror::Error)]

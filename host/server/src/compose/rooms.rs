@@ -4,19 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use chela_engine::{
-    AgentConfig, Ambiguous, ChannelConfig, DeliveryConfig, Origin, PluginConfig, Reload, RetentionConfig,
-    RoutingConfig, ShadowConfig, SwapConfig,
+    AgentConfig, Ambiguous, ChannelConfig, DeliveryConfig, Origin, OverBudget, PluginConfig, Reload,
+    RetentionConfig, RoutingConfig, ShadowConfig, SwapConfig,
 };
-use chela_gateway::{ModelName, ProviderLimits};
+use chela_gateway::{Limit, ModelName, ProviderLimits};
 use chela_sandbox::{Grants, PluginKind, Pool};
-use chela_types::{AgentId, ChannelId, Digest, Money, PluginId, TenantId, TierId, Tokens};
+use chela_types::{AgentId, ChannelId, Digest, PluginId, TenantId, TierId, Tokens};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 
 use super::Error;
 use crate::config::{
     Agent, Channel, Config, DeliveryPolicy, Endpoint, Limits, Plugin, ProviderKind, Reach, Script, Source,
-    Window,
 };
 
 /// The adapter of the operator's own terminal, and its name among the plugins.
@@ -98,6 +97,7 @@ pub(super) fn gateway(config: &Config) -> Result<chela_gateway::Config, Error> {
             .collect(),
         max_output: Tokens(u64::from(given.max_output_tokens)),
         first_token: given.first_token,
+        cheaper: given.cheaper.clone(),
     };
     Ok(chela_gateway::Config {
         providers,
@@ -115,34 +115,28 @@ pub(super) fn gateway(config: &Config) -> Result<chela_gateway::Config, Error> {
     })
 }
 
-pub(super) fn budgets(config: &Config) -> chela_gateway::Budgets {
-    let window = match config.budget.window {
-        Window::Hour => chela_gateway::Window::Hour,
-        Window::Day => chela_gateway::Window::Day,
-        Window::Week => chela_gateway::Window::Week,
-        Window::Month => chela_gateway::Window::Month,
-    };
-    let limit = |amount: Option<Money>| amount.map(|amount| chela_gateway::Limit { amount, window });
+pub(crate) fn budgets(config: &Config) -> chela_gateway::Budgets {
     let budget = &config.budget;
     chela_gateway::Budgets {
-        agent: each(limit(budget.agent), &config.agents, |agent| limit(agent.budget)),
-        user: limit(budget.user),
-        channel: each(limit(budget.channel), &config.channels, |channel| limit(channel.budget)),
-        department: each(limit(budget.department), &config.departments, |own| limit(own.budget)),
-        global: limit(budget.global),
-        apart: limit(budget.shadow),
+        agent: each(&budget.agent, &config.agents, |agent| &agent.budget),
+        user: budget.user.clone(),
+        channel: each(&budget.channel, &config.channels, |channel| &channel.budget),
+        department: each(&budget.department, &config.departments, |department| &department.budget),
+        global: budget.global.clone(),
+        apart: budget.shadow.clone(),
         zone: budget.zone.clone(),
+        thresholds: budget.thresholds.clone(),
     }
 }
 
 /// What all have, and what those have that have another.
 fn each<K: Ord + Clone, T>(
-    all: Option<chela_gateway::Limit>,
+    all: &Vec<Limit>,
     configured: &BTreeMap<K, T>,
-    own: impl Fn(&T) -> Option<chela_gateway::Limit>,
+    own: impl Fn(&T) -> &Vec<Limit>,
 ) -> chela_gateway::Each<K> {
-    let another = |(id, one): (&K, &T)| Some((id.clone(), own(one))).filter(|(_, own)| *own != all);
-    chela_gateway::Each { all, own: configured.iter().filter_map(another).collect() }
+    let another = |(id, one): (&K, &T)| Some((id.clone(), own(one).clone())).filter(|(_, own)| own != all);
+    chela_gateway::Each { all: all.clone(), own: configured.iter().filter_map(another).collect() }
 }
 
 fn script(provider: &str, given: &Script) -> Result<chela_gateway::Script, Error> {
@@ -180,7 +174,7 @@ pub(super) fn engine(
     }
     let mut agents = BTreeMap::new();
     for (name, given) in &config.agents {
-        agents.insert(name.clone(), agent(given, knowledge.get(name).cloned())?);
+        agents.insert(name.clone(), agent(given, knowledge.get(name).cloned(), &config.budget.refusal)?);
     }
     Ok(chela_engine::Config {
         tenant: tenant.clone(),
@@ -249,7 +243,7 @@ fn delivery(config: &Config) -> DeliveryConfig {
     }
 }
 
-fn agent(given: &Agent, knowledge: Option<(String, Digest)>) -> Result<AgentConfig, Error> {
+fn agent(given: &Agent, knowledge: Option<(String, Digest)>, refusal: &str) -> Result<AgentConfig, Error> {
     let place =
         |place: &crate::config::Place| Origin { channel: place.channel.clone(), place: place.place.clone() };
     Ok(AgentConfig {
@@ -266,6 +260,7 @@ fn agent(given: &Agent, knowledge: Option<(String, Digest)>) -> Result<AgentConf
         },
         outsiders: given.outsiders,
         confidential: given.confidential,
+        over_budget: OverBudget { refusal: refusal.to_owned(), to_human: given.over_budget_to_human },
         rate_per_minute: given.rate_per_minute,
         concurrency: given.concurrency,
         history: given.history,

@@ -27,7 +27,7 @@ pub use resolve::Env;
 pub use resolved::{
     Agent, Budget, Cache, Channel, Config, Delivery, DeliveryPolicy, Department, Egress, Endpoint,
     KindLimits, Limits, Log, ModelRef, Operator, Place, Plugin, PluginKind, Provider, ProviderKind, Reach,
-    Right, Routing, Script, Server, Source, Store, Swap, Tier, Window,
+    Right, Routing, Script, Server, Source, Store, Swap, Tier,
 };
 pub use shape::json_schema;
 

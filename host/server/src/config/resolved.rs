@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chela_gateway::OpenAiWire;
+use chela_gateway::{Limit, OpenAiWire};
 use chela_sandbox::Level;
-use chela_types::{AgentId, ChannelId, DepartmentId, Digest, Money, PluginId, Price, TierId};
+use chela_types::{AgentId, ChannelId, DepartmentId, Digest, PluginId, Price, TierId};
 use jiff::tz::TimeZone;
 use secrecy::SecretString;
 use serde_json::{Map, Value};
@@ -259,40 +259,31 @@ pub struct Tier {
     pub max_output_tokens: u32,
     /// Time to the first token; absent: the provider's.
     pub first_token: Option<Duration>,
+    /// Who answers instead where a budget has no room.
+    pub cheaper: Option<TierId>,
 }
 
-/// How long a budget lasts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Window {
-    /// The hour that the clock shows.
-    Hour,
-    /// A calendar day.
-    Day,
-    /// A calendar week, from Monday.
-    Week,
-    /// A calendar month.
-    Month,
-}
-
-/// Budgets; absent: unlimited.
+/// Budgets; none: unlimited.
 #[derive(Debug, Clone)]
 pub struct Budget {
     /// For each agent without its own.
-    pub agent: Option<Money>,
+    pub agent: Vec<Limit>,
     /// For each person.
-    pub user: Option<Money>,
+    pub user: Vec<Limit>,
     /// For each channel without its own.
-    pub channel: Option<Money>,
+    pub channel: Vec<Limit>,
     /// For each department without its own.
-    pub department: Option<Money>,
+    pub department: Vec<Limit>,
     /// For all.
-    pub global: Option<Money>,
+    pub global: Vec<Limit>,
     /// For shadows, and for replays.
-    pub shadow: Option<Money>,
-    /// How long each lasts.
-    pub window: Window,
+    pub shadow: Vec<Limit>,
     /// Where windows begin.
     pub zone: TimeZone,
+    /// Shares that are told, in percent, ascending.
+    pub thresholds: Vec<u8>,
+    /// What a person may read when one is used up.
+    pub refusal: String,
 }
 
 /// Answers given again.
@@ -452,8 +443,8 @@ pub struct Department {
     pub weight: u32,
     /// Turns at once; absent: no bound of its own.
     pub concurrency: Option<usize>,
-    /// Money of its agents in a window; absent: unlimited. `[budget] department` is worked in.
-    pub budget: Option<Money>,
+    /// What its agents may use; none: unlimited. `[budget] department` is worked in.
+    pub budget: Vec<Limit>,
 }
 
 /// From where an agent may be reached.
@@ -522,8 +513,10 @@ pub struct Agent {
     pub rate_per_minute: u32,
     /// Turns at once.
     pub concurrency: usize,
-    /// Money in a window; absent: unlimited. `[budget] agent` is worked in.
-    pub budget: Option<Money>,
+    /// What it may use; none: unlimited. `[budget] agent` is worked in.
+    pub budget: Vec<Limit>,
+    /// Whether a human goes on where a budget is used up.
+    pub over_budget_to_human: bool,
     /// Earlier utterances.
     pub history: usize,
     /// What the plugin is told for this agent.
@@ -558,8 +551,8 @@ pub struct Channel {
     pub config: Map<String, Value>,
     /// Webhooks in a minute.
     pub rate_per_minute: u32,
-    /// Money for its messages in a window; absent: unlimited. `[budget] channel` is worked in.
-    pub budget: Option<Money>,
+    /// What its messages may use; none: unlimited. `[budget] channel` is worked in.
+    pub budget: Vec<Limit>,
     /// Shows answers while they are made.
     pub progress: bool,
 }

@@ -15,6 +15,7 @@ use chela_types::{AgentId, Clock, Millis, TenantId, TurnId};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use super::budgets;
 use super::error::Error;
 use super::extract::{Json, Path, Query};
 use super::replay::{self, Replays};
@@ -68,6 +69,8 @@ impl Admin {
             .route("/plugins/{name}/history", get(swap::history))
             .route("/reload", post(swap::reload))
             .route("/events", get(swap::events))
+            .route("/budgets", get(budgets::list))
+            .route("/budgets/raise", post(budgets::raise))
             .route("/replay", post(replay::begin))
             .route("/replay/{id}", get(replay::look).delete(replay::cancel))
             .route("/turns", get(turns))

@@ -5,6 +5,7 @@
 
 mod admin;
 mod bounds;
+mod budgets;
 mod error;
 mod extract;
 mod files;
@@ -21,6 +22,8 @@ pub use admin::{Admin, Status};
 pub(crate) use bounds::Gates;
 pub(crate) use bounds::StreamSeat;
 pub use bounds::{Bounds, defaults};
+pub(crate) use budgets::BUDGETS_MAX;
+pub use budgets::{RaiseBudget, Raised};
 pub(crate) use error::Error;
 pub use files::Files;
 pub use listener::{Connections, Peer, serve};

@@ -2,6 +2,7 @@
 
 mod artefacts;
 mod blobs;
+mod budget;
 mod folder;
 mod health;
 mod keeping;

@@ -1,25 +1,29 @@
 //! Reservations and settlements.
 
 use super::*;
-use crate::{Budget, Reserve, ScopeLimit, SettledAs, Settlement};
-use chela_types::{Money, ReservationId};
+use crate::{Budget, Reserve, ScopeLimit, SettledAs, Settlement, Used};
+use chela_types::{Money, Quantity, ReservationId, Tokens};
 
 fn scope(name: &str, limit: Option<i64>) -> ScopeLimit {
-    ScopeLimit { scope: name.into(), window_start: Millis(0), limit: limit.map(Money::from_nanos) }
+    let most = Quantity::from(Money::ZERO);
+    ScopeLimit { scope: name.into(), window_start: Millis(0), limit, most }
 }
 
-fn reserve(amount: i64, scopes: Vec<ScopeLimit>) -> Reserve {
+/// All in dollars, the same amount of each.
+fn reserve(amount: i64, mut scopes: Vec<ScopeLimit>) -> Reserve {
     let amount = Money::from_nanos(amount);
+    scopes.iter_mut().for_each(|scope| scope.most = amount.into());
     Reserve { lease: None, tenant: tenant(), turn: None, scopes, amount, model: "openai/x".into() }
 }
 
 fn settled(cost: i64, state: SettledAs) -> Settlement {
-    Settlement { cost: Money::from_nanos(cost), call: None, state }
+    let used = Used { cost: Money::from_nanos(cost), ..Used::default() };
+    Settlement { used, call: None, state }
 }
 
 async fn used(store: &Store, scope: &str) -> (i64, i64) {
     let Budget { settled, reserved } = store.budget(&tenant(), scope, Millis(0)).await.unwrap();
-    (settled.nanos(), reserved.nanos())
+    (settled, reserved)
 }
 
 #[tokio::test]
@@ -29,7 +33,7 @@ async fn all_scopes_must_allow_it_or_none_is_touched() {
     let id = b.store.reserve(reserve(40, scopes())).await.unwrap();
     let refused = b.store.reserve(reserve(11, scopes())).await.unwrap_err();
     assert!(
-        matches!(&refused, Error::OverBudget { scope, used, .. } if scope == "user" && used.nanos() == 40)
+        matches!(&refused, Error::OverBudget { scope, used, .. } if scope == "user" && used.amount == 40)
     );
     assert_eq!(used(&b.store, "agent").await, (0, 40));
     b.store.settle(id, settled(15, SettledAs::Settled)).await.unwrap();
@@ -40,11 +44,40 @@ async fn all_scopes_must_allow_it_or_none_is_touched() {
     b.store.reserve(reserve(35, scopes())).await.unwrap();
 }
 
+/// Money, tokens and requests of one call are set aside and accounted for side by side.
+#[tokio::test]
+async fn each_budget_counts_in_its_own_unit() {
+    let b = bench().await;
+    let tokens = |limit| ScopeLimit { most: Tokens(500).into(), ..scope("a/day/tokens", Some(limit)) };
+    let requests = ScopeLimit { most: Quantity::requests(1), ..scope("a/minute/requests", Some(2)) };
+    let money = ScopeLimit { most: Money::from_nanos(9_000).into(), ..scope("a/day", Some(30_000)) };
+    let reserve =
+        |tokens| Reserve { scopes: vec![money.clone(), tokens, requests.clone()], ..reserve(9_000, vec![]) };
+    let id = b.store.reserve(reserve(tokens(1_000))).await.unwrap();
+    let open = b.store.reserve(reserve(tokens(1_000))).await.unwrap();
+    let refused = b.store.reserve(reserve(tokens(1_499))).await.unwrap_err().to_string();
+    assert!(refused.contains("a/day/tokens") && refused.contains("1000 tokens of 1499 tokens"), "{refused}");
+    let used_up = Used { cost: Money::from_nanos(4_000), tokens: Tokens(120), requests: 1 };
+    b.store.settle(id, Settlement { used: used_up, ..settled(0, SettledAs::Settled) }).await.unwrap();
+    assert_eq!(used(&b.store, "a/day").await, (4_000, 9_000));
+    assert_eq!(used(&b.store, "a/day/tokens").await, (120, 500));
+    assert_eq!(used(&b.store, "a/minute/requests").await, (1, 1));
+    let refused = b.store.reserve(reserve(tokens(9_999))).await.unwrap_err().to_string();
+    assert!(refused.contains("a/minute/requests"), "{refused}");
+    // Nothing was used: the minute has room again.
+    b.store.settle(open, settled(0, SettledAs::Released)).await.unwrap();
+    b.store.reserve(reserve(tokens(9_999))).await.unwrap();
+    let b = b.crashed().await;
+    assert_eq!(used(&b.store, "a/day").await, (13_000, 0), "in full, each in its own unit");
+    assert_eq!(used(&b.store, "a/day/tokens").await, (620, 0));
+    assert_eq!(used(&b.store, "a/minute/requests").await, (2, 0));
+}
+
 #[tokio::test]
 async fn an_amount_above_an_untouched_budget_is_refused() {
     let b = bench().await;
     let refused = b.store.reserve(reserve(11, vec![scope("new", Some(10))])).await.unwrap_err();
-    assert!(matches!(&refused, Error::OverBudget { used, .. } if used.nanos() == 0));
+    assert!(matches!(&refused, Error::OverBudget { used, .. } if used.amount == 0));
     assert_eq!(used(&b.store, "new").await, (0, 0));
     assert!(b.store.ledger(9).await.unwrap().rows.is_empty());
     b.store.reserve(reserve(10, vec![scope("new", Some(10))])).await.unwrap();

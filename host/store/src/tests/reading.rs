@@ -1,7 +1,7 @@
 //! Records, counts, phases.
 
 use super::*;
-use crate::{Phase, Reserve, SettledAs, Settlement, TurnState};
+use crate::{Phase, Reserve, SettledAs, Settlement, TurnState, Used};
 use chela_types::Money;
 
 #[tokio::test]
@@ -20,7 +20,11 @@ async fn a_record_tells_the_whole_turn() {
     };
     let id = b.store.reserve(reserve).await.unwrap();
     assert_eq!(b.store.phases().await.unwrap()[&Phase::ModelCallOpen], 1);
-    let settlement = Settlement { cost: Money::from_nanos(4), call: None, state: SettledAs::Settled };
+    let settlement = Settlement {
+        used: Used { cost: Money::from_nanos(4), ..Used::default() },
+        call: None,
+        state: SettledAs::Settled,
+    };
     b.store.settle(id, settlement).await.unwrap();
     assert_eq!(b.store.phases().await.unwrap()[&Phase::Decided], 1);
     // The turn's own marks are no host calls.

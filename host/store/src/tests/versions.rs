@@ -549,12 +549,21 @@ async fn a_store_of_an_older_schema_keeps_what_it_has() {
         DROP TABLE frames; DROP INDEX journal_version; DROP INDEX turns_recorded; DROP INDEX stream_events_old;
         ALTER TABLE journal DROP COLUMN version; ALTER TABLE outbox DROP COLUMN adapter;
         DROP TABLE blobs; DROP INDEX conversations_lane; ALTER TABLE conversations DROP COLUMN lane;
+        DROP TABLE budget_raises; DROP TABLE budget_marks; DROP INDEX budgets_begun;
+        INSERT INTO budgets VALUES ('default', 'agent:a', 0, 3, 4);
+        INSERT INTO reservations (id, tenant, model, amount, state, scopes, at)
+            VALUES (x'00112233445566778899aabbccddeeff', 'default', 'm', 4, 'open', '[[\"agent:a\",0,10]]', 0);
         DELETE FROM _sqlx_migrations WHERE version >= 3";
     sqlx::query(statements).execute(&mut aside).await.unwrap();
     sqlx::Connection::close(aside).await.unwrap();
     assert!(matches!(Store::open_beside(b.folder.path()).await, Err(Error::Invalid(_))), "an older schema");
     let store = open(&b.folder, &b.clock).await.unwrap();
     let b = Bench { store, ..b };
+    // A budget had one window, and which one is not known: it stands under every name, and what was open is charged.
+    for scope in ["agent:a/hour", "agent:a/day", "agent:a/week", "agent:a/month"] {
+        let used = b.store.budget(&tenant(), scope, Millis(0)).await.unwrap();
+        assert_eq!(used, crate::Budget { settled: 7, reserved: 0 }, "{scope}");
+    }
     let again = b.claim_one().await;
     assert_eq!(b.store.journal(&again.lease).await.unwrap(), [entry(1, "v")]);
     let crate::Stage::Answered(kept) = &again.turn.stage else { panic!("{:?}", again.turn.stage) };

@@ -4,7 +4,7 @@ use super::*;
 use crate::lane::Pace;
 use crate::sql;
 use crate::writer::{Operation, Transaction};
-use crate::{Reserve, SettledAs, Settlement};
+use crate::{Reserve, SettledAs, Settlement, Used};
 use chela_types::{Blame, Fault, Money, Retry};
 use futures::FutureExt as _;
 use sqlx::ConnectOptions as _;
@@ -181,7 +181,11 @@ async fn reserved(b: &Bench) -> chela_types::ReservationId {
 }
 
 fn three() -> Settlement {
-    Settlement { cost: Money::from_nanos(3), call: None, state: SettledAs::Settled }
+    Settlement {
+        used: Used { cost: Money::from_nanos(3), ..Used::default() },
+        call: None,
+        state: SettledAs::Settled,
+    }
 }
 
 /// Settled and still reserved.

@@ -1,6 +1,7 @@
 //! What can be said on the command line. `chela help` is read here first, so the words matter.
 
 mod author;
+mod budget;
 mod drill;
 mod plugin;
 
@@ -16,6 +17,7 @@ use crate::turn::{LIST_MAX, LIST_USUAL};
 #[cfg(test)]
 pub(super) use author::KindName;
 pub(super) use author::{Build, Dev, New, Test};
+pub(super) use budget::BudgetCommand;
 pub(super) use drill::{Drill, Where};
 pub(super) use plugin::{Candidate, Events, Ordered, PluginCommand, Reload, Shown};
 
@@ -36,7 +38,8 @@ Examples:
   chela turn list               the newest messages and what became of them
   chela turn show 0198f3c1…     why one message got the answer it got
   chela plugin list             what serves, in which version, and what waits
-  chela events --follow         what happens to plugins, as it happens";
+  chela budget list             what is used of each budget
+  chela events --follow         what happens to plugins and budgets, as it happens";
 
 /// A host for sandboxed chat-agent plugins.
 #[derive(Debug, Parser)]
@@ -107,7 +110,14 @@ pub enum Command {
     )]
     Reload(Reload),
 
-    /// What happened to plugins: when, to which version, by whom and why
+    /// Budgets: what is used of what may be, and more of it for a while
+    Budget {
+        /// Which question.
+        #[command(subcommand)]
+        command: BudgetCommand,
+    },
+
+    /// What happened to plugins and budgets: when, by whom and why
     #[command(
         after_help = "Asks the running host; reads its store if none runs.\n\nExamples:\n  chela events\n  chela events --follow --plugin keyword\n  chela events --json"
     )]

@@ -18,7 +18,9 @@ use serde::Deserialize;
 pub(super) use host::{Delivery, Egress, KindLimits, Limits, Log, Retention, Server, Store};
 pub(super) use models::{Budget, Cache, Provider, ProviderKind, Tier, Window, Wire};
 pub(super) use swap::{Operator, Reload, Right, Swap};
-pub(super) use team::{Agent, Channel, DeliveryPolicy, Department, Grant, Isolation, Plugin, Routing};
+pub(super) use team::{
+    Agent, Channel, DeliveryPolicy, Department, Grant, Isolation, OverBudget, Plugin, Routing,
+};
 pub(super) use trust::{Signer, Trust, Unsigned};
 
 /// Tables and values that a plugin gets as they are.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chela_gateway::defaults::ATTEMPTS_MAX;
+use chela_gateway::defaults::{ATTEMPTS_MAX, THRESHOLDS};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -116,6 +116,9 @@ pub(in crate::config) struct Tier {
     /// Time to the first token for this tier; left out, each provider's own.
     #[schemars(range(min = 1, max = 600))]
     pub(in crate::config) first_token_s: Option<u64>,
+    /// The tier that answers instead where a budget has no room for this one; left out, the call is refused then.
+    #[schemars(extend("format" = "tier"))]
+    pub(in crate::config) cheaper: Option<String>,
 }
 
 fn max_output_tokens() -> u32 {
@@ -136,7 +139,20 @@ pub(in crate::config) enum Window {
     Month,
 }
 
-/// What model calls may cost in a window, in US dollars: a decimal text such as `"5.00"`, or `"unlimited"`.
+impl From<Window> for chela_gateway::Window {
+    fn from(window: Window) -> Self {
+        match window {
+            Window::Hour => Self::Hour,
+            Window::Day => Self::Day,
+            Window::Week => Self::Week,
+            Window::Month => Self::Month,
+        }
+    }
+}
+
+/// What model calls may use in a window: US dollars as in `"5.00"`, tokens as in `"200000 tokens"`, or calls as in
+/// `"30 requests"`; each with a window of its own if one follows (`"5.00/week"`: `minute`, `hour`, `day`, `week` or
+/// `month`), several separated by commas (`"2.00/day, 10 requests/minute"`), or `"unlimited"`. All of them hold.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Budget {
@@ -159,10 +175,17 @@ pub(in crate::config) struct Budget {
     /// no replay may go on alone, and `budget.global` alone bounds shadows.
     #[schemars(extend("format" = "budget"))]
     pub(in crate::config) shadow: Option<String>,
-    /// How long a budget lasts.
+    /// How long a budget lasts that names no window.
     pub(in crate::config) window: Window,
     /// Where hours, days, weeks and months begin, such as `Europe/Berlin`.
     pub(in crate::config) time_zone: String,
+    /// Shares of a budget, in percent, that are told once they are used: in the log, and in `chela events`. 100 is told
+    /// when a call is refused.
+    #[schemars(length(max = 10), inner(range(min = 1, max = 100)))]
+    pub(in crate::config) thresholds: Vec<u8>,
+    /// What a person may read when a budget is used up.
+    #[schemars(length(min = 1, max = 500))]
+    pub(in crate::config) refusal: String,
 }
 
 impl Default for Budget {
@@ -176,6 +199,9 @@ impl Default for Budget {
             shadow: None,
             window: Window::Day,
             time_zone: "UTC".into(),
+            thresholds: THRESHOLDS.to_vec(),
+            refusal: "I cannot answer this now, because the budget for it is used up for now. Please try again later."
+                .into(),
         }
     }
 }

@@ -78,7 +78,7 @@ pub(in crate::config) struct Department {
     /// Turns of all its agents at once; left out, `server.max_turns`.
     #[schemars(range(min = 1, max = 100_000))]
     pub(in crate::config) concurrency: Option<u32>,
-    /// What its agents' model calls may cost together in a window of `[budget]`; left out, `budget.department`.
+    /// What its agents' model calls may use together, as in `[budget]`; left out, `budget.department`.
     #[schemars(extend("format" = "budget"))]
     pub(in crate::config) budget: Option<String>,
     /// From where its agents may be reached, unless an agent says it for itself: `CHANNEL` or `CHANNEL/PLACE`. Left out: from everywhere.
@@ -90,6 +90,17 @@ impl Default for Department {
     fn default() -> Self {
         Self { description: String::new(), weight: 1, concurrency: None, budget: None, reachable_from: None }
     }
+}
+
+/// Who goes on where a budget is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum OverBudget {
+    /// The agent, which says so.
+    #[default]
+    Answer,
+    /// A human.
+    Human,
 }
 
 /// An agent.
@@ -138,9 +149,13 @@ pub(in crate::config) struct Agent {
     #[serde(default = "concurrency")]
     #[schemars(range(min = 1, max = 100_000))]
     pub(in crate::config) concurrency: u32,
-    /// What its model calls may cost in a window of `[budget]`; left out, `budget.agent`.
+    /// What its model calls may use, as in `[budget]`; left out, `budget.agent`.
     #[schemars(extend("format" = "budget"))]
     pub(in crate::config) budget: Option<String>,
+    /// What becomes of a turn in which a budget had no room for a call: `answer` leaves it to the agent, `human` gives it
+    /// to a human as well, with what the agent said.
+    #[serde(default)]
+    pub(in crate::config) over_budget: OverBudget,
     /// Earlier utterances of the conversation that it gets.
     #[serde(default = "history")]
     #[schemars(range(min = 0, max = 200))]
@@ -202,7 +217,7 @@ pub(in crate::config) struct Channel {
     #[serde(default = "channel_rate_per_minute")]
     #[schemars(range(min = 1, max = 10_000_000))]
     pub(in crate::config) rate_per_minute: u32,
-    /// What model calls for its messages may cost in a window of `[budget]`; left out, `budget.channel`.
+    /// What model calls for its messages may use, as in `[budget]`; left out, `budget.channel`.
     #[schemars(extend("format" = "budget"))]
     pub(in crate::config) budget: Option<String>,
     /// Shows an answer while it is made, as one post that is edited. For adapters with `[progress]` in their manifest,

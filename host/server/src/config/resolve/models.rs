@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chela_gateway::OpenAiWire;
-use chela_types::{Money, Price, Rates, TierId};
+use chela_gateway::{Limit, OpenAiWire, Window};
+use chela_types::{Price, Rates, TierId};
 use jiff::tz::TimeZone;
 use url::{Host, Url};
 
@@ -12,9 +12,7 @@ use super::{At, Resolver, dotted, size};
 use crate::config::prices;
 use crate::config::problem::{Code, Note, nearest};
 use crate::config::raw::{self, Raw};
-use crate::config::resolved::{
-    Budget, Cache, Endpoint, ModelRef, Provider, ProviderKind, Script, Tier, Window,
-};
+use crate::config::resolved::{Budget, Cache, Endpoint, ModelRef, Provider, ProviderKind, Script, Tier};
 
 /// The vendors' own addresses.
 const OPENAI_URL: &str = "https://api.openai.com/v1";
@@ -245,10 +243,27 @@ impl Resolver<'_> {
                 chain,
                 max_output_tokens: tier.max_output_tokens,
                 first_token: tier.first_token_s.map(seconds),
+                cheaper: self.cheaper(raw, name, tier),
             };
             Some((id?, tier))
         };
         raw.tier.iter().filter_map(each).collect()
+    }
+
+    /// Another tier, from which no way leads back.
+    fn cheaper(&mut self, raw: &Raw, name: &str, tier: &raw::Tier) -> Option<TierId> {
+        let at: At<'_> = &["tier", name, "cheaper"];
+        let cheaper = tier.cheaper.as_deref()?;
+        let id = self.reference(at, "tier", cheaper, &raw.tier)?;
+        let next = |name: &str| raw.tier.get(name).and_then(|tier| tier.cheaper.as_deref());
+        let steps = std::iter::successors(Some(cheaper), |at| next(at)).take(raw.tier.len() + 1);
+        if steps.count() > raw.tier.len() {
+            let message = format!("`{}` leads back to where it came from", dotted(at));
+            let note = Note::new(Code::WrongValue, message, "goes round");
+            self.fail(at, note.help("the last of the cheaper tiers has no `cheaper` of its own"));
+            return None;
+        }
+        Some(id)
     }
 
     /// The tier's time stands in for that of each provider, so it must fit where theirs does.
@@ -307,20 +322,21 @@ impl Resolver<'_> {
     }
 
     pub(super) fn budget(&mut self, raw: &Raw) -> Budget {
+        let given = &raw.budget;
+        let mut thresholds = given.thresholds.clone();
+        thresholds.sort_unstable();
+        thresholds.dedup();
+        let mut limits = |key, text: &str| self.spending((&["budget", key], text), given.window);
         Budget {
-            agent: self.limit(&["budget", "agent"], &raw.budget.agent),
-            user: self.limit(&["budget", "user"], &raw.budget.user),
-            channel: self.limit(&["budget", "channel"], &raw.budget.channel),
-            department: self.limit(&["budget", "department"], &raw.budget.department),
-            global: self.limit(&["budget", "global"], &raw.budget.global),
-            shadow: raw.budget.shadow.as_deref().and_then(|text| self.limit(&["budget", "shadow"], text)),
-            window: match raw.budget.window {
-                raw::Window::Hour => Window::Hour,
-                raw::Window::Day => Window::Day,
-                raw::Window::Week => Window::Week,
-                raw::Window::Month => Window::Month,
-            },
-            zone: self.zone(&["budget", "time_zone"], &raw.budget.time_zone),
+            agent: limits("agent", &given.agent),
+            user: limits("user", &given.user),
+            channel: limits("channel", &given.channel),
+            department: limits("department", &given.department),
+            global: limits("global", &given.global),
+            shadow: given.shadow.as_deref().map(|text| limits("shadow", text)).unwrap_or_default(),
+            zone: self.zone(&["budget", "time_zone"], &given.time_zone),
+            thresholds,
+            refusal: given.refusal.clone(),
         }
     }
 
@@ -339,22 +355,38 @@ impl Resolver<'_> {
         })
     }
 
-    /// A budget of its own, or what all of its kind have.
-    pub(super) fn own_limit(&mut self, at: At<'_>, own: Option<&str>, all: Option<Money>) -> Option<Money> {
-        own.map_or(all, |text| self.limit(at, text))
+    /// Budgets of its own, or those that all of its kind have.
+    pub(super) fn own_limits(
+        &mut self,
+        raw: &Raw,
+        (at, own): (At<'_>, Option<&str>),
+        all: &[Limit],
+    ) -> Vec<Limit> {
+        own.map_or_else(|| all.to_vec(), |text| self.spending((at, text), raw.budget.window))
     }
 
-    /// A budget: an amount above zero, or none at all.
-    pub(super) fn limit(&mut self, at: At<'_>, text: &str) -> Option<Money> {
+    /// Amounts above zero, none for the same unit and window twice; or no budget at all.
+    fn spending(&mut self, (at, text): (At<'_>, &str), window: raw::Window) -> Vec<Limit> {
         if text == "unlimited" {
-            return None;
+            return Vec::new();
         }
-        let amount = self.dollars(at, text)?;
-        if amount == Money::ZERO {
-            let note = Note::new(Code::BadAmount, format!("`{}` allows nothing", dotted(at)), "zero");
-            self.fail(at, note.help("an amount above zero, or `\"unlimited\"`"));
+        let mut limits: Vec<Limit> = Vec::new();
+        for part in text.split(',').map(str::trim) {
+            let wrong = match Limit::parse(part, Window::from(window)) {
+                None => "not an amount above zero".to_owned(),
+                Some(new) if limits.iter().any(|one| one.scope("") == new.scope("")) => {
+                    format!("a second amount of {} for each {}", new.most.unit.as_str(), new.window.as_str())
+                }
+                Some(new) => {
+                    limits.push(new);
+                    continue;
+                }
+            };
+            let message = format!("`{}` is not what a budget can be: `{part}`", dotted(at));
+            let help = "such as `\"5.00\"`, `\"2.00/day, 20000 tokens/hour, 10 requests/minute\"` or `\"unlimited\"`";
+            self.fail(at, Note::new(Code::BadAmount, message, wrong).help(help));
         }
-        Some(amount)
+        limits
     }
 
     pub(super) fn cache(&mut self, raw: &Raw) -> Cache {

@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chela_gateway::{Call, Rate};
-use chela_types::{AgentId, ChannelId, DepartmentId, Money, PluginId, TenantId, TierId, Tokens};
+use chela_types::{
+    AgentId, ChannelId, DepartmentId, Money, PluginId, Quantity, TenantId, TierId, Tokens, Unit,
+};
 
 use super::{At, Resolver, dotted};
 use crate::config::problem::{Code, Note};
@@ -40,45 +42,48 @@ impl Resolver<'_> {
                 if self.document.is_written(&own) { own } else { vec!["budget", kind] }
             };
             let (user, global) = (vec!["budget", "user"], vec!["budget", "global"]);
-            let mut all =
-                vec![(of("agent", id.as_str()), agent.budget), (user, budget.user), (global, budget.global)];
+            let mut all = vec![
+                (of("agent", id.as_str()), &agent.budget),
+                (user, &budget.user),
+                (global, &budget.global),
+            ];
             let department = agent.department.as_ref().and_then(|id| departments.get_key_value(id));
-            all.extend(department.map(|(id, own)| (of("department", id.as_str()), own.budget)));
+            all.extend(department.map(|(id, own)| (of("department", id.as_str()), &own.budget)));
             let channels = channels.iter().filter(|(id, _)| agent.reach.is_from(id));
-            all.extend(channels.map(|(id, own)| (of("channel", id.as_str()), own.budget)));
-            for (key, amount) in all {
-                // Zero is refused by itself.
-                let Some(amount) = amount.filter(|amount| *amount > Money::ZERO) else { continue };
-                pairs.extend(agent.tiers_allowed.iter().map(|tier| (key.clone(), amount, tier)));
+            all.extend(channels.map(|(id, own)| (of("channel", id.as_str()), &own.budget)));
+            for (key, limits) in all {
+                for limit in limits {
+                    pairs.extend(agent.tiers_allowed.iter().map(|tier| (key.clone(), limit.most, tier)));
+                }
             }
         }
-        for (key, amount, id) in pairs {
+        for (key, most, id) in pairs {
             if let Some(tier) = tiers.get(id) {
-                let call = |output| reserved(providers, (id, tier), output);
-                self.pays(&key, amount, (id.as_str(), [call(1), call(tier.max_output_tokens)]));
+                let call = |output| reserved(providers, (id, tier), output, most.unit);
+                self.pays(&key, most, (id.as_str(), [call(1), call(tier.max_output_tokens)]));
             }
         }
     }
 
     /// One token that cannot be paid is a mistake. A whole answer that cannot be is a doubt: the plugin may ask for
     /// less.
-    fn pays(&mut self, key: At<'_>, amount: Money, (tier, [one, all]): (&str, [Money; 2])) {
+    fn pays(&mut self, key: At<'_>, most: Quantity, (tier, [one, all]): (&str, [Quantity; 2])) {
         let chain: At<'_> = &["tier", tier, "chain"];
-        let most: At<'_> = &["tier", tier, "max_output_tokens"];
+        let tokens: At<'_> = &["tier", tier, "max_output_tokens"];
         let (at, what, reserved, or) = match () {
-            () if one > amount => (chain, "one call", one, ""),
-            () if all > amount => (most, "a whole answer", all, ", or lower `max_output_tokens`"),
+            () if one > most => (chain, "one call", one, ""),
+            () if all > most => (tokens, "a whole answer", all, ", or lower `max_output_tokens`"),
             () => return,
         };
         let message = format!("`{}` does not pay for {what} by `{}`", dotted(key), dotted(at));
-        let label = format!("{amount}, but {what} sets aside {reserved}");
+        let label = format!("{most}, but {what} sets aside {reserved}");
         let help = format!(
             "every model of the chain is paid for in advance: raise the budget, or shorten the chain{or}"
         );
         let note = Note::new(Code::BudgetTooSmall, message, label).help(help);
         // Shown where something is written: all but the chain may be a default.
         let place = [key, at, chain].into_iter().find(|at| self.document.is_written(at)).unwrap_or(chain);
-        if one > amount { self.fail(place, note) } else { self.warn(place, note) }
+        if one > most { self.fail(place, note) } else { self.warn(place, note) }
     }
 
     /// Documents are for a plugin that may search them.
@@ -120,13 +125,23 @@ const KEYWORD_ROUTER: &str = "builtin:keyword";
 
 /// What the smallest call that asks a tier for so many tokens sets aside: as the gateway counts it, for every model of
 /// the chain.
-fn reserved(providers: &BTreeMap<String, Provider>, (id, tier): (&TierId, &Tier), output: u32) -> Money {
+fn reserved(
+    providers: &BTreeMap<String, Provider>,
+    (id, tier): (&TierId, &Tier),
+    output: u32,
+    unit: Unit,
+) -> Quantity {
     let input = smallest(id).map_or(Tokens(0), |call| call.input_bound());
-    let bound = |model: &ModelRef| {
+    let rate = |model: &ModelRef| {
         let price = *providers.get(&model.provider)?.prices.get(&model.model)?;
-        Some(Rate { price, input, output: Tokens(u64::from(output)) }.bound())
+        Some(Rate { price, input, output: Tokens(u64::from(output)) })
     };
-    tier.chain.iter().filter_map(bound).sum()
+    let rates = tier.chain.iter().filter_map(rate);
+    match unit {
+        Unit::Dollars => rates.map(|rate| rate.bound()).sum::<Money>().into(),
+        Unit::Tokens => rates.fold(Tokens(0), |sum, rate| sum.plus(rate.tokens())).into(),
+        Unit::Requests => Quantity::requests(1),
+    }
 }
 
 /// A call with nothing in it. The gateway's own, so that both count the same tokens around a text.

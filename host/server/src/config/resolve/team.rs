@@ -84,8 +84,8 @@ impl Resolver<'_> {
             }
             let concurrency = department.concurrency.map(size);
             let (description, weight) = (department.description.clone(), department.weight);
-            let own = department.budget.as_deref();
-            let budget = self.own_limit(&["department", name, "budget"], own, budget.department);
+            let own: (At<'_>, _) = (&["department", name, "budget"], department.budget.as_deref());
+            let budget = self.own_limits(raw, own, &budget.department);
             Some((id, Department { description, weight, concurrency, budget }))
         };
         raw.department.iter().filter_map(each).collect()
@@ -112,7 +112,8 @@ impl Resolver<'_> {
         let knowledge =
             agent.knowledge.as_deref().and_then(|path| self.folder(&["agent", name, "knowledge"], path));
         let reach = self.reach(raw, name, agent);
-        let budget = self.own_limit(&["agent", name, "budget"], agent.budget.as_deref(), budget.agent);
+        let own: (At<'_>, _) = (&["agent", name, "budget"], agent.budget.as_deref());
+        let budget = self.own_limits(raw, own, &budget.agent);
         let config = self.free(&["agent", name, "config"], &agent.config);
         Some(Agent {
             plugin: plugin?,
@@ -128,6 +129,7 @@ impl Resolver<'_> {
             rate_per_minute: agent.rate_per_minute,
             concurrency: size(agent.concurrency),
             budget,
+            over_budget_to_human: agent.over_budget == raw::OverBudget::Human,
             history: size(agent.history),
             config,
         })
@@ -243,7 +245,8 @@ impl Resolver<'_> {
         let default_agent = self.default_agent(raw, name, channel);
         let secrets = self.secrets(("channel", name), &channel.secrets);
         let config = self.free(&["channel", name, "config"], &channel.config);
-        let budget = self.own_limit(&["channel", name, "budget"], channel.budget.as_deref(), budget.channel);
+        let own: (At<'_>, _) = (&["channel", name, "budget"], channel.budget.as_deref());
+        let budget = self.own_limits(raw, own, &budget.channel);
         Some(Channel {
             plugin: plugin?,
             department,

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use chela_engine::Unsigned;
-use chela_gateway::OpenAiWire;
+use chela_gateway::{Limit, OpenAiWire, Window};
 use chela_types::{AgentId, ChannelId, DepartmentId, Money, PluginId, TierId};
 use secrecy::ExposeSecret as _;
 
-use super::super::{Code, Config, Limits, ProviderKind, Reach, Right, Source, Window};
+use super::super::{Code, Config, Limits, ProviderKind, Reach, Right, Source};
 use super::{BASE, load, load_in, snapshot};
 
 const EXAMPLE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/example.toml"));
@@ -32,9 +32,9 @@ fn the_example_of_the_docs_resolves() {
     let web = ChannelId::new("web").unwrap();
     assert!(hr.confidential && hr.reach.allows(&slack, Some("C1")) && !hr.reach.allows(&web, None));
     assert!(hr.knowledge.as_ref().unwrap().ends_with("knowledge/hr"));
-    assert_eq!(hr.budget, Money::parse_dollars("20"));
+    assert_eq!(hr.budget, limits("20"));
     let technical = &config.agents[&AgentId::new("technical").unwrap()];
-    assert_eq!((technical.tiers_allowed.len(), technical.budget), (2, Money::parse_dollars("40")));
+    assert_eq!((technical.tiers_allowed.len(), technical.budget.clone()), (2, limits("40")));
     assert_eq!(technical.reach, Reach::Everywhere);
     let fast = &config.tiers[&TierId::new("fast").unwrap()];
     assert_eq!((fast.chain.len(), fast.first_token), (3, Some(Duration::from_secs(5))));
@@ -77,7 +77,7 @@ fn the_smallest_file_has_all_defaults() {
     assert!(config.server.public.ip().is_loopback() && config.server.admin.ip().is_loopback());
     assert!(!config.egress.allow_loopback && !config.egress.allow_private);
     assert_eq!(config.store.folder.file_name(), Some("chela-data".as_ref()));
-    assert_eq!(config.budget.user, Money::parse_dollars("2"));
+    assert_eq!(config.budget.user, limits("2"));
 }
 
 #[test]
@@ -119,8 +119,8 @@ fn each_limit_can_be_a_plugins_own() {
 fn unlimited_is_said_in_words() {
     let (config, _) =
         load(&format!("[budget]\nagent = \"unlimited\"\nglobal = \"unlimited\"\n{BASE}")).unwrap();
-    assert_eq!((config.budget.agent, config.budget.global), (None, None));
-    assert_eq!(config.agents[&AgentId::new("sales").unwrap()].budget, None);
+    assert_eq!((config.budget.agent, config.budget.global), (vec![], vec![]));
+    assert_eq!(config.agents[&AgentId::new("sales").unwrap()].budget, []);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn swap_has_its_documented_defaults() {
     assert_eq!((swap.drift_percent, swap.drift_min_calls), (30, 50));
     assert_eq!((swap.shadow_in_flight, swap.shadow_percent, swap.shadow_examples), (8, 100, 20));
     assert_eq!((swap.promote_after, swap.promote_differences_percent), (0, 100));
-    assert_eq!((config.budget.shadow, config.operators.len()), (None, 0));
+    assert_eq!((config.budget.shadow, config.operators.len()), (vec![], 0));
 }
 
 #[test]
@@ -165,8 +165,8 @@ fn words_are_kept_for_ever_unless_it_is_said_how_long() {
 #[test]
 fn a_shadow_has_a_budget_of_its_own() {
     let budget = |text: &str| load(&format!("[budget]\nshadow = {text}\n{BASE}")).unwrap().0.budget.shadow;
-    assert_eq!(budget("\"1.00\""), Money::parse_dollars("1"));
-    assert_eq!(budget("\"unlimited\""), None);
+    assert_eq!(budget("\"1.00\""), limits("1"));
+    assert_eq!(budget("\"unlimited\""), []);
 }
 
 #[test]
@@ -357,15 +357,38 @@ fn a_budget_for_less_than_an_answer_is_doubted() {
 fn a_department_and_a_channel_have_budgets_of_their_own_or_those_of_all() {
     let text = "[budget]\nwindow = \"week\"\ntime_zone = \"Europe/Berlin\"\ndepartment = \"5\"\n[department.one]\n[department.two]\nbudget = \"3\"\n[department.free]\nbudget = \"unlimited\"\n[plugin.w]\nsource = \"builtin:webhook\"\n[channel.c]\nplugin = \"w\"\nbudget = \"7\"\n[channel.d]\nplugin = \"w\"\n[routing]\nfallback = \"hr\"\n";
     let (config, _) = load(&asking(text, "")).unwrap();
-    let department = |name| config.departments[&DepartmentId::new(name).unwrap()].budget;
-    let channel = |name| config.channels[&ChannelId::new(name).unwrap()].budget;
-    let dollars = Money::parse_dollars;
+    let department = |name| config.departments[&DepartmentId::new(name).unwrap()].budget.clone();
+    let channel = |name| config.channels[&ChannelId::new(name).unwrap()].budget.clone();
     assert_eq!(
         [department("one"), department("two"), department("free")],
-        [dollars("5"), dollars("3"), None]
+        [limits("5/week"), limits("3/week"), vec![]]
     );
-    assert_eq!([channel("c"), channel("d")], [dollars("7"), None]);
-    assert_eq!((config.budget.window, config.budget.zone.iana_name()), (Window::Week, Some("Europe/Berlin")));
+    assert_eq!([channel("c"), channel("d")], [limits("7/week"), vec![]]);
+    assert_eq!(config.budget.zone.iana_name(), Some("Europe/Berlin"));
+}
+
+#[test]
+fn a_budget_is_of_several_windows_and_units() {
+    let text = "[budget]\nuser = \"2.00, 20000 tokens/hour,10 requests/minute\"\nthresholds = [90, 50, 90]\nrefusal = \"Not now.\"\n";
+    let agent = "over_budget = \"human\"\nbudget = \"5000000 tokens/month\"\n";
+    let (config, _) = load(&asking(text, agent)).unwrap();
+    assert_eq!(config.budget.user, limits("2.00/day, 20000 tokens/hour, 10 requests/minute"));
+    assert_eq!((config.budget.thresholds, config.budget.refusal.as_str()), (vec![50, 90], "Not now."));
+    let hr = &config.agents[&AgentId::new("hr").unwrap()];
+    assert_eq!((hr.budget.clone(), hr.over_budget_to_human), (limits("5000000 tokens/month"), true));
+    // A call's tokens have to fit as its money has to.
+    let (codes, shown) = doubts(&asking("", "budget = \"147 tokens/hour\"\n"));
+    assert_eq!(codes, [Code::BudgetTooSmall], "{shown}");
+    assert!(shown.contains("147 tokens, but a whole answer sets aside 148 tokens"), "{shown}");
+}
+
+#[test]
+fn a_tier_has_a_cheaper_one() {
+    let text = asking("[tier.cheap]\nchain = [\"a/free\"]\n", "tier = \"fast\"\n");
+    let text = text.replace("max_output_tokens = 10\n", "max_output_tokens = 10\ncheaper = \"cheap\"\n");
+    let (config, _) = load(&text).unwrap();
+    let cheaper: Vec<_> = config.tiers.values().filter_map(|tier| tier.cheaper.clone()).collect();
+    assert_eq!(cheaper, [TierId::new("cheap").unwrap()]);
 }
 
 #[test]
@@ -472,4 +495,9 @@ fn a_plugin_has_secrets_of_its_own() {
     let (config, _) = load(&text).unwrap();
     let secrets = &config.plugins[&PluginId::new("p").unwrap()].secrets;
     assert_eq!(secrets["crm"].expose_secret(), "hunter2-SHOP_SIGNING_SECRET");
+}
+
+/// Of a day, unless they say otherwise.
+fn limits(text: &str) -> Vec<Limit> {
+    text.split(',').map(|part| Limit::parse(part.trim(), Window::Day).unwrap()).collect()
 }

@@ -1,0 +1,197 @@
+//! Tells when a share of a budget is used up: once for each window, however many hosts and calls there are.
+//!
+//! Nobody waits for it. Each settlement adds up here; the ledger is read only when a share may have been reached, and
+//! after a while, because other hosts spend, too. That a share is told once is the store's word.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chela_store::{Mark, ScopeLimit, Store};
+use chela_types::{Millis, Quantity, TenantId};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// Settlements are gathered for so long before the ledger is read.
+const GATHER: Duration = Duration::from_millis(500);
+/// A budget that is used is looked at again after so long, whatever was seen of it here.
+const STALE: Duration = Duration::from_secs(60);
+/// Budgets remembered. With more, those that wait for no look are forgotten, and looked at again when they are used.
+const SEEN_MAX: usize = 50_000;
+
+/// The watch over all budgets.
+pub(crate) struct Watch {
+    store: Store,
+    /// In percent, ascending.
+    thresholds: Vec<u8>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    seen: HashMap<Name, Seen>,
+    due: HashMap<Name, Due>,
+    /// Somebody will look.
+    is_awake: bool,
+}
+
+/// Whose, its scope, and the start of its window.
+type Name = (TenantId, String, Millis);
+
+/// What is known of a budget.
+struct Seen {
+    settled: i64,
+    since: i64,
+    /// The next share that is to be told, in the unit.
+    next: Option<i64>,
+    looked: Instant,
+}
+
+/// Why a budget is looked at.
+enum Due {
+    Used { limit: Quantity },
+    Exhausted { used: Quantity, limit: Quantity },
+}
+
+impl Watch {
+    pub(crate) fn new(store: Store, thresholds: Vec<u8>) -> Arc<Self> {
+        Arc::new(Self { store, thresholds, state: Mutex::default() })
+    }
+
+    /// So much more of a budget is settled.
+    pub(crate) fn used(self: &Arc<Self>, tenant: &TenantId, scope: &ScopeLimit, used: Quantity) {
+        let Some(limit) = scope.limit else { return };
+        if used.amount == 0 || self.thresholds.is_empty() {
+            return;
+        }
+        let name = (tenant.clone(), scope.scope.clone(), scope.window_start);
+        let mut state = self.state.lock();
+        let is_due = state.seen.get_mut(&name).is_none_or(|seen| {
+            seen.since = seen.since.saturating_add(used.amount);
+            let may = seen.next.is_some_and(|next| seen.settled.saturating_add(seen.since) >= next);
+            may || seen.looked.elapsed() > STALE
+        });
+        if is_due {
+            let limit = Quantity { amount: limit, ..used };
+            state.due.entry(name).or_insert(Due::Used { limit });
+            self.wake(&mut state);
+        }
+    }
+
+    /// A budget has refused a call.
+    pub(crate) fn exhausted(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        (scope, start): (&str, Millis),
+        (used, limit): (Quantity, Quantity),
+    ) {
+        if self.thresholds.last() != Some(&100) {
+            return;
+        }
+        let mut state = self.state.lock();
+        state.due.insert((tenant.clone(), scope.to_owned(), start), Due::Exhausted { used, limit });
+        self.wake(&mut state);
+    }
+
+    fn wake(self: &Arc<Self>, state: &mut State) {
+        // Without a runtime (a value dropped late) the next call looks.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if !std::mem::replace(&mut state.is_awake, true) {
+            let watch = Arc::clone(self);
+            runtime.spawn(async move { while watch.look().await {} });
+        }
+    }
+
+    /// False once there is nothing left to look at.
+    async fn look(&self) -> bool {
+        tokio::time::sleep(GATHER).await;
+        let due = self.due();
+        let mut marks: HashMap<TenantId, Vec<Mark>> = HashMap::new();
+        for (name, why) in &due {
+            let (tenant, scope, start) = name;
+            let (percent, used, limit) = match why {
+                Due::Exhausted { used, limit } => (100, *used, *limit),
+                Due::Used { limit } => match self.store.budget(tenant, scope, *start).await {
+                    Ok(budget) => {
+                        let percent = share(budget.settled, limit.amount);
+                        self.remember(name, (budget.settled, percent, limit.amount));
+                        (percent, Quantity { amount: budget.settled, ..*limit }, *limit)
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, scope, "budget cannot be looked at");
+                        continue;
+                    }
+                },
+            };
+            let reached = self.reached((scope, *start), (percent, format!("{used} of {limit}")));
+            marks.entry(tenant.clone()).or_default().extend(reached);
+        }
+        for (tenant, marks) in marks.into_iter().filter(|(_, marks)| !marks.is_empty()) {
+            self.tell(&tenant, marks).await;
+        }
+        !due.is_empty()
+    }
+
+    /// What is to be looked at now. If that is nothing, whoever comes next wakes somebody else.
+    fn due(&self) -> HashMap<Name, Due> {
+        let mut state = self.state.lock();
+        if state.seen.len() > SEEN_MAX {
+            state.seen.clear();
+        }
+        state.is_awake = !state.due.is_empty();
+        let due = std::mem::take(&mut state.due);
+        for name in due.keys() {
+            if let Some(seen) = state.seen.get_mut(name) {
+                seen.since = 0;
+            }
+        }
+        due
+    }
+
+    /// The shares that are reached. What is told is the highest of them.
+    fn reached(&self, (scope, start): (&str, Millis), (share, told): (u8, String)) -> Vec<Mark> {
+        let reached = self.thresholds.iter().rev().filter(|percent| **percent <= share);
+        let mark = |(nth, percent): (usize, &u8)| Mark {
+            scope: scope.to_owned(),
+            window_start: start,
+            percent: *percent,
+            told: (nth == 0).then(|| told.clone()),
+        };
+        reached.enumerate().map(mark).collect()
+    }
+
+    fn remember(&self, name: &Name, (settled, share, limit): (i64, u8, i64)) {
+        let next = self.thresholds.iter().find(|percent| **percent > share);
+        let next = next.map(|percent| part(limit, *percent));
+        let mut state = self.state.lock();
+        // What was settled meanwhile may be in what was read already: then there is one look too many.
+        let since = state.seen.get(name).map_or(0, |seen| seen.since);
+        state.seen.insert(name.clone(), Seen { settled, since, next, looked: Instant::now() });
+    }
+
+    async fn tell(&self, tenant: &TenantId, marks: Vec<Mark>) {
+        match self.store.mark_budgets(tenant, marks).await {
+            Ok(told) => {
+                for Mark { scope, percent, told, .. } in told {
+                    metrics::counter!("gateway_budget_thresholds_total", "percent" => percent.to_string())
+                        .increment(1);
+                    tracing::warn!(scope, percent, used = told, "budget used");
+                }
+            }
+            // Looked at again in a minute, if it is used.
+            Err(error) => tracing::warn!(%error, "used budgets cannot be told"),
+        }
+    }
+}
+
+/// In whole percent, at most 100.
+fn share(settled: i64, limit: i64) -> u8 {
+    let percent = i128::from(settled.max(0)) * 100 / i128::from(limit.max(1));
+    u8::try_from(percent.min(100)).unwrap_or(100)
+}
+
+/// A share of a limit, rounded up: what is at it has reached it.
+fn part(limit: i64, percent: u8) -> i64 {
+    let part = (i128::from(limit) * i128::from(percent) + 99) / 100;
+    i64::try_from(part).unwrap_or(i64::MAX)
+}
