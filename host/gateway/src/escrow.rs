@@ -17,8 +17,10 @@ use tokio::time::Instant;
 /// A slice is filled up behind to so many calls like the last one, or to one part in so many of its budget: others want
 /// something of it, and after a crash it is lost.
 const CALLS: i64 = 64;
-/// Longest wait for a slice that is being filled.
+/// Longest wait of a call for a slice that is being filled.
 const FILL: Duration = Duration::from_millis(50);
+/// Longest wait for it when the process stops.
+const CLOSE: Duration = Duration::from_secs(2);
 /// What nobody has used for so long goes back.
 const IDLE: Duration = Duration::from_secs(10);
 /// How often that is looked for.
@@ -35,6 +37,8 @@ struct State {
     slices: HashMap<Name, Slice>,
     /// Somebody looks for what is not used.
     is_awake: bool,
+    /// What calls give back goes back at once.
+    is_closed: bool,
 }
 
 /// Whose, its scope, and the start of its window.
@@ -93,18 +97,21 @@ impl Escrow {
             return Ok(());
         }
         // Whoever stops waiting here keeps nothing: neither what he has, nor what comes too late for him.
-        let mut waiting = Waiting { escrow: self, tenant, held };
+        let mut there = self.held(tenant, held);
         let (escrow, of) = (Arc::clone(self), tenant.clone());
         let (ours, theirs) = oneshot::channel();
         tokio::spawn(async move {
             let fetched = escrow.fetch(&of, &lacking).await;
-            if let Err(Ok(())) = ours.send(fetched) {
-                escrow.release(&of, &lacking);
-            }
+            let _ = ours.send(fetched.map(|()| escrow.held(&of, lacking)));
         });
-        theirs.await.map_err(|_| chela_store::Error::Closed)??;
-        waiting.held.clear();
+        let mut fetched = theirs.await.map_err(|_| chela_store::Error::Closed)??;
+        there.scopes.clear();
+        fetched.scopes.clear();
         Ok(())
+    }
+
+    fn held(self: &Arc<Self>, tenant: &TenantId, scopes: Vec<ScopeLimit>) -> Held {
+        Held { escrow: Arc::clone(self), tenant: tenant.clone(), scopes }
     }
 
     /// Takes what is there. Returns how much of each budget, and how much of each is lacking.
@@ -161,6 +168,9 @@ impl Escrow {
     fn fill(self: &Arc<Self>, tenant: &TenantId, scopes: &[ScopeLimit]) {
         let mut low = Vec::new();
         let mut state = self.state.lock();
+        if state.is_closed {
+            return;
+        }
         for scope in scopes {
             let full = full(scope);
             let slice = state.slices.get_mut(&name(tenant, scope));
@@ -214,11 +224,11 @@ impl Escrow {
             return;
         }
         let mut state = self.state.lock();
-        let mut back = Vec::new();
+        let (is_closed, mut back) = (state.is_closed, Vec::new());
         for scope in &hold.scopes {
             if let Some(slice) = state.slices.get_mut(&name(&tenant, scope)) {
                 slice.release(scope.most.amount, used(scope));
-                let enough = full(scope).max(scope.most.amount);
+                let enough = if is_closed { 0 } else { full(scope).max(scope.most.amount) };
                 if slice.free > enough * 2 {
                     let amount = slice.free - enough;
                     slice.free = enough;
@@ -252,8 +262,18 @@ impl Escrow {
         }
     }
 
-    /// Gives back all that is free; what calls hold follows as they end.
+    /// Gives back all that is free, and keeps nothing at hand any more.
     pub(crate) async fn close(&self) {
+        self.state.lock().is_closed = true;
+        self.drain().await;
+    }
+
+    /// Gives back all that is free, what is being filled included.
+    pub(crate) async fn drain(&self) {
+        let until = Instant::now() + CLOSE;
+        while self.state.lock().slices.values().any(|slice| slice.is_filling) && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let parts = self.state.lock().drained(|_, _| true);
         for (tenant, parts) in parts {
             if let Err(error) = self.store.return_slices(&tenant, parts).await {
@@ -332,16 +352,16 @@ async fn look(escrow: Weak<Escrow>) {
     }
 }
 
-/// Holds that are given back if nobody waits any more.
-struct Waiting<'a> {
-    escrow: &'a Escrow,
-    tenant: &'a TenantId,
-    held: Vec<ScopeLimit>,
+/// What is held for a call that still waits for the rest; given back if it does not come to it.
+struct Held {
+    escrow: Arc<Escrow>,
+    tenant: TenantId,
+    scopes: Vec<ScopeLimit>,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Held {
     fn drop(&mut self) {
-        self.escrow.release(self.tenant, &self.held);
+        self.escrow.release(&self.tenant, &self.scopes);
     }
 }
 

@@ -84,6 +84,12 @@ impl Gateway {
         self.purses.escrow.close().await;
     }
 
+    /// The same, and it goes on.
+    #[cfg(test)]
+    pub(crate) async fn drain(&self) {
+        self.purses.escrow.drain().await;
+    }
+
     /// What may be used.
     pub fn budgets(&self) -> &Budgets {
         &self.budgets
