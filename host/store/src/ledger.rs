@@ -454,13 +454,14 @@ pub(crate) struct Closing {
 
 /// `$3`, `$6` and `$7` are what was used, or `NULL`.
 pub(crate) const CLOSE: &str = "
-    UPDATE budgets SET reserved = reserved - taken.most, settled = settled + taken.used
-        FROM (SELECT r.tenant, CAST(given.value ->> 0 AS TEXT) AS scope,
-                CAST(given.value ->> 1 AS INTEGER) AS window_start, given.value ->> 3 AS most,
-                coalesce(CASE given.value ->> 4 WHEN 'dollars' THEN $3 WHEN 'tokens' THEN $6 ELSE $7 END,
-                    given.value ->> 3) AS used
-            FROM reservations AS r CROSS JOIN json_each(r.scopes) AS given
-            WHERE r.id = $1 AND r.state = 'open') AS taken
+    WITH taken AS MATERIALIZED (
+        SELECT r.tenant, CAST(given.value ->> 0 AS TEXT) AS scope,
+            CAST(given.value ->> 1 AS INTEGER) AS window_start, given.value ->> 3 AS most,
+            coalesce(CASE given.value ->> 4 WHEN 'dollars' THEN $3 WHEN 'tokens' THEN $6 ELSE $7 END,
+                given.value ->> 3) AS used
+        FROM reservations AS r CROSS JOIN json_each(r.scopes) AS given
+        WHERE r.id = $1 AND r.state = 'open')
+    UPDATE budgets SET reserved = reserved - taken.most, settled = settled + taken.used FROM taken
         WHERE budgets.tenant = taken.tenant AND budgets.scope = taken.scope
             AND budgets.window_start = taken.window_start;
     UPDATE reservations SET state = $2, cost = coalesce($3, amount), call = $4, settled_at = $5

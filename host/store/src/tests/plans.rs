@@ -4,13 +4,13 @@
 use super::*;
 use crate::{
     blob, change, event, frame, health, inbox, journal, ledger, mailbox, outbox, progress, record, replay,
-    retention, version,
+    retention, slice, version,
 };
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row};
 
 /// The statements on a message's way.
-const EVERY_MESSAGE: [&str; 20] = [
+const EVERY_MESSAGE: [&str; 23] = [
     inbox::KEEP,
     change::FIND,
     progress::SET,
@@ -27,6 +27,9 @@ const EVERY_MESSAGE: [&str; 20] = [
     ledger::RESERVE,
     ledger::RESERVE_HELD,
     ledger::CLOSE,
+    slice::TAKE,
+    slice::SPEND,
+    slice::RETURN,
     outbox::ANSWER,
     outbox::STEP,
     outbox::DELIVER,
