@@ -119,6 +119,7 @@ pub(crate) fn budgets(config: &Config) -> chela_gateway::Budgets {
     let budget = &config.budget;
     chela_gateway::Budgets {
         agent: each(&budget.agent, &config.agents, |agent| &agent.budget),
+        key: each(&budget.agent, &config.api_keys, |key| &key.budget),
         user: budget.user.clone(),
         channel: each(&budget.channel, &config.channels, |channel| &channel.budget),
         department: each(&budget.department, &config.departments, |department| &department.budget),
@@ -169,7 +170,12 @@ pub(super) fn engine(
     plugins.insert(terminal_plugin.clone(), terminal_adapter(config, &terminal_plugin)?);
     for agent in config.agents.keys() {
         if let Some(name) = terminal(agent) {
-            channels.insert(name, terminal_of(agent, &terminal_plugin));
+            channels.insert(name, own_channel(agent, &terminal_plugin, TERMINAL_RATE_PER_MINUTE));
+        }
+    }
+    for agent in config.api_keys.values().flat_map(|key| &key.agents) {
+        if let Some(name) = api(agent) {
+            channels.insert(name, own_channel(agent, &terminal_plugin, API_RATE_PER_MINUTE));
         }
     }
     let mut agents = BTreeMap::new();
@@ -303,7 +309,13 @@ pub(super) fn terminal(agent: &AgentId) -> Option<ChannelId> {
     ChannelId::new(format!("chela-terminal-{agent}")).ok()
 }
 
-fn terminal_of(agent: &AgentId, plugin: &PluginId) -> ChannelConfig {
+/// The name of the channel on which clients with keys speak to an agent.
+pub(super) fn api(agent: &AgentId) -> Option<ChannelId> {
+    ChannelId::new(format!("chela-api-{agent}")).ok()
+}
+
+/// A channel of the host's own, which leads to one agent.
+fn own_channel(agent: &AgentId, plugin: &PluginId, rate_per_minute: u32) -> ChannelConfig {
     ChannelConfig {
         plugin: plugin.clone(),
         department: None,
@@ -313,13 +325,15 @@ fn terminal_of(agent: &AgentId, plugin: &PluginId) -> ChannelConfig {
         ambiguous: Ambiguous::AtLeastOnce,
         secrets: BTreeMap::new(),
         config: Map::new(),
-        rate_per_minute: TERMINAL_RATE_PER_MINUTE,
+        rate_per_minute,
         progress: false,
     }
 }
 
 /// What a person at a terminal can type, and a script that pipes into it.
 const TERMINAL_RATE_PER_MINUTE: u32 = 600;
+/// All clients together; each key has a rate of its own before it.
+const API_RATE_PER_MINUTE: u32 = 60_000;
 
 fn terminal_adapter(config: &Config, name: &PluginId) -> Result<PluginConfig, Error> {
     let adapter = Plugin {
@@ -349,7 +363,8 @@ fn plugin(name: &PluginId, given: &Plugin) -> Result<PluginConfig, Error> {
 fn guarded(config: &Config) -> Vec<SecretString> {
     let keys = config.providers.values().filter_map(|provider| provider.kind.endpoint()?.key.clone());
     let operators = config.operators.values().map(|operator| operator.token.clone());
-    keys.chain(operators).chain(config.server.admin_token.clone()).collect()
+    let clients = config.api_keys.values().map(|client| client.key.clone());
+    keys.chain(operators).chain(clients).chain(config.server.admin_token.clone()).collect()
 }
 
 fn grants(plugin: &PluginId, names: &BTreeSet<String>) -> Result<Grants, Error> {
