@@ -105,7 +105,8 @@ async fn both_formats_are_answered_by_a_tier() {
     assert_eq!((answer.status, &body["object"]), (200, &json!("chat.completion")), "{}", answer.body);
     assert!(body["choices"][0]["message"]["content"].as_str().unwrap().contains("good morning"));
     assert!(body["usage"]["prompt_tokens"].as_u64().unwrap() > 0);
-    for header in ["x-request-id: req_", "x-chela-cost: 0.", "x-chela-model: stand-in/", "x-chela-cache: off"] {
+    for header in ["x-request-id: req_", "x-chela-cost: 0.", "x-chela-model: stand-in/", "x-chela-cache: off"]
+    {
         assert!(answer.head.contains(header), "{header}: {}", answer.head);
     }
     let answer = messages(&process, &saying("fast", "good evening")).await;
@@ -117,7 +118,11 @@ async fn both_formats_are_answered_by_a_tier() {
     let counted = with(streamed.clone(), "stream_options", json!({"include_usage": true}));
     let answer = chat(&process, &counted).await;
     assert!(answer.status == 200 && answer.head.contains("text/event-stream"), "{}", answer.head);
-    assert!(answer.body.ends_with("data: [DONE]\n\n") && answer.body.contains("\"prompt_tokens\""), "{}", answer.body);
+    assert!(
+        answer.body.ends_with("data: [DONE]\n\n") && answer.body.contains("\"prompt_tokens\""),
+        "{}",
+        answer.body
+    );
     let answer = messages(&process, &streamed).await;
     assert!(answer.body.starts_with("event: message_start\ndata: {"), "{}", answer.body);
     assert!(answer.body.contains("event: message_stop\n"), "{}", answer.body);
@@ -134,7 +139,11 @@ async fn what_breaks_off_is_told_as_that() {
     assert!(answer.body.contains("\"error\"") && !answer.body.contains("[DONE]"), "{}", answer.body);
     outside.provider.faults().inject(&Fault::Cut, 1);
     let answer = messages(&process, &streamed).await;
-    assert!(answer.body.contains("event: error\n") && !answer.body.contains("message_stop"), "{}", answer.body);
+    assert!(
+        answer.body.contains("event: error\n") && !answer.body.contains("message_stop"),
+        "{}",
+        answer.body
+    );
     assert!(process.terminate().await);
 }
 
@@ -152,7 +161,12 @@ async fn who_asks_wrongly_is_told_so_in_his_own_format() {
         (long, 413, "request_too_large"),
     ] {
         let answer = chat(&process, &body).await;
-        assert_eq!((answer.status, &answer.json()["error"]["code"]), (status, &json!(code)), "{}", answer.body);
+        assert_eq!(
+            (answer.status, &answer.json()["error"]["code"]),
+            (status, &json!(code)),
+            "{}",
+            answer.body
+        );
     }
     let answer = messages(&process, &with(hello.clone(), "colour", json!("blue"))).await;
     let message = "colour: Extra inputs are not permitted";
@@ -226,10 +240,8 @@ async fn a_client_that_hangs_up_leaves_its_seat() {
     let headers = format!("authorization: Bearer {KEY}\r\n");
     let body = with(saying("fast", "hello"), "stream", json!(true)).to_string();
     let hanging = connect(&process, ("POST", "/v1/chat/completions"), &headers, &body).await;
-    chela_tests::eventually("the seat is taken", async || {
-        chat(&process, &saying("fast", "me too")).await.status == 429
-    })
-    .await;
+    chela_tests::eventually("the model is asked", async || outside.provider.faults().are_met()).await;
+    assert_eq!(chat(&process, &saying("fast", "me too")).await.status, 429, "the seat is taken");
     drop(hanging);
     chela_tests::eventually("the seat is free", async || {
         chat(&process, &saying("fast", "me too")).await.status == 200

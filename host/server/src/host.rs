@@ -154,12 +154,8 @@ impl Host {
             compose(&config, store, &surroundings, progress.0).await?;
         let operators = Operators::new(&config, &admin_token);
         let clients = Clients::new(&config);
-        let reloader = Reloader::new(
-            (written, knowledge),
-            engine.clone(),
-            ground.clone(),
-            (operators.clone(), clients),
-        );
+        let reloader =
+            Reloader::new((written, knowledge), engine.clone(), ground.clone(), (operators.clone(), clients));
         let path = config.store.folder.join(SOCKET);
         let addresses = Addresses {
             public: public.local_addr().unwrap_or(config.server.public),

@@ -170,12 +170,13 @@ pub(super) fn engine(
     plugins.insert(terminal_plugin.clone(), terminal_adapter(config, &terminal_plugin)?);
     for agent in config.agents.keys() {
         if let Some(name) = terminal(agent) {
-            channels.insert(name, own_channel(agent, &terminal_plugin, TERMINAL_RATE_PER_MINUTE));
+            channels.insert(name, own_channel(agent, &terminal_plugin, (None, TERMINAL_RATE_PER_MINUTE)));
         }
     }
     for agent in config.api_keys.values().flat_map(|key| &key.agents) {
         if let Some(name) = api(agent) {
-            channels.insert(name, own_channel(agent, &terminal_plugin, API_RATE_PER_MINUTE));
+            let reaches = Some(reached_with(config, agent));
+            channels.insert(name, own_channel(agent, &terminal_plugin, (reaches, API_RATE_PER_MINUTE)));
         }
     }
     let mut agents = BTreeMap::new();
@@ -289,6 +290,7 @@ fn channel(given: &Channel) -> ChannelConfig {
         default_agent: given.default_agent.clone(),
         routed: given.routed,
         operator: false,
+        reaches: None,
         ambiguous: match given.delivery {
             DeliveryPolicy::AtLeastOnce => Ambiguous::AtLeastOnce,
             DeliveryPolicy::AtMostOnce => Ambiguous::AtMostOnce,
@@ -314,14 +316,26 @@ pub(super) fn api(agent: &AgentId) -> Option<ChannelId> {
     ChannelId::new(format!("chela-api-{agent}")).ok()
 }
 
+/// Whom an agent may hand over to, asked by a client: those that every key which names it names, too.
+fn reached_with(config: &Config, agent: &AgentId) -> BTreeSet<AgentId> {
+    let mut lists = config.api_keys.values().map(|key| &key.agents).filter(|agents| agents.contains(agent));
+    let first = lists.next().cloned().unwrap_or_default();
+    lists.fold(first, |all, agents| all.intersection(agents).cloned().collect())
+}
+
 /// A channel of the host's own, which leads to one agent.
-fn own_channel(agent: &AgentId, plugin: &PluginId, rate_per_minute: u32) -> ChannelConfig {
+fn own_channel(
+    agent: &AgentId,
+    plugin: &PluginId,
+    (reaches, rate_per_minute): (Option<BTreeSet<AgentId>>, u32),
+) -> ChannelConfig {
     ChannelConfig {
         plugin: plugin.clone(),
         department: None,
         default_agent: agent.clone(),
         routed: false,
         operator: true,
+        reaches,
         ambiguous: Ambiguous::AtLeastOnce,
         secrets: BTreeMap::new(),
         config: Map::new(),

@@ -141,7 +141,8 @@ impl Following {
     /// The kept answer to what was said, if it is there.
     async fn kept(&mut self) -> Result<Option<String>, chela_store::Error> {
         loop {
-            let page = self.doors.store.events_after(&self.doors.tenant, &self.events, self.last, PAGE).await?;
+            let page =
+                self.doors.store.events_after(&self.doors.tenant, &self.events, self.last, PAGE).await?;
             if page.is_empty() {
                 return Ok(None);
             }

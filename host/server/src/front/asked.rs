@@ -76,8 +76,7 @@ impl Client {
 
     /// The model of this name, if this client may ask it. A tier goes before an agent that is called the same.
     pub(super) fn model(&self, name: &str) -> Option<Model> {
-        let is_short =
-            |model: &Model| matches!(model, Model::Agent(agent) if agent.as_str() == name);
+        let is_short = |model: &Model| matches!(model, Model::Agent(agent) if agent.as_str() == name);
         self.models().find(|model| model.name() == name).or_else(|| self.models().find(is_short))
     }
 
@@ -167,7 +166,8 @@ mod tests {
     #[test]
     fn a_call_of_a_key_is_the_keys_alone() {
         let of = |department: &str| {
-            let keys = format!("[department.d]\n[api_key.ann]\nkey = \"env:ANN\"\ntiers = [\"fast\"]\n{department}");
+            let keys =
+                format!("[department.d]\n[api_key.ann]\nkey = \"env:ANN\"\ntiers = [\"fast\"]\n{department}");
             let tier = TierId::new("fast").unwrap();
             client(&keys).call(&TenantId::default_tenant(), tier, Asked::default()).unwrap()
         };
@@ -181,7 +181,8 @@ mod tests {
     fn an_agent_is_told_the_last_message_in_words() {
         let text = |role, text: &str| Prompt::text(role, text);
         let asked = |prompts| Asked { prompts, ..Asked::default() };
-        let last = asked(vec![text(Role::User, "one"), text(Role::Assistant, "two"), text(Role::User, "three")]);
+        let last =
+            asked(vec![text(Role::User, "one"), text(Role::Assistant, "two"), text(Role::User, "three")]);
         assert_eq!(last.said().unwrap(), "three");
         let image = Part::Image(Image::from_address("https://a.example/b.png").unwrap());
         for bad in [

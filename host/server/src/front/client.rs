@@ -167,7 +167,8 @@ pub(super) mod tests {
         };
         assert_eq!(of(&[("authorization", &format!("Bearer {}", key("ANN")))]).as_deref(), Some("ann"));
         assert_eq!(of(&[("x-api-key", &key("BOB"))]).as_deref(), Some("bob"));
-        for nobody in [&[][..], &[("x-api-key", "")], &[("x-api-key", &key("CAT"))], &[("authorization", &key("ANN"))]]
+        for nobody in
+            [&[][..], &[("x-api-key", "")], &[("x-api-key", &key("CAT"))], &[("authorization", &key("ANN"))]]
         {
             assert_eq!(of(nobody), None, "{nobody:?}");
         }
@@ -198,6 +199,11 @@ pub(super) mod tests {
         assert_eq!(person(0, None), "key:ann");
         assert_eq!(person(1, None), "bob");
         assert_eq!(person(0, Some("bob")), "key:ann/bob");
-        assert!(is_person("ann@example.org") && !is_person("") && !is_person("a\nb") && !is_person(&"x".repeat(257)));
+        assert!(
+            is_person("ann@example.org")
+                && !is_person("")
+                && !is_person("a\nb")
+                && !is_person(&"x".repeat(257))
+        );
     }
 }

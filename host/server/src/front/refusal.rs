@@ -92,9 +92,7 @@ impl Refusal {
         match self {
             Self::Json => invalid(None),
             Self::Wrong(wrong) => invalid(code(&wrong.what)),
-            Self::Key => {
-                row((401, INVALID, Some("invalid_api_key")), (401, "authentication_error"))
-            }
+            Self::Key => row((401, INVALID, Some("invalid_api_key")), (401, "authentication_error")),
             Self::Model(_) | Self::Embeddings(_) => UNKNOWN,
             Self::Flood(_) | Self::Conversation => FLOOD,
             Self::Silent => row((504, "server_error", Some("timeout")), (504, "timeout_error")),
@@ -116,9 +114,13 @@ impl Refusal {
                 Wire::OpenAi => format!("The model `{name}` does not exist or you do not have access to it."),
                 Wire::Anthropic => format!("model: {name}"),
             },
-            Self::Embeddings(name) => format!("The model `{name}` does not exist: this host makes no embeddings."),
+            Self::Embeddings(name) => {
+                format!("The model `{name}` does not exist: this host makes no embeddings.")
+            }
             Self::Flood(_) => "Too many requests for this API key.".to_owned(),
-            Self::Conversation => "The message before it is not answered yet in this conversation.".to_owned(),
+            Self::Conversation => {
+                "The message before it is not answered yet in this conversation.".to_owned()
+            }
             Self::Silent => "The agent has not answered in time.".to_owned(),
             Self::Gateway(Kind::OverBudget { .. }) => {
                 "The budget for this is used up for now; see your host's operator.".to_owned()
@@ -343,7 +345,11 @@ mod tests {
     fn a_wrong_field_is_named_as_each_format_names_it() {
         let at = "messages.0.content";
         for (what, openai, anthropic) in [
-            (What::Missing, "Missing required parameter: 'messages[0].content'.", "messages.0.content: Field required"),
+            (
+                What::Missing,
+                "Missing required parameter: 'messages[0].content'.",
+                "messages.0.content: Field required",
+            ),
             (
                 What::Unknown,
                 "Unknown parameter: 'messages[0].content'.",

@@ -4,8 +4,8 @@ use super::*;
 use crate::front::said::{Ended, of_model};
 use chela_egress::Egress;
 use chela_gateway::{
-    Budgets, Cache, Config, Each, Fail, Limit, ModelName, Provider, ProviderKind, ProviderLimits, Rule, Script,
-    Tier, UnknownPrice, Window, defaults,
+    Budgets, Cache, Config, Each, Fail, Limit, ModelName, Provider, ProviderKind, ProviderLimits, Rule,
+    Script, Tier, UnknownPrice, Window, defaults,
 };
 use chela_store::Store;
 use chela_types::{Price, SystemClock, TenantId, TierId, Tokens};
@@ -84,7 +84,8 @@ impl House {
         let messages = [json!({"role": "user", "content": text})];
         let body = json!({"model": "fast", "max_tokens": 50, "messages": messages, "tools": [tool]});
         let asked = wire.read(&body).unwrap();
-        let call = self.client.call(&TenantId::default_tenant(), TierId::new("fast").unwrap(), asked).unwrap();
+        let call =
+            self.client.call(&TenantId::default_tenant(), TierId::new("fast").unwrap(), asked).unwrap();
         Ok(of_model(self.gateway.complete(call).await?))
     }
 
@@ -124,7 +125,9 @@ async fn an_answer_is_whole_and_a_cut_one_is_never_told_as_one() {
 #[tokio::test]
 async fn a_failure_before_the_first_word_has_the_status_of_its_kind() {
     let house = house(&[]).await;
-    for (text, openai, anthropic) in [("it is down", 503, 529), ("it limits", 429, 429), ("forbidden", 400, 400)] {
+    for (text, openai, anthropic) in
+        [("it is down", 503, 529), ("it limits", 429, 429), ("forbidden", 400, 400)]
+    {
         for (wire, status) in [(Wire::OpenAi, openai), (Wire::Anthropic, anthropic)] {
             let refusal = house.whole(wire, text).await.unwrap_err();
             assert_eq!(refusal.response(wire, "r").status(), status, "{text} {wire:?}");
@@ -162,14 +165,14 @@ async fn the_same_question_is_answered_from_what_is_kept() {
 #[tokio::test]
 async fn an_answer_that_has_not_begun_fails_in_its_stream() {
     let refused = async { Err(Refusal::Key) }.boxed();
-    let told: Vec<Told> =
-        events(Wire::OpenAi.teller(envelope()), "1".into(), later(refused)).collect().await;
+    let told: Vec<Told> = events(Wire::OpenAi.teller(envelope()), "1".into(), later(refused)).collect().await;
     assert!(told.len() == 2 && told[1].data.contains("invalid_api_key"), "{told:?}");
 }
 
 #[test]
 fn who_wants_no_kept_answer_says_so() {
-    let headers = |value: &'static str| HeaderMap::from_iter([(CACHE_CONTROL, HeaderValue::from_static(value))]);
+    let headers =
+        |value: &'static str| HeaderMap::from_iter([(CACHE_CONTROL, HeaderValue::from_static(value))]);
     assert!(is_cacheable(&HeaderMap::new()) && is_cacheable(&headers("max-age=0")));
     assert!(!is_cacheable(&headers("no-cache")) && !is_cacheable(&headers("private, no-store")));
     assert_eq!(dollars(Money::from_nanos(1_000_012_300)), "1.000012300");

@@ -38,7 +38,8 @@ impl Resolver<'_> {
         (name, written): (&str, &raw::ApiKey),
         budget: &Budget,
     ) -> Option<ApiKey> {
-        let is_name = self.name::<AgentId>(&["api_key", name]).is_some() && self.is_short(&["api_key", name], name);
+        let is_name =
+            self.name::<AgentId>(&["api_key", name]).is_some() && self.is_short(&["api_key", name], name);
         let at: At<'_> = &["api_key", name, "key"];
         let key = self.secret(at, &written.key).filter(|key| self.is_long_key(at, key));
         let department = written.department.as_deref().and_then(|department| {
@@ -80,7 +81,8 @@ impl Resolver<'_> {
     fn is_short(&mut self, at: At<'_>, name: &str) -> bool {
         let is_short = name.len() <= NAME_BYTES_MAX;
         if !is_short {
-            let message = format!("`{name}` is too long a name for a client's key, or for an agent that one names");
+            let message =
+                format!("`{name}` is too long a name for a client's key, or for an agent that one names");
             let label = format!("longer than {NAME_BYTES_MAX} characters");
             self.fail(at, Note::new(Code::BadName, message, label));
         }

@@ -31,7 +31,10 @@ fn told(said: Vec<Said>) -> Vec<(&'static str, Value)> {
 fn a_whole_answer_counts_the_cache_apart() {
     let calls = vec![ToolCall { id: "c".into(), name: "look".into(), arguments: "{\"a\":1}".into() }];
     let whole = whole(&envelope(), &Ended { calls, ..ended("Hi.", Finish::ToolCalls) });
-    assert_eq!((&whole["id"], &whole["type"], &whole["role"]), (&json!("msg_1"), &json!("message"), &json!("assistant")));
+    assert_eq!(
+        (&whole["id"], &whole["type"], &whole["role"]),
+        (&json!("msg_1"), &json!("message"), &json!("assistant"))
+    );
     let blocks = json!([
         {"type": "text", "text": "Hi."},
         {"type": "tool_use", "id": "c", "name": "look", "input": {"a": 1}},
@@ -55,9 +58,20 @@ fn a_stream_has_the_events_in_their_order() {
     assert_eq!(
         names,
         [
-            "message_start", "ping", "content_block_start", "content_block_delta", "content_block_delta",
-            "content_block_stop", "content_block_start", "content_block_delta", "content_block_delta",
-            "content_block_stop", "content_block_start", "content_block_stop", "message_delta", "message_stop",
+            "message_start",
+            "ping",
+            "content_block_start",
+            "content_block_delta",
+            "content_block_delta",
+            "content_block_stop",
+            "content_block_start",
+            "content_block_delta",
+            "content_block_delta",
+            "content_block_stop",
+            "content_block_start",
+            "content_block_stop",
+            "message_delta",
+            "message_stop",
         ]
     );
     assert!(all.iter().all(|(name, data)| data["type"] == *name));

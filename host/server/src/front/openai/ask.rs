@@ -195,11 +195,7 @@ fn schema(fields: &mut Fields<'_>, key: &'static str) -> Result<Value, Wrong> {
 
 fn choice(fields: &mut Fields<'_>) -> Result<ToolChoice, Wrong> {
     if fields.value("tool_choice").is_some_and(Value::is_string) {
-        let words = [
-            ("auto", Chosen::Auto),
-            ("none", Chosen::None),
-            ("required", Chosen::Required),
-        ];
+        let words = [("auto", Chosen::Auto), ("none", Chosen::None), ("required", Chosen::Required)];
         return Ok(match fields.word("tool_choice", &words)? {
             Some(Chosen::Required) => ToolChoice::Required,
             Some(Chosen::None) => ToolChoice::None,
@@ -249,7 +245,11 @@ fn shape(fields: &mut Fields<'_>, asked: &mut Asked) -> Result<(), Wrong> {
             let mut inner = form.needed_table("json_schema")?;
             inner.pass(&["description"]);
             let name = inner.needed_text("name")?.to_owned();
-            let form = Form::JsonSchema { name, schema: schema(&mut inner, "schema")?, strict: inner.switch("strict")? };
+            let form = Form::JsonSchema {
+                name,
+                schema: schema(&mut inner, "schema")?,
+                strict: inner.switch("strict")?,
+            };
             inner.end()?;
             form
         }

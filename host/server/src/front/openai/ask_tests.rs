@@ -96,7 +96,10 @@ fn what_cannot_be_is_refused_with_its_place() {
     }
     for (more, at) in [
         (json!({"messages": []}), "messages"),
-        (user(json!([{"type": "image_url", "image_url": {"url": "http://a.example/b.png"}}])), "messages.0.content.0.image_url.url"),
+        (
+            user(json!([{"type": "image_url", "image_url": {"url": "http://a.example/b.png"}}])),
+            "messages.0.content.0.image_url.url",
+        ),
         (json!({"temperature": 2.1}), "temperature"),
         (json!({"max_tokens": 0}), "max_tokens"),
         (json!({"stop": ["a", "b", "c", "d", "e"]}), "stop"),

@@ -71,7 +71,9 @@ fn a_stream_begins_with_the_role_and_ends_with_done() {
     assert_eq!(delta(2), &json!({ "tool_calls": [first] }));
     assert_eq!(delta(3), &json!({"tool_calls": [{"index": 0, "function": {"arguments": ":1}"}}]}));
     assert_eq!((delta(4), &all[4]["choices"][0]["finish_reason"]), (&json!({}), &json!("tool_calls")));
-    assert!(all[..5].iter().all(|chunk| chunk["usage"].is_null() && chunk["object"] == "chat.completion.chunk"));
+    assert!(
+        all[..5].iter().all(|chunk| chunk["usage"].is_null() && chunk["object"] == "chat.completion.chunk")
+    );
     assert_eq!((&all[5]["choices"], &all[5]["usage"]["prompt_tokens"]), (&json!([]), &json!(10)));
     assert_eq!(all[6..], [json!("[DONE]")]);
 }
