@@ -478,4 +478,25 @@ mod tests {
         let (config, _) = crate::config::load(&path, &|_| None).unwrap();
         assert_eq!(swap(&config), SwapConfig::STANDARD);
     }
+    /// An agent that a key may ask must not lead to one that the key may not.
+    #[test]
+    fn a_clients_channel_reaches_whom_every_key_names_that_leads_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("chela.toml");
+        let agents = ["x", "y", "z"].map(|name| format!("[agent.{name}]\nplugin = \"a\"\n")).concat();
+        let key = |name: &str, agents: &str| {
+            format!("[api_key.{name}]\nkey = \"env:THE_LONG_KEY_OF_THE_CLIENT_{name}\"\nagents = {agents}\n")
+        };
+        let keys = key("one", "[\"x\", \"y\"]") + &key("two", "[\"x\", \"z\"]");
+        let text = format!("[plugin.a]\nsource = \"builtin:assistant\"\n{agents}{keys}");
+        std::fs::write(&path, text).unwrap();
+        let env = |name: &str| Some(format!("{name}, which is long"));
+        let (config, _) = crate::config::load(&path, &env).unwrap();
+        let reached = |agent: &str| -> Vec<String> {
+            let reached = reached_with(&config, &AgentId::new(agent).unwrap());
+            reached.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(reached("x"), ["x"]);
+        assert_eq!(reached("y"), ["x", "y"]);
+    }
 }
