@@ -219,15 +219,16 @@ mod tests {
 
     #[test]
     fn the_kept_answer_is_told_to_its_end() {
-        for (drafts, kept, rest) in [
-            (&[][..], "Hi.", Some("Hi.")),
+        let cases: [(&[(u32, &str)], &str, Option<&str>); 7] = [
+            (&[], "Hi.", Some("Hi.")),
             (&[(1, "Hi")], "Hi.", Some(".")),
             (&[(1, "Hi"), (1, ". ")], "Hi.", None),
             (&[(1, "\nHi.")], "Hi.", None),
             (&[(1, "Hi. ")], "Hi.\n\nSources: a", Some("\n\nSources: a")),
             (&[(1, "Hi"), (2, "Good")], "Good.", Some("\n\nGood.")),
             (&[(1, "H"), (2, "H"), (2, "i")], "Hi.", Some("i.")),
-        ] {
+        ];
+        for (drafts, kept, rest) in cases {
             let mut shown = Shown::default();
             for (attempt, text) in drafts {
                 shown.take(*attempt, text);
