@@ -242,6 +242,7 @@ impl Setup {
             default_agent: AgentId::new(default_agent).unwrap(),
             routed: true,
             operator: false,
+            reaches: None,
             ambiguous: Ambiguous::AtLeastOnce,
             secrets: account.secrets.iter().map(secret).collect(),
             config: object(account.config),

@@ -217,6 +217,7 @@ fn account() -> Result<ChannelConfig, Error> {
         default_agent: AgentId::new(AGENT).map_err(Error::ground)?,
         routed: true,
         operator: false,
+        reaches: None,
         ambiguous: Ambiguous::AtMostOnce,
         secrets: BTreeMap::from([
             secret("signing_secret", "whsec_ZHJpbGwgZHJpbGwgZHJpbGwgZHJpbGw="),

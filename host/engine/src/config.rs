@@ -4,7 +4,7 @@
 use chela_sandbox::{Grants, Level, Limits, Source};
 use chela_types::{AgentId, ChannelId, DepartmentId, Digest, PluginId, TenantId, TierId};
 use secrecy::SecretString;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::trust::TrustConfig;
@@ -166,8 +166,11 @@ pub struct ChannelConfig {
     pub default_agent: AgentId,
     /// False: the default agent always answers.
     pub routed: bool,
-    /// True: the operator's own terminal. Every agent may be reached, and the public listener knows it not.
+    /// True: a channel of the host's own, such as the operator's terminal. `reachable_from` does not count, and no webhook
+    /// leads to it.
     pub operator: bool,
+    /// The agents that may be reached from a channel of the host's own; `None`: every one.
+    pub reaches: Option<BTreeSet<AgentId>>,
     /// What happens to a send whose outcome a crash has hidden.
     pub ambiguous: Ambiguous,
     /// Named secrets.

@@ -19,7 +19,7 @@ impl<'a> Policy<'a> {
 
     /// Every agent that this message may reach, in the order of their names.
     pub(crate) fn candidates(&self, message: &Message) -> Vec<(&'a AgentId, &'a AgentConfig)> {
-        self.config.agents.iter().filter(|(_, agent)| self.may_reach(message, agent)).collect()
+        self.config.agents.iter().filter(|(name, agent)| self.may_reach(message, (name, agent))).collect()
     }
 
     /// The agent that answers if no router says otherwise: the channel's default, else the fallback,
@@ -30,14 +30,15 @@ impl<'a> Policy<'a> {
             .chain(&self.config.routing.fallback)
             .find_map(|wanted| {
                 let (name, agent) = self.config.agents.get_key_value(wanted)?;
-                self.may_reach(message, agent).then_some(name)
+                self.may_reach(message, (name, agent)).then_some(name)
             })
             .ok_or_else(|| Error::Unreachable(message.channel.clone()))
     }
 
-    fn may_reach(&self, message: &Message, agent: &AgentConfig) -> bool {
-        if self.config.channels.get(&message.channel).is_some_and(|channel| channel.operator) {
-            return true;
+    fn may_reach(&self, message: &Message, (name, agent): (&AgentId, &AgentConfig)) -> bool {
+        let own = self.config.channels.get(&message.channel).filter(|channel| channel.operator);
+        if let Some(own) = own {
+            return own.reaches.as_ref().is_none_or(|reaches| reaches.contains(name));
         }
         from_here(agent, &message.channel, message.place.as_deref())
             && (agent.outsiders || !message.sender.outsider)

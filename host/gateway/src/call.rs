@@ -84,13 +84,16 @@ pub struct Call {
 }
 
 /// Who pays for a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Purse {
     /// Agent, department, person and channel, within the tenant's budget.
     #[default]
     Turn,
     /// A scope of its own, within the tenant's budget: no person waits for this.
     Apart(&'static str),
+    /// A client's key of this name, its department and the person, within the tenant's budget: no agent of this host
+    /// asks.
+    Key(String),
 }
 
 impl Call {

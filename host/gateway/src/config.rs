@@ -184,6 +184,8 @@ impl fmt::Display for ModelName {
 pub struct Budgets {
     /// Each agent.
     pub agent: Each<AgentId>,
+    /// Each key of a client's, for what it asks of tiers.
+    pub key: Each<String>,
     /// Each person.
     pub user: Vec<Limit>,
     /// Each channel, for what was asked there.
@@ -205,6 +207,7 @@ impl Default for Budgets {
     fn default() -> Self {
         Self {
             agent: Each::default(),
+            key: Each::default(),
             user: Vec::new(),
             channel: Each::default(),
             department: Each::default(),

@@ -14,7 +14,7 @@ pub enum Kind {
     /// A budget does not cover the call's worst case.
     #[error("budget `{scope}` is used up: {used} of {limit}")]
     OverBudget {
-        /// `agent:…`, `user:…`, `channel:…`, `department:…` or `global`, with window and unit: `user:U1/minute/requests`.
+        /// `agent:…`, `key:…`, `user:…`, `channel:…`, `department:…` or `global`, with window and unit: `user:U1/minute/requests`.
         scope: String,
         /// Its limit, raises counted.
         limit: Quantity,

@@ -236,7 +236,7 @@ fn applied(budgets: &Budgets, call: &Call) -> Vec<Applied> {
             unit: limit.most.unit,
         }));
     };
-    match call.purse {
+    match &call.purse {
         Purse::Turn => {
             add(&format!("agent:{}", call.agent), budgets.agent.of(&call.agent));
             add(&format!("user:{}", call.user), &budgets.user);
@@ -248,6 +248,13 @@ fn applied(budgets: &Budgets, call: &Call) -> Vec<Applied> {
             }
         }
         Purse::Apart(name) => add(name, &budgets.apart),
+        Purse::Key(name) => {
+            add(&format!("key:{name}"), budgets.key.of(name));
+            add(&format!("user:{}", call.user), &budgets.user);
+            if let Some(id) = &call.department {
+                add(&format!("department:{id}"), budgets.department.of(id));
+            }
+        }
     }
     if !budgets.global.is_empty() {
         add("global", &budgets.global);

@@ -90,6 +90,7 @@ impl Budgets {
             Some(("agent", id)) => each(&self.agent, AgentId::new(id)),
             Some(("channel", id)) => each(&self.channel, ChannelId::new(id)),
             Some(("department", id)) => each(&self.department, DepartmentId::new(id)),
+            Some(("key", name)) => self.key.of(&name.to_owned()),
             Some(("user", _)) => &self.user,
             Some(_) => &[],
             None if of == "global" => &self.global,

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chela_engine::Engine;
@@ -22,6 +23,7 @@ use crate::config::Config;
 use crate::doors::{
     Admin, Bounds, Connections, Files, Operators, Orders, Proof, Public, Replays, defaults, serve,
 };
+use crate::front::Clients;
 use crate::reload::Reloader;
 use crate::telemetry::Metrics;
 use crate::webchat::Setup;
@@ -151,7 +153,9 @@ impl Host {
         let Composed { engine, ground, knowledge, admin_token } =
             compose(&config, store, &surroundings, progress.0).await?;
         let operators = Operators::new(&config, &admin_token);
-        let reloader = Reloader::new((written, knowledge), engine.clone(), ground.clone(), operators.clone());
+        let clients = Clients::new(&config);
+        let reloader =
+            Reloader::new((written, knowledge), engine.clone(), ground.clone(), (operators.clone(), clients));
         let path = config.store.folder.join(SOCKET);
         let addresses = Addresses {
             public: public.local_addr().unwrap_or(config.server.public),
@@ -203,6 +207,8 @@ impl Host {
                 store: store.clone(),
                 tenant: tenant.clone(),
                 standing: reloader.standing().clone(),
+                clients: reloader.clients().clone(),
+                clock: Arc::clone(&clock),
                 bounds: bounds(&config, files),
                 chats,
                 stop: stop.clone(),

@@ -7,6 +7,7 @@ pub mod compose;
 pub mod config;
 pub mod demo;
 pub mod doors;
+pub mod front;
 pub mod host;
 pub mod ledger;
 pub mod reload;

@@ -26,6 +26,24 @@ impl Store {
         self.commit(Append { tenant: tenant.clone(), event }).await
     }
 
+    /// The number of a session's last event; 0 if it has none.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub async fn last_event(&self, tenant: &TenantId, session: &str) -> Result<u64> {
+        self.read(async |connection| {
+            let row = sql::query(
+                "SELECT coalesce(max(seq), 0) AS seq FROM stream_events WHERE tenant = $1 AND session = $2",
+            )
+            .bind(tenant.as_str())
+            .bind(session)
+            .fetch_one(connection)
+            .await?;
+            Ok(row::get::<i64>(&row, "seq")?.unsigned_abs())
+        })
+        .await
+    }
+
     /// Events of a session with numbers above `seq`, in order, at most `limit`; without those that are purged.
     ///
     /// # Errors

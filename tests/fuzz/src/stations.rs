@@ -121,6 +121,7 @@ fn account(config: &Value) -> ChannelConfig {
         default_agent: agent_id("support"),
         routed: true,
         operator: false,
+        reaches: None,
         ambiguous: Ambiguous::AtLeastOnce,
         secrets: secrets.map(|name| (name.to_owned(), SecretString::from(SECRET))).into(),
         config: config.as_object().cloned().unwrap_or_default(),

@@ -369,7 +369,11 @@ impl ChannelStation {
         is_sound
     }
 
-    async fn tell_session(&self, delivery: &Delivery<'_>, event: serde_json::Value) -> Result<(), Error> {
+    /// Keeps an answer for the windows of a session, with the turn that it answers: the host's own reading.
+    async fn tell_session(&self, delivery: &Delivery<'_>, mut event: serde_json::Value) -> Result<(), Error> {
+        if let Some(event) = event.as_object_mut() {
+            event.insert("turn".to_owned(), delivery.lease.turn().to_string().into());
+        }
         let session = delivery
             .target
             .bound

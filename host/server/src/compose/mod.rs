@@ -266,6 +266,11 @@ pub fn terminal_channel(agent: &AgentId) -> Option<ChannelId> {
     rooms::terminal(agent)
 }
 
+/// The channel on which clients with keys speak to an agent.
+pub fn api_channel(agent: &AgentId) -> Option<ChannelId> {
+    rooms::api(agent)
+}
+
 /// Where a plugin comes from, with the bytes of one that this program carries.
 ///
 /// # Errors

@@ -119,6 +119,7 @@ pub(crate) fn budgets(config: &Config) -> chela_gateway::Budgets {
     let budget = &config.budget;
     chela_gateway::Budgets {
         agent: each(&budget.agent, &config.agents, |agent| &agent.budget),
+        key: each(&budget.agent, &config.api_keys, |key| &key.budget),
         user: budget.user.clone(),
         channel: each(&budget.channel, &config.channels, |channel| &channel.budget),
         department: each(&budget.department, &config.departments, |department| &department.budget),
@@ -169,7 +170,13 @@ pub(super) fn engine(
     plugins.insert(terminal_plugin.clone(), terminal_adapter(config, &terminal_plugin)?);
     for agent in config.agents.keys() {
         if let Some(name) = terminal(agent) {
-            channels.insert(name, terminal_of(agent, &terminal_plugin));
+            channels.insert(name, own_channel(agent, &terminal_plugin, (None, TERMINAL_RATE_PER_MINUTE)));
+        }
+    }
+    for agent in config.api_keys.values().flat_map(|key| &key.agents) {
+        if let Some(name) = api(agent) {
+            let reaches = Some(reached_with(config, agent));
+            channels.insert(name, own_channel(agent, &terminal_plugin, (reaches, API_RATE_PER_MINUTE)));
         }
     }
     let mut agents = BTreeMap::new();
@@ -283,6 +290,7 @@ fn channel(given: &Channel) -> ChannelConfig {
         default_agent: given.default_agent.clone(),
         routed: given.routed,
         operator: false,
+        reaches: None,
         ambiguous: match given.delivery {
             DeliveryPolicy::AtLeastOnce => Ambiguous::AtLeastOnce,
             DeliveryPolicy::AtMostOnce => Ambiguous::AtMostOnce,
@@ -303,23 +311,43 @@ pub(super) fn terminal(agent: &AgentId) -> Option<ChannelId> {
     ChannelId::new(format!("chela-terminal-{agent}")).ok()
 }
 
-fn terminal_of(agent: &AgentId, plugin: &PluginId) -> ChannelConfig {
+/// The name of the channel on which clients with keys speak to an agent.
+pub(super) fn api(agent: &AgentId) -> Option<ChannelId> {
+    ChannelId::new(format!("chela-api-{agent}")).ok()
+}
+
+/// Whom an agent may hand over to, asked by a client: those that every key which names it names, too.
+fn reached_with(config: &Config, agent: &AgentId) -> BTreeSet<AgentId> {
+    let mut lists = config.api_keys.values().map(|key| &key.agents).filter(|agents| agents.contains(agent));
+    let first = lists.next().cloned().unwrap_or_default();
+    lists.fold(first, |all, agents| all.intersection(agents).cloned().collect())
+}
+
+/// A channel of the host's own, which leads to one agent.
+fn own_channel(
+    agent: &AgentId,
+    plugin: &PluginId,
+    (reaches, rate_per_minute): (Option<BTreeSet<AgentId>>, u32),
+) -> ChannelConfig {
     ChannelConfig {
         plugin: plugin.clone(),
         department: None,
         default_agent: agent.clone(),
         routed: false,
         operator: true,
+        reaches,
         ambiguous: Ambiguous::AtLeastOnce,
         secrets: BTreeMap::new(),
         config: Map::new(),
-        rate_per_minute: TERMINAL_RATE_PER_MINUTE,
+        rate_per_minute,
         progress: false,
     }
 }
 
 /// What a person at a terminal can type, and a script that pipes into it.
 const TERMINAL_RATE_PER_MINUTE: u32 = 600;
+/// All clients together; each key has a rate of its own before it.
+const API_RATE_PER_MINUTE: u32 = 60_000;
 
 fn terminal_adapter(config: &Config, name: &PluginId) -> Result<PluginConfig, Error> {
     let adapter = Plugin {
@@ -349,7 +377,8 @@ fn plugin(name: &PluginId, given: &Plugin) -> Result<PluginConfig, Error> {
 fn guarded(config: &Config) -> Vec<SecretString> {
     let keys = config.providers.values().filter_map(|provider| provider.kind.endpoint()?.key.clone());
     let operators = config.operators.values().map(|operator| operator.token.clone());
-    keys.chain(operators).chain(config.server.admin_token.clone()).collect()
+    let clients = config.api_keys.values().map(|client| client.key.clone());
+    keys.chain(operators).chain(clients).chain(config.server.admin_token.clone()).collect()
 }
 
 fn grants(plugin: &PluginId, names: &BTreeSet<String>) -> Result<Grants, Error> {
@@ -448,5 +477,26 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let (config, _) = crate::config::load(&path, &|_| None).unwrap();
         assert_eq!(swap(&config), SwapConfig::STANDARD);
+    }
+    /// An agent that a key may ask must not lead to one that the key may not.
+    #[test]
+    fn a_clients_channel_reaches_whom_every_key_names_that_leads_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("chela.toml");
+        let agents = ["x", "y", "z"].map(|name| format!("[agent.{name}]\nplugin = \"a\"\n")).concat();
+        let key = |name: &str, agents: &str| {
+            format!("[api_key.{name}]\nkey = \"env:THE_LONG_KEY_OF_THE_CLIENT_{name}\"\nagents = {agents}\n")
+        };
+        let keys = key("one", "[\"x\", \"y\"]") + &key("two", "[\"x\", \"z\"]");
+        let text = format!("[plugin.a]\nsource = \"builtin:assistant\"\n{agents}{keys}");
+        std::fs::write(&path, text).unwrap();
+        let env = |name: &str| Some(format!("{name}, which is long"));
+        let (config, _) = crate::config::load(&path, &env).unwrap();
+        let reached = |agent: &str| -> Vec<String> {
+            let reached = reached_with(&config, &AgentId::new(agent).unwrap());
+            reached.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(reached("x"), ["x"]);
+        assert_eq!(reached("y"), ["x", "y"]);
     }
 }

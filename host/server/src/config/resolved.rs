@@ -50,6 +50,8 @@ pub struct Config {
     pub agents: BTreeMap<AgentId, Agent>,
     /// Channel accounts.
     pub channels: BTreeMap<ChannelId, Channel>,
+    /// Keys of clients that speak a vendor's format.
+    pub api_keys: BTreeMap<String, ApiKey>,
     /// Who answers.
     pub routing: Routing,
     /// Tries and pauses.
@@ -665,4 +667,25 @@ pub struct Operator {
     pub token: SecretString,
     /// What he may do; at least one thing.
     pub rights: BTreeSet<Right>,
+}
+
+/// A key with which a client asks in a vendor's format.
+#[derive(Debug, Clone)]
+pub struct ApiKey {
+    /// What it shows.
+    pub key: SecretString,
+    /// Who pays, too.
+    pub department: Option<DepartmentId>,
+    /// The person who pays, unless a request names another.
+    pub user: String,
+    /// Whom it may speak to.
+    pub agents: BTreeSet<AgentId>,
+    /// What it may ask.
+    pub tiers: BTreeSet<TierId>,
+    /// What its calls of tiers may use; none: unlimited. `[budget] agent` is worked in.
+    pub budget: Vec<Limit>,
+    /// Requests in a minute.
+    pub requests_per_minute: u32,
+    /// Requests at once.
+    pub concurrency: usize,
 }

@@ -32,5 +32,6 @@ pub(crate) use public::{Address, Doors, acknowledged};
 pub use replay::{ReplayJob, Replays};
 pub(crate) use rights::is_plain;
 pub use rights::{OPERATOR_HEADER, Operators, Proof};
+pub(crate) use shares::Share;
 pub use swap::{Orders, Reload};
 pub use terminal::{Heard, Listening, Said};

@@ -1,4 +1,4 @@
-//! The public listener: webhooks of platforms, the web chat's page, and two answers for load balancers.
+//! The public listener: webhooks of platforms, the web chat's page, clients with keys, and two answers for load balancers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,13 +14,16 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use chela_engine::{Acknowledgement, Engine, Webhook};
 use chela_store::Store;
-use chela_types::{ChannelId, TenantId};
+use chela_types::{ChannelId, Clock, Millis, TenantId};
 use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::bounds::{Bounds, Gates, StreamSeat};
 use super::error::Error;
 use super::listener::Peer;
+use super::shares::Shares;
+use crate::front::{self, Clients};
 use crate::reload::Standing;
 use crate::webchat::{self, Setup};
 
@@ -35,6 +38,10 @@ pub struct Public {
     pub tenant: TenantId,
     /// What is told of the configuration.
     pub standing: Standing,
+    /// Who may ask over `/v1`.
+    pub clients: Clients,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
     /// How much at once.
     pub bounds: Bounds,
     /// What the pages of web chats say; a chat that is not named gets its channel's name.
@@ -52,15 +59,34 @@ pub(crate) struct Doors {
     standing: Standing,
     pub(crate) chats: BTreeMap<ChannelId, Setup>,
     pub(crate) stop: CancellationToken,
+    pub(crate) clients: Clients,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// When this listener began.
+    pub(crate) since: Millis,
+    /// Conversations in which a client waits for an agent: one message after the other.
+    pub(crate) conversations: Shares<String>,
     gates: Gates,
 }
 
 impl Public {
     /// The routes.
     pub fn router(self) -> Router {
-        let Self { engine, store, tenant, standing, bounds, chats, stop } = self;
+        let Self { engine, store, tenant, standing, clients, clock, bounds, chats, stop } = self;
         let gates = Gates::new(bounds);
-        let doors = Arc::new(Doors { engine, store, tenant, standing, chats, stop, gates });
+        let (since, conversations) = (clock.now(), Shares::new(1));
+        let doors = Arc::new(Doors {
+            engine,
+            store,
+            tenant,
+            standing,
+            chats,
+            stop,
+            clients,
+            clock,
+            since,
+            conversations,
+            gates,
+        });
         Router::new()
             .route("/", get(home))
             .route("/healthz", get(async || "alive\n"))
@@ -68,6 +94,7 @@ impl Public {
             .route("/channels/{name}", any(channel))
             .route("/channels/{name}/", any(channel))
             .route("/channels/{name}/{*rest}", any(channel))
+            .merge(front::routes())
             .fallback(async || Error::NotFound)
             .with_state(doors)
     }
@@ -149,6 +176,18 @@ impl Doors {
     /// A seat for one stream of events, and how long it may be taken.
     pub(crate) fn stream(&self, session: &str, request: &Request) -> Result<(StreamSeat, Duration), Error> {
         Ok((self.gates.stream(session, peer(request))?, self.gates.bounds.stream_lifetime))
+    }
+
+    /// A seat for one request.
+    pub(crate) fn seat(&self, request: &Request) -> Result<OwnedSemaphorePermit, Error> {
+        self.gates.request(peer(request))
+    }
+
+    /// A request's body, within the bounds of this listener.
+    pub(crate) async fn body(&self, request: Request) -> Result<Bytes, Error> {
+        let (parts, body) = request.into_parts();
+        let body = read(&parts.headers, body, self.gates.bounds.body_bytes_max);
+        tokio::time::timeout(self.gates.bounds.request_timeout, body).await.map_err(|_| Error::TimedOut)?
     }
 
     /// A new session's token.

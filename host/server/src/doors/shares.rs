@@ -9,25 +9,25 @@ use parking_lot::Mutex;
 
 /// Seats of each, at most `max`. Remembers only those who have some.
 #[derive(Debug)]
-pub(super) struct Shares<K> {
+pub(crate) struct Shares<K> {
     max: usize,
     taken: Arc<Mutex<HashMap<K, usize>>>,
 }
 
 /// One seat; dropping it gives it back.
 #[derive(Debug)]
-pub(super) struct Share<K: Eq + Hash> {
+pub(crate) struct Share<K: Eq + Hash> {
     of: K,
     taken: Arc<Mutex<HashMap<K, usize>>>,
 }
 
 impl<K: Eq + Hash + Clone> Shares<K> {
-    pub(super) fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Self { max, taken: Arc::default() }
     }
 
     /// A seat for `of`; `None` if he has as many as he may.
-    pub(super) fn take(&self, of: K) -> Option<Share<K>> {
+    pub(crate) fn take(&self, of: K) -> Option<Share<K>> {
         let mut taken = self.taken.lock();
         let count = taken.get(&of).copied().unwrap_or_default();
         if count >= self.max {

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::compose::{self, Ground, Knowledge};
 use crate::config::{self, Config, ConfigError, Source, Warning};
 use crate::doors::Operators;
+use crate::front::Clients;
 use crate::turn::in_one_line;
 use look::Seen;
 pub(crate) use roots::Roots;
@@ -105,6 +106,7 @@ struct Inner {
     ground: Ground,
     engine: Engine,
     operators: Operators,
+    clients: Clients,
     standing: Standing,
     running: Mutex<Running>,
     watched: RwLock<(Arc<Roots>, Duration)>,
@@ -129,12 +131,13 @@ impl Reloader {
         (config, knowledge): (Config, Knowledge),
         engine: Engine,
         ground: Ground,
-        operators: Operators,
+        (operators, clients): (Operators, Clients),
     ) -> Self {
         Self(Arc::new(Inner {
             ground,
             engine,
             operators,
+            clients,
             standing: Standing::new(config.digest),
             watched: RwLock::new((Arc::new(Roots::of(&config)), config.swap.poll)),
             running: Mutex::new(Running {
@@ -144,6 +147,11 @@ impl Reloader {
                 unnamed: BTreeMap::new(),
             }),
         }))
+    }
+
+    /// The clients that may ask over `/v1`.
+    pub fn clients(&self) -> &Clients {
+        &self.0.clients
     }
 
     /// What is told of the configuration.
@@ -221,6 +229,7 @@ impl Reloader {
             let later = later.map(|key| format!("{key} is another one after a restart"));
             reloaded.changed.splice(0..0, news.into_iter().chain(later));
             self.0.operators.replace(&config, &admin_token);
+            self.0.clients.replace(&config);
             self.0.standing.runs(config.digest, restart);
             running.models = compose::models_digest(&config);
             running.config = config;

@@ -44,6 +44,8 @@ fn secrets(config: &Config) -> BTreeMap<String, &SecretString> {
     }
     let operators = config.operators.iter();
     secrets.extend(operators.map(|(name, operator)| (format!("operator.{name}.token"), &operator.token)));
+    let clients = config.api_keys.iter();
+    secrets.extend(clients.map(|(name, client)| (format!("api_key.{name}.key"), &client.key)));
     secrets
 }
 

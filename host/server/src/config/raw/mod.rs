@@ -4,6 +4,7 @@
 //! the check that names unknown keys) comes from them, and so does the reference in `docs/`. A key that is
 //! not here does not exist. Nothing is looked up or resolved here; see `resolve`.
 
+mod front;
 mod host;
 mod models;
 mod swap;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub(super) use front::ApiKey;
 pub(super) use host::{Delivery, Egress, KindLimits, Limits, Log, Retention, Server, Store};
 pub(super) use models::{
     Budget, Cache, LongPrice, Price, Prices, Provider, ProviderKind, Tier, Window, Wire,
@@ -58,6 +60,8 @@ pub(super) struct Raw {
     pub(super) agent: BTreeMap<String, Agent>,
     /// Channel accounts by name. The webhook of a channel is `/channels/NAME`.
     pub(super) channel: BTreeMap<String, Channel>,
+    /// Keys of clients that speak OpenAI's or Anthropic's format, by name. Without one nothing is served below `/v1`.
+    pub(super) api_key: BTreeMap<String, ApiKey>,
     /// Which agent gets a message.
     pub(super) routing: Routing,
     /// How often and how long an answer is tried.

@@ -4,6 +4,7 @@
 //! gives nothing; the whole gives a [`Config`] only if no step failed.
 
 mod free;
+mod front;
 mod host;
 mod models;
 mod prices;
@@ -75,6 +76,7 @@ impl Resolver<'_> {
         let agents = self.agents(raw, &budget);
         let routing = self.routing(raw);
         let channels = self.channels(raw, &budget);
+        let api_keys = self.api_keys(raw, &budget);
         self.reachability(raw, &agents);
         self.patience(raw, (&plugins, &tiers), &agents);
         let team =
@@ -102,6 +104,7 @@ impl Resolver<'_> {
             departments,
             agents,
             channels,
+            api_keys,
             routing,
             delivery,
             limits,

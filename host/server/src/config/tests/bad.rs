@@ -296,6 +296,22 @@ const BAD: &[(&str, &str, &[Code])] = &[
     ("retention-numbers", "[retention]\nwords_days = 0\n", &[Code::WrongValue]),
     ("budget-shadow-zero", "[budget]\nshadow = \"0\"\n", &[Code::BadAmount]),
     (
+        "api-key-inline",
+        "[api_key.app]\nkey = \"hunter2-hunter2-hunter2-hunter2-hunter2\"\n",
+        &[Code::SecretInline],
+    ),
+    ("api-key-short", "[api_key.app]\nkey = \"env:TOO_SHORT_FOR_A_KEY\"\n", &[Code::SecretShort]),
+    (
+        "api-key-shared",
+        "[api_key.one]\nkey = \"env:A_KEY_THAT_IS_LONG_ENOUGH\"\n[api_key.two]\nkey = \"env:A_KEY_THAT_IS_LONG_ENOUGH\"\n",
+        &[Code::Duplicate],
+    ),
+    (
+        "api-key-unknown",
+        "[api_key.app]\nkey = \"env:A_KEY_THAT_IS_LONG_ENOUGH\"\ndepartment = \"salse\"\nagents = [\"sale\"]\ntiers = [\"fast\"]\nbudget = \"much\"\n",
+        &[Code::UnknownReference, Code::UnknownReference, Code::UnknownReference, Code::BadAmount],
+    ),
+    (
         "operator-needs",
         "[operator.ann]\nrights = [\"read\"]\n[operator.bob]\ntoken = \"env:BOBS_LONG_TOKEN\"\n",
         &[Code::MissingKey, Code::MissingKey],
