@@ -158,6 +158,8 @@ fn tiers_that_name_the_same_model_share_it() {
     let config = Config {
         providers: vec![Provider { name: "p".into(), kind, prices: Default::default(), limits }],
         tiers: vec![tier("fast", ["a", "b"]), tier("smart", ["b", "c"])],
+        agents: Default::default(),
+        embedding: Default::default(),
         budgets: Default::default(),
         cache: crate::Cache::standard(),
         unknown_price: UnknownPrice::Refuse,

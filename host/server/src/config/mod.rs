@@ -24,7 +24,7 @@ pub use problem::{Code, ConfigError, Problem, Warning};
 pub use reference::reference;
 pub use resolve::Env;
 pub use resolved::{
-    Agent, Budget, Cache, Channel, Config, Delivery, DeliveryPolicy, Department, Egress, Endpoint,
+    Agent, Budget, Cache, Channel, Config, Delivery, DeliveryPolicy, Department, Egress, Embedding, Endpoint,
     KindLimits, Limits, Log, ModelRef, Operator, Place, Plugin, PluginKind, Provider, ProviderKind, Reach,
     Right, Routing, Script, Server, Source, Store, Swap, Tier,
 };
