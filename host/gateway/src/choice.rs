@@ -123,9 +123,8 @@ impl Choice {
         let agent = self.agents.each.get(&call.agent);
         let first = agent.map(|(of, _)| by_policy(of, &call));
         let wanted = first.as_ref().map_or_else(|| call.tier.clone(), |first| first.tier.clone());
-        let pressed = agent.and_then(|(of, kept)| {
-            self.pressed(of, &wanted, Pressure::of(kept.load(Ordering::Relaxed)))
-        });
+        let pressed = agent
+            .and_then(|(of, kept)| self.pressed(of, &wanted, Pressure::of(kept.load(Ordering::Relaxed))));
         let at = pressed.as_ref().map_or(&wanted, |pressed| &pressed.tier);
         let lowered = self.lowered(agent.map(|(of, _)| of), at, &call);
         let Some(last) = lowered.or(pressed).or(first) else { return call };
@@ -138,9 +137,7 @@ impl Choice {
         let tier = match pressure {
             Pressure::None => None,
             Pressure::Lower => self.cheaper(Some(of), at),
-            Pressure::Raise => {
-                matches!(of.policy, TierPolicy::Calibrated { .. }).then(|| of.tier.clone())
-            }
+            Pressure::Raise => matches!(of.policy, TierPolicy::Calibrated { .. }).then(|| of.tier.clone()),
         };
         tier.filter(|tier| tier != at).map(|tier| Chosen { tier, why: "sla".to_owned() })
     }

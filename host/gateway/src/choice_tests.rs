@@ -151,9 +151,12 @@ async fn whoever_watches_waiting_times_asks_for_faster_or_smarter_tiers() {
 async fn a_budget_that_is_nearly_used_up_asks_for_the_cheaper_tier() {
     let long = "a".repeat(LONG);
     // What calls of this kind settle, so that one of them is a tenth of the budget.
-    let cost = house(agent(calibrated(0.71)), Budgets::default()).await.ask(asking("smart", &long)).await.cost;
+    let cost =
+        house(agent(calibrated(0.71)), Budgets::default()).await.ask(asking("smart", &long)).await.cost;
     let most = Limit { most: Money::from_nanos(cost.nanos() * 100).into(), window: Window::Day };
-    for (lower_at, before, after) in [(Some(3), "smart", "fast"), (Some(90), "smart", "smart"), (None, "smart", "smart")] {
+    for (lower_at, before, after) in
+        [(Some(3), "smart", "fast"), (Some(90), "smart", "smart"), (None, "smart", "smart")]
+    {
         let budgets = Budgets { user: vec![most], thresholds: vec![], lower_at, ..Budgets::default() };
         let house = house(agent(calibrated(0.71)), budgets).await;
         for _ in 0..3 {

@@ -10,9 +10,9 @@ use std::fmt;
 use std::time::Duration;
 use url::Url;
 
+use crate::Script;
 use crate::choice::AgentTier;
 use crate::embedding::Embedding;
-use crate::Script;
 use crate::price::Tariff;
 
 /// The documented defaults.

@@ -6,7 +6,8 @@
 use chela_lexical::Vector;
 use chela_store::{Lease, Store, Used};
 use chela_types::{
-    AgentId, Attempt, ChannelId, DepartmentId, Fault, ModelCall, Money, TenantId, TierId, Tokens, TurnId, Usage,
+    AgentId, Attempt, ChannelId, DepartmentId, Fault, ModelCall, Money, TenantId, TierId, Tokens, TurnId,
+    Usage,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,7 +107,8 @@ impl Embedder {
         let reserved = Reservation::make(shared, &self.budgets, &call, (most, now)).await;
         let mut reservation = reserved.map_err(|error| error.with_call(call.record()))?;
         let record = ModelCall { reserved: most.cost, ..call.record() };
-        let walked = Walk { record, begun: Instant::now() }.walk(plan, (&inputs, bound), self.cooldown_max).await;
+        let walked =
+            Walk { record, begun: Instant::now() }.walk(plan, (&inputs, bound), self.cooldown_max).await;
         match walked {
             Ok(embeddings) => {
                 count("ok");

@@ -141,10 +141,10 @@ impl Gateway {
 /// The agents' tiers; each that a scorer may choose exists.
 pub(crate) fn agents(each: BTreeMap<AgentId, AgentTier>, plans: &Plans) -> Result<Agents, Error> {
     let agents = Agents::new(each);
-    match agents.named().find(|(_, tier)| !plans.contains_key(*tier)) {
-        Some((agent, tier)) => {
-            Err(Error::new(Kind::Config(format!("[agent.{agent}] cheap_tier: there is no tier `{tier}`"))))
-        }
+    let unknown = agents.named().find(|(_, tier)| !plans.contains_key(*tier));
+    let told = unknown.map(|(agent, tier)| format!("[agent.{agent}] cheap_tier: there is no tier `{tier}`"));
+    match told {
+        Some(told) => Err(Error::new(Kind::Config(told))),
         None => Ok(agents),
     }
 }

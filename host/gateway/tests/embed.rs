@@ -9,14 +9,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use chela_egress::Egress;
 use chela_gateway::{
-    Budgets, Cache, Config, EMBED_INPUT_BYTES_MAX, EMBED_INPUTS_MAX, EmbedCall, Embedding, Error, Gateway, Kind,
-    LEXICAL, LEXICAL_DIMS, Limit, ModelName, OpenAiWire, Provider, ProviderKind, ProviderLimits, Purse,
+    Budgets, Cache, Config, EMBED_INPUT_BYTES_MAX, EMBED_INPUTS_MAX, EmbedCall, Embedding, Error, Gateway,
+    Kind, LEXICAL, LEXICAL_DIMS, Limit, ModelName, OpenAiWire, Provider, ProviderKind, ProviderLimits, Purse,
     UnknownPrice, Window, defaults,
 };
 use chela_store::{Budget, Reserve, SettledAs, Settlement, Store, Used};
-use chela_types::{
-    AgentId, Clock, ManualClock, Millis, Money, Price, Rates, TenantId, Tokens,
-};
+use chela_types::{AgentId, Clock, ManualClock, Millis, Money, Price, Rates, TenantId, Tokens};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -234,7 +232,8 @@ async fn who_is_silent_or_gives_up_is_charged_the_bound() {
 #[tokio::test]
 async fn without_a_provider_this_program_makes_them() {
     let house = house(Vec::new(), Some(Money::from_nanos(1))).await;
-    let made = house.gateway.embed(call(&["Reset my password", "reset my password!", "canteen"])).await.unwrap();
+    let made =
+        house.gateway.embed(call(&["Reset my password", "reset my password!", "canteen"])).await.unwrap();
     let product = |one: usize, other: usize| -> f32 {
         made.vectors[one].iter().zip(&made.vectors[other]).map(|(a, b)| a * b).sum()
     };
@@ -251,9 +250,14 @@ async fn what_no_provider_takes_is_refused_here() {
     let long = "a".repeat(EMBED_INPUT_BYTES_MAX + 1);
     let half = "a ".repeat(EMBED_INPUT_BYTES_MAX / 2);
     let all = vec![half.as_str(); 17];
-    for (inputs, is_good) in
-        [(&most[..], true), (&more, false), (&[], false), (&["a", " "], false), (&[&long], false), (&all, false)]
-    {
+    for (inputs, is_good) in [
+        (&most[..], true),
+        (&more, false),
+        (&[], false),
+        (&["a", " "], false),
+        (&[&long], false),
+        (&all, false),
+    ] {
         let error = refused(inputs).await;
         assert_eq!(error.is_none(), is_good, "{}", inputs.len());
         assert!(error.is_none_or(|error| matches!(error.kind, Kind::Invalid { .. })));

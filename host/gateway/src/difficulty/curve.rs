@@ -83,11 +83,8 @@ pub fn evaluate(data: &Data, scorer: &Scorer) -> Curve {
     let [auc, length_auc, _] = ranked(turns, (&scores, &enough), SEED);
     let ideal: Vec<f64> = turns.iter().map(|turn| -turn.loss()).collect();
     let orders = [order(&scores), order(&by_length(turns, &enough)), order(&ideal)];
-    let sent: Vec<f64> = turns
-        .iter()
-        .filter(|turn| scorer.score(&turn.features).is_enough())
-        .map(Turn::loss)
-        .collect();
+    let sent: Vec<f64> =
+        turns.iter().filter(|turn| scorer.score(&turn.features).is_enough()).map(Turn::loss).collect();
     Curve {
         turns: turns.len(),
         is_fitted_on: scorer.is_of(&data.digest),
@@ -131,16 +128,19 @@ fn random(turns: &[Turn], sent: usize) -> Outcome {
     let (none, all) = (outcome(turns, &in_order, 0), outcome(turns, &in_order, turns.len()));
     let share = sent as f64 / turns.len().max(1) as f64;
     let between = |from: f64, to: f64| from + (to - from) * share;
-    let nanos = |(from, to): (Money, Money)| Money::from_nanos(between(from.nanos() as f64, to.nanos() as f64) as i64);
+    let nanos = |(from, to): (Money, Money)| {
+        Money::from_nanos(between(from.nanos() as f64, to.nanos() as f64) as i64)
+    };
     Outcome { quality: between(none.quality, all.quality), cost: none.cost.zip(all.cost).map(nanos) }
 }
 
 fn area(turns: &[Turn], orders: &[Vec<usize>; 3]) -> Area {
-    let [scorer, length, random, ideal, beyond_length, beyond_chance] = intervals((turns.len(), SEED), |times| {
-        let [scorer, length, ideal] = [0, 1, 2].map(|nth| under(turns, orders.get(nth), times));
-        let random = evenly(turns, times);
-        [scorer, length, random, ideal, scorer - length, scorer - random]
-    });
+    let [scorer, length, random, ideal, beyond_length, beyond_chance] =
+        intervals((turns.len(), SEED), |times| {
+            let [scorer, length, ideal] = [0, 1, 2].map(|nth| under(turns, orders.get(nth), times));
+            let random = evenly(turns, times);
+            [scorer, length, random, ideal, scorer - length, scorer - random]
+        });
     Area { scorer, length, random, ideal, beyond_length, beyond_chance }
 }
 

@@ -60,7 +60,8 @@ impl Features {
     /// Of a call; none if it has something that no word tells of: images, tools and what they said.
     pub(crate) fn of_call(call: &Call) -> Option<Self> {
         let is_text = |part: &Part| matches!(part, Part::Text(_));
-        let is_read = call.tools.is_empty() && call.prompts.iter().flat_map(|prompt| &prompt.parts).all(is_text);
+        let is_read =
+            call.tools.is_empty() && call.prompts.iter().flat_map(|prompt| &prompt.parts).all(is_text);
         // The person's words are to be answered, whoever was heard last.
         let before = call.prompts.iter().filter(|prompt| prompt.role == Role::Assistant);
         let asked = call.prompts.iter().filter(|prompt| prompt.role == Role::User);

@@ -119,7 +119,10 @@ impl fmt::Display for Unfit {
         let auc = |auc: &Interval| format!("AUC {:.2} ({:.2} to {:.2})", auc.value, auc.low, auc.high);
         match self {
             Self::TooFew { turns, needed } => {
-                write!(f, "not enough data: {turns} turns; {needed} at least, even if not one of them is lost")
+                write!(
+                    f,
+                    "not enough data: {turns} turns; {needed} at least, even if not one of them is lost"
+                )
             }
             Self::OneSided { turns, enough } => write!(
                 f,
@@ -244,8 +247,12 @@ fn widest(turns: &[Turn], scores: &[f64], options: Options) -> Result<Step, f64>
     for step in 1..=STEPS {
         let place = (turns.len() * step).div_ceil(STEPS).saturating_sub(1);
         let Some(threshold) = order.get(place).copied() else { break };
-        let sent: Vec<f64> =
-            turns.iter().zip(scores).filter(|(_, score)| **score >= threshold).map(|(turn, _)| turn.loss()).collect();
+        let sent: Vec<f64> = turns
+            .iter()
+            .zip(scores)
+            .filter(|(_, score)| **score >= threshold)
+            .map(|(turn, _)| turn.loss())
+            .collect();
         let loss_at_most = lost_at_most(&sent, turns.len(), options.seed);
         if loss_at_most > options.quality_loss {
             return found.ok_or(loss_at_most);

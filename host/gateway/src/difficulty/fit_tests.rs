@@ -75,7 +75,8 @@ fn what_cannot_be_learned_is_refused_with_the_numbers() {
     let unfit = fit(&unlearnable(800), Options::default(), NOW).unwrap_err();
     assert!(matches!(unfit, Unfit::Chance { turns: 800, .. } | Unfit::Lossy { .. }), "{unfit}");
     let refused = (0..12).filter(|seed| {
-        fit(&unlearnable(400), Options { seed: *seed, quality_loss: 0.05, ..Options::default() }, NOW).is_err()
+        fit(&unlearnable(400), Options { seed: *seed, quality_loss: 0.05, ..Options::default() }, NOW)
+            .is_err()
     });
     assert_eq!(refused.count(), 12);
     let text = Unfit::Chance { turns: 800, auc: Interval { value: 0.51, low: 0.46, high: 0.55 } }.to_string();
@@ -133,7 +134,10 @@ fn random_and_ideal_stand_beside_each_share() {
     assert!((first.random.quality - 1.0).abs() < 1e-9 && (last.random.quality - 0.5).abs() < 1e-9);
     assert!((middle.ideal.quality - 1.0).abs() < 1e-9 && (middle.random.quality - 0.75).abs() < 1e-9);
     let dollars = |outcome: Outcome| outcome.cost.unwrap().to_string();
-    assert_eq!((dollars(first.ideal), dollars(last.ideal), dollars(middle.random)), ("$0.40".into(), "$0.04".into(), "$0.22".into()));
+    assert_eq!(
+        (dollars(first.ideal), dollars(last.ideal), dollars(middle.random)),
+        ("$0.40".into(), "$0.04".into(), "$0.22".into())
+    );
     data.turns[7].dear.cost = None;
     assert_eq!(evaluate(&data, &scorer).points[0].ideal.cost, None);
     data.digest = Digest::of("other", &[]);

@@ -16,7 +16,9 @@ mod solver;
 pub(crate) use scorer::tests;
 
 pub use curve::{Area, Curve, Outcome, Point, evaluate};
-pub use data::{BYTES_MAX as DATA_BYTES_MAX, Data, DataError, Exported, ROWS_MAX as DATA_ROWS_MAX, Side, Turn};
+pub use data::{
+    BYTES_MAX as DATA_BYTES_MAX, Data, DataError, Exported, ROWS_MAX as DATA_ROWS_MAX, Side, Turn,
+};
 pub use features::{COUNT as FEATURES, Features};
 pub use fit::{FOLDS, FOLDS_USUAL, Fitted, LOSS_USUAL, Options, Unfit, fit};
 pub use lottery::Interval;

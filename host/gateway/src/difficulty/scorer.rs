@@ -141,7 +141,10 @@ impl Scorer {
     pub fn about(&self) -> String {
         let About { fitted, turns, data, quality_loss, .. } = &self.about;
         let loss = quality_loss * 100.0;
-        format!("fitted {fitted} on {turns} turns ({}), to lose at most {loss} % of the quality", data.short())
+        format!(
+            "fitted {fitted} on {turns} turns ({}), to lose at most {loss} % of the quality",
+            data.short()
+        )
     }
 
     /// As a file.
@@ -180,7 +183,8 @@ impl Scorer {
         if text.len() as u64 > FILE_BYTES_MAX {
             return Err(wrong("it is larger than any model of a tier is"));
         }
-        let file: File = toml::from_str(text).map_err(|_| wrong("it is no file that `chela tier fit` made"))?;
+        let file: File =
+            toml::from_str(text).map_err(|_| wrong("it is no file that `chela tier fit` made"))?;
         if file.version != VERSION || file.features != FEATURES_VERSION {
             return Err(wrong("it was fitted by another version of Chela: fit it again"));
         }

@@ -35,7 +35,8 @@ pub(super) fn solve(rows: &[(&Features, f64)]) -> Line {
             break;
         }
         let next: Vec<f64> = ahead.iter().zip(&slope).map(|(from, slope)| from - step * slope).collect();
-        let uphill: f64 = slope.iter().zip(next.iter().zip(&at)).map(|(slope, (to, from))| slope * (to - from)).sum();
+        let uphill: f64 =
+            slope.iter().zip(next.iter().zip(&at)).map(|(slope, (to, from))| slope * (to - from)).sum();
         let grown = if uphill > 0.0 { 1.0 } else { (1.0 + (1.0 + 4.0 * momentum * momentum).sqrt()) / 2.0 };
         let carried = if uphill > 0.0 { 0.0 } else { (momentum - 1.0) / grown };
         ahead = next.iter().zip(&at).map(|(to, from)| to + carried * (to - from)).collect();
@@ -47,7 +48,9 @@ pub(super) fn solve(rows: &[(&Features, f64)]) -> Line {
 
 /// The slope of the penalised loss at a place.
 fn climb(rows: &[(&Features, f64)], at: &[f64], penalty: f64, slope: &mut [f64]) {
-    let (Some((bias, weights)), Some((over, slopes))) = (at.split_last(), slope.split_last_mut()) else { return };
+    let (Some((bias, weights)), Some((over, slopes))) = (at.split_last(), slope.split_last_mut()) else {
+        return;
+    };
     let count = rows.len().max(1) as f64;
     slopes.iter_mut().zip(weights).for_each(|(slope, weight)| *slope = penalty * weight);
     *over = 0.0;
@@ -64,7 +67,8 @@ fn climb(rows: &[(&Features, f64)], at: &[f64], penalty: f64, slope: &mut [f64])
 
 /// The sum of a row's values, each by its weight.
 pub(super) fn product(row: &Features, weight: impl Fn(usize) -> Option<f64>) -> f64 {
-    let part = |(number, value): &(u16, f32)| f64::from(*value) * weight(usize::from(*number)).unwrap_or_default();
+    let part =
+        |(number, value): &(u16, f32)| f64::from(*value) * weight(usize::from(*number)).unwrap_or_default();
     row.entries.iter().map(part).sum()
 }
 

@@ -57,8 +57,7 @@ pub(crate) fn body(ask: &Embed) -> Value {
 
 /// Reads a whole answer to so many texts. What it counted stands in the trouble, too.
 pub(crate) fn read(bytes: &[u8], inputs: usize) -> Result<Embedded, Trouble> {
-    let body: Body =
-        serde_json::from_slice(bytes).map_err(|_| Trouble::bad("it is no list of vectors"))?;
+    let body: Body = serde_json::from_slice(bytes).map_err(|_| Trouble::bad("it is no list of vectors"))?;
     let tokens = body.usage.and_then(|usage| usage.prompt_tokens);
     if body.data.len() != inputs {
         return Err(Trouble::bad("it has another number of vectors than there are texts"));
@@ -86,7 +85,8 @@ fn vector(value: &Value) -> Result<Vec<f32>, Trouble> {
     if !(1..=DIMS_MAX).contains(&numbers.len()) {
         return Err(Trouble::bad("a vector is empty, or longer than any is"));
     }
-    let number = |value: &Value| value.as_f64().map(|number| number as f32).filter(|number| number.is_finite());
+    let number =
+        |value: &Value| value.as_f64().map(|number| number as f32).filter(|number| number.is_finite());
     let vector: Option<Vec<f32>> = numbers.iter().map(number).collect();
     vector.ok_or(Trouble::bad("a vector has something that is no finite number"))
 }

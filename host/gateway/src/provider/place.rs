@@ -66,7 +66,8 @@ impl Place {
     pub(crate) fn embeddings(&self, model: &str) -> Url {
         let mut url = self.url.clone();
         let is_apart = self.host == Host::AzureDeployment;
-        let has_deployment = is_apart || (self.host == Host::Azure && url.path().ends_with("/openai/responses"));
+        let has_deployment =
+            is_apart || (self.host == Host::Azure && url.path().ends_with("/openai/responses"));
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop();
             if self.wire == Wire::Chat {

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use chela_gateway::difficulty::{
-    Area, Curve, DATA_BYTES_MAX, DATA_ROWS_MAX, Data, Exported, FILE_BYTES_MAX, Fitted, Interval, Options, Outcome as Came,
-    Point, Scorer, evaluate, fit,
+    Area, Curve, DATA_BYTES_MAX, DATA_ROWS_MAX, Data, Exported, FILE_BYTES_MAX, Fitted, Interval, Options,
+    Outcome as Came, Point, Scorer, evaluate, fit,
 };
 use chela_store::{Recorded, Store};
 use chela_types::{AgentId, Clock, SystemClock, TenantId};
@@ -53,7 +53,10 @@ async fn export(asked: &TierExport) -> Outcome {
             written += 1;
         }
     }
-    say(&format!("{written} turns of `{agent}` in {}: label `cheap` and `dear` in each\n", asked.out.display()));
+    say(&format!(
+        "{written} turns of `{agent}` in {}: label `cheap` and `dear` in each\n",
+        asked.out.display()
+    ));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -94,7 +97,8 @@ fn fitted(asked: &TierFit) -> Outcome {
 }
 
 fn told(fitted: &Fitted, out: &Path) -> String {
-    let Fitted { turns, enough, auc, length_auc, beyond_length, threshold, sent, loss, loss_at_most } = fitted;
+    let Fitted { turns, enough, auc, length_auc, beyond_length, threshold, sent, loss, loss_at_most } =
+        fitted;
     let beyond = if fitted.is_beyond_length() {
         format!("{} beyond the length of the question", between(beyond_length))
     } else {
@@ -137,8 +141,13 @@ fn page(curve: &Curve) -> String {
     let area = [scorer, length, random, ideal].map(between);
     rows.add_row(std::iter::once("area under the curve".to_owned()).chain(area));
     let [at, ..] = row(&curve.at_threshold, curve.turns);
-    let seen = if curve.is_fitted_on { "it was fitted on these turns, so that they flatter it\n" } else { "" };
-    let beyond = if beyond_length.low > 0.0 { "better than the length alone" } else { "no better than the length alone" };
+    let seen =
+        if curve.is_fitted_on { "it was fitted on these turns, so that they flatter it\n" } else { "" };
+    let beyond = if beyond_length.low > 0.0 {
+        "better than the length alone"
+    } else {
+        "no better than the length alone"
+    };
     let chance = if beyond_chance.low > 0.0 { "better than chance" } else { "no better than chance" };
     format!(
         "quality (and cost) on {} turns\n{rows}\n{seen}AUC {}, by length {}\n\
@@ -198,9 +207,13 @@ mod tests {
 
     fn data(count: usize) -> Data {
         let line = |number: usize| {
-            let (text, good) = if number.is_multiple_of(2) { ("reset my password", true) } else { ("prove it", false) };
+            let (text, good) =
+                if number.is_multiple_of(2) { ("reset my password", true) } else { ("prove it", false) };
             let cheap = format!(r#"{{"good":{good},"cost":"0.001"}}"#);
-            format!(r#"{{"text":"{text} w{}","cheap":{cheap},"dear":{{"good":true,"cost":"0.01"}}}}"#, number % 50)
+            format!(
+                r#"{{"text":"{text} w{}","cheap":{cheap},"dear":{{"good":true,"cost":"0.01"}}}}"#,
+                number % 50
+            )
         };
         Data::read((0..count).map(line).collect::<Vec<_>>().join("\n").as_bytes()).unwrap()
     }
@@ -210,11 +223,22 @@ mod tests {
         let data = data(600);
         let (scorer, fitted) = fit(&data, Options::default(), chela_types::Millis(0)).unwrap();
         let text = told(&fitted, Path::new("tiers/support.toml"));
-        for part in ["600 turns; the cheaper tier is good enough in 300", "of 600 turns", "on these 600 turns", "AUC 1.000"] {
+        for part in [
+            "600 turns; the cheaper tier is good enough in 300",
+            "of 600 turns",
+            "on these 600 turns",
+            "AUC 1.000",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
         let text = page(&evaluate(&data, &scorer));
-        for part in ["on 600 turns", "it was fitted on these turns", "300 (50 %)", "1.0000 ($3.30)", "area under the curve"] {
+        for part in [
+            "on 600 turns",
+            "it was fitted on these turns",
+            "300 (50 %)",
+            "1.0000 ($3.30)",
+            "area under the curve",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(!text.to_lowercase().contains("save"), "{text}");

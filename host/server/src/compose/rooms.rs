@@ -15,7 +15,8 @@ use serde_json::{Map, Value};
 
 use super::Error;
 use crate::config::{
-    Agent, Channel, Config, DeliveryPolicy, Embedding, Endpoint, Limits, ModelRef, Plugin, ProviderKind, Reach, Script, Source,
+    Agent, Channel, Config, DeliveryPolicy, Embedding, Endpoint, Limits, ModelRef, Plugin, ProviderKind,
+    Reach, Script, Source,
 };
 
 /// The adapter of the operator's own terminal, and its name among the plugins.

@@ -98,7 +98,9 @@ mod tests {
 
     #[test]
     fn a_share_is_between_none_and_all() {
-        for (text, is_good) in [("0.01", true), ("0.999", true), ("0", false), ("1", false), ("nan", false), ("1%", false)] {
+        for (text, is_good) in
+            [("0.01", true), ("0.999", true), ("0", false), ("1", false), ("nan", false), ("1%", false)]
+        {
             assert_eq!(share(text).is_ok(), is_good, "{text}");
         }
     }

@@ -111,8 +111,11 @@ impl Resolver<'_> {
             None => Some(agent.persona.clone()),
         };
         let tier = self.tier(raw, name, agent);
-        let tiers_allowed = self.tiers_allowed(raw, name, agent, tier.as_ref());
+        let mut tiers_allowed = self.tiers_allowed(raw, name, agent, tier.as_ref());
         let tier_policy = self.tier_policy(raw, name, (agent, tier.as_ref()));
+        if let Some(TierPolicy::Calibrated { cheap, .. }) = &tier_policy {
+            tiers_allowed.insert(cheap.clone());
+        }
         let knowledge =
             agent.knowledge.as_deref().and_then(|path| self.folder(&["agent", name, "knowledge"], path));
         let reach = self.reach(raw, name, agent);
@@ -170,7 +173,8 @@ impl Resolver<'_> {
         match agent.tier_policy {
             raw::TierPolicy::Calibrated => self.calibrated(raw, name, (agent, tier)),
             policy => {
-                let given = [("cheap_tier", agent.cheap_tier.is_some()), ("tier_model", agent.tier_model.is_some())];
+                let given =
+                    [("cheap_tier", agent.cheap_tier.is_some()), ("tier_model", agent.tier_model.is_some())];
                 for (key, _) in given.into_iter().filter(|(_, is_given)| *is_given) {
                     let at: At<'_> = &["agent", name, key];
                     let message = format!("`{}` is read by no other policy than `calibrated`", dotted(at));
@@ -193,15 +197,26 @@ impl Resolver<'_> {
         let cheap = match &agent.cheap_tier {
             Some(cheap) => self.reference(&["agent", name, "cheap_tier"], "tier", cheap, &raw.tier),
             None => {
-                self.missing(&["agent", name], "cheap_tier", "the cheaper of the two tiers: `cheap_tier = \"fast\"`");
+                self.missing(
+                    &["agent", name],
+                    "cheap_tier",
+                    "the cheaper of the two tiers: `cheap_tier = \"fast\"`",
+                );
                 None
             }
         };
         if let (Some(cheap), Some(tier)) = (&cheap, tier)
             && cheap == tier
         {
-            let note = Note::new(Code::WrongValue, format!("the agent `{name}` has `{tier}` for both tiers"), "the same");
-            self.fail(&["agent", name, "cheap_tier"], note.help("`tier` is the dearer, `cheap_tier` the cheaper one"));
+            let note = Note::new(
+                Code::WrongValue,
+                format!("the agent `{name}` has `{tier}` for both tiers"),
+                "the same",
+            );
+            self.fail(
+                &["agent", name, "cheap_tier"],
+                note.help("`tier` is the dearer, `cheap_tier` the cheaper one"),
+            );
         }
         let Some(file) = &agent.tier_model else {
             let help = "`chela tier fit` makes one from labelled turns: `tier_model = \"tiers/NAME.toml\"`";
