@@ -46,6 +46,7 @@ async fn a_bill_is_held_against_the_ledger() {
         .await;
     let bills = outside.provider.bills().all();
     assert!(!bills.is_empty());
+    let no_bill = process.folder().join("chela.toml").display().to_string();
     let (same, other) = (export(process.folder(), &bills, 1), export(process.folder(), &bills, 2));
     const fn command(file: &str) -> [&str; 6] {
         ["ledger", "reconcile", file, "--provider", "stand-in", "--json"]
@@ -64,8 +65,7 @@ async fn a_bill_is_held_against_the_ledger() {
         assert!(code == Some(1) && page.contains("output -50.0%") && page.contains("-2026-07-18"), "{page}");
         let (code, _, errors) = run(&process, &["ledger", "reconcile", &same, "--provider", "nobody"]).await;
         assert!(code == Some(1) && errors.contains("stand-in"), "{errors}");
-        let toml = process.folder().join("chela.toml").display().to_string();
-        let (code, _, errors) = run(&process, &command(&toml)).await;
+        let (code, _, errors) = run(&process, &command(&no_bill)).await;
         assert!(code == Some(1) && errors.contains("lacks"), "{errors}");
         if is_running {
             assert!(process.log().contains("ledger_drift"), "{}", process.log());

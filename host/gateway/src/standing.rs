@@ -83,7 +83,7 @@ impl Budgets {
 
     /// The limits of a scope.
     fn limits(&self, of: &str) -> &[Limit] {
-        fn each<'a, K: Ord>(each: &'a Each<K>, id: Result<K, chela_types::IdError>) -> &'a [Limit] {
+        fn each<K: Ord>(each: &Each<K>, id: Result<K, chela_types::IdError>) -> &[Limit] {
             id.map_or(&[], |id| each.of(&id))
         }
         match of.split_once(':') {

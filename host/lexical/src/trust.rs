@@ -15,9 +15,10 @@
 //! with `p` above the stated bound is *ever* opened is at most 5 %: each look at each band has its own part of these 5 %
 //! ([`Rule`]), and looks are taken at numbers of comparisons that are fixed before. So with 95 % confidence the expected
 //! share of wrong answers among those served is at most the bound. It is the lot that makes what is compared a fair
-//! sample of what is served; an entry's own history makes `p` smaller with time, and never larger.
+//! sample of what is served; that an entry is off once it was wrong makes `p` smaller with time.
 //!
-//! It does not hold for a world that changes at once. For that there is more, without a guarantee: a bound that no longer
+//! It does not hold for a world that changes: answers that become wrong, or entries that come later and are worse than
+//! the earlier ones. For that there is more, without a guarantee: a bound that no longer
 //! holds closes the band with the comparison that says so; a burst of wrong ones lets it begin anew; and the share that is
 //! asked is at least `1 / (1 + bound × comparisons)`, so that when *everything* becomes wrong, no more wrong answers are
 //! expected before the first is seen than the bound allows for as many as were compared.

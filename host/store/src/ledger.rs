@@ -451,8 +451,8 @@ pub(crate) struct Closing {
 /// `$3`, `$6` and `$7` are what was used, or `NULL`.
 pub(crate) const CLOSE: &str = "
     UPDATE budgets SET reserved = reserved - taken.most, settled = settled + taken.used
-        FROM (SELECT r.tenant, given.value ->> 0 AS scope, given.value ->> 1 AS window_start,
-                given.value ->> 3 AS most,
+        FROM (SELECT r.tenant, CAST(given.value ->> 0 AS TEXT) AS scope,
+                CAST(given.value ->> 1 AS INTEGER) AS window_start, given.value ->> 3 AS most,
                 coalesce(CASE given.value ->> 4 WHEN 'dollars' THEN $3 WHEN 'tokens' THEN $6 ELSE $7 END,
                     given.value ->> 3) AS used
             FROM reservations AS r CROSS JOIN json_each(r.scopes) AS given

@@ -102,7 +102,7 @@ impl Rates {
 }
 
 /// Cards for long prompts that one price may have.
-pub const LONG_CARDS_MAX: usize = 4;
+pub const LONG_CARDS_MAX: usize = 3;
 
 /// A card for long prompts; it holds for every token of such a call, the output's too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -301,6 +301,14 @@ fn a_thousand_calls_are_too_many_and_a_tool_that_was_not_offered_is_none() {
     }
 }
 
+/// An error that was told before what cannot be read is the error, wherever the network cut.
+#[test]
+fn what_came_first_is_heard_first() {
+    let told = b"data: {\"error\":{\"type\":\"server_error\"}}\n\ndata: \xff\n\n";
+    assert_eq!(class(decoded(Wire::Chat, [told.as_slice()])), "unavailable");
+    assert_eq!(class(decoded(Wire::Chat, told.chunks(1))), "unavailable");
+}
+
 #[test]
 fn half_an_event_is_no_event() {
     for (wire, body) in WIRES {

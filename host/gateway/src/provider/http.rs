@@ -163,9 +163,12 @@ pub(crate) fn decoded<'a>(
 ) -> Result<Vec<Piece>, Trouble> {
     let (mut reader, mut sse, mut pieces) = (Reader::of(wire), Sse::default(), Vec::new());
     for cut in cuts {
-        for event in sse.push(cut)? {
+        let mut events = Vec::new();
+        let pushed = sse.take(cut, &mut events);
+        for event in events {
             pieces.extend(reader.read(&event)?);
         }
+        pushed?;
     }
     Ok(pieces)
 }
@@ -175,11 +178,13 @@ struct Reading {
     sse: Sse,
     reader: Reader,
     ready: VecDeque<Piece>,
+    broken: Option<Trouble>,
     _place: OwnedSemaphorePermit,
 }
 
 fn pieces(answer: StreamResponse, reader: Reader, place: OwnedSemaphorePermit) -> Pieces {
-    let state = Reading { answer, sse: Sse::default(), reader, ready: VecDeque::new(), _place: place };
+    let state =
+        Reading { answer, sse: Sse::default(), reader, ready: VecDeque::new(), broken: None, _place: place };
     stream::unfold(Some(state), |state| async move {
         let mut state = state?;
         loop {
@@ -188,13 +193,15 @@ fn pieces(answer: StreamResponse, reader: Reader, place: OwnedSemaphorePermit) -
                 Some(piece) => return Some((Ok(piece), Some(state))),
                 None => {}
             }
+            if let Some(trouble) = state.broken.take() {
+                return Some((Err(trouble), None));
+            }
             let bytes = match state.answer.body.next().await? {
                 Ok(bytes) => bytes,
                 Err(error) => return Some((Err(from_egress(error, true)), None)),
             };
-            if let Err(trouble) = state.take(&bytes) {
-                return Some((Err(trouble), None));
-            }
+            // What came before is told first, wherever the network cut.
+            state.broken = state.take(&bytes).err();
         }
     })
     .boxed()
@@ -202,10 +209,12 @@ fn pieces(answer: StreamResponse, reader: Reader, place: OwnedSemaphorePermit) -
 
 impl Reading {
     fn take(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
-        for event in self.sse.push(bytes)? {
+        let mut events = Vec::new();
+        let pushed = self.sse.take(bytes, &mut events);
+        for event in events {
             self.ready.extend(self.reader.read(&event)?);
         }
-        Ok(())
+        pushed
     }
 }
 

@@ -29,9 +29,8 @@ pub(crate) struct Sse {
 }
 
 impl Sse {
-    /// Takes bytes and gives the events that they complete.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Event>, Trouble> {
-        let mut events = Vec::new();
+    /// Takes bytes and adds the events that they complete, also those before what cannot be read.
+    pub(crate) fn take(&mut self, bytes: &[u8], events: &mut Vec<Event>) -> Result<(), Trouble> {
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let (head, tail) = rest.split_at(end);
@@ -39,8 +38,7 @@ impl Sse {
             events.extend(self.end_of_line()?);
             rest = tail.get(1..).unwrap_or_default();
         }
-        self.extend(rest)?;
-        Ok(events)
+        self.extend(rest)
     }
 
     fn extend(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
@@ -78,6 +76,15 @@ impl Sse {
             _ => {}
         }
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+impl Sse {
+    /// The events that these bytes complete, if all can be read.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Event>, Trouble> {
+        let mut events = Vec::new();
+        self.take(bytes, &mut events).map(|()| events)
     }
 }
 

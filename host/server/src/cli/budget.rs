@@ -65,7 +65,8 @@ async fn show(scope: &str, shown: &Shown) -> Outcome {
     let is_of =
         |name: &str| name == scope || name.strip_prefix(scope).is_some_and(|rest| rest.starts_with('/'));
     let own: Vec<_> = all.into_iter().filter(|one| is_of(&one.scope)).collect();
-    let is_told = |event: &&Event| event.happened.detail["scope"].as_str().is_some_and(is_of);
+    let is_told =
+        |event: &&Event| event.happened.detail.get("scope").and_then(|of| of.as_str()).is_some_and(is_of);
     let told: Vec<_> = told.iter().filter(is_told).collect();
     if shown.json {
         return say_json(&serde_json::json!({ "budgets": own, "events": told }));

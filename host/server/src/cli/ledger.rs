@@ -93,7 +93,7 @@ fn page(form: Form, report: &Report) -> String {
         1 => "1 call was charged by its bound, because nobody told what it cost\n".to_owned(),
         n => format!("{n} calls were charged by their bound, because nobody told what they cost\n"),
     };
-    format!("{}, provider {}: ledger / bill\n{rows}\n{unknown}{verdict}\n", form.name(), report.provider)
+    format!("{}, provider {}: ledger/bill\n{rows}\n{unknown}{verdict}\n", form.name(), report.provider)
 }
 
 fn row(day: &Drift) -> [String; 8] {
@@ -112,7 +112,7 @@ fn row(day: &Drift) -> [String; 8] {
 
 /// The ledger's number, and the bill's if it has one.
 fn pair<T: Display>(ledger: T, billed: Option<T>) -> String {
-    billed.map_or_else(|| ledger.to_string(), |billed| format!("{ledger} / {billed}"))
+    billed.map_or_else(|| ledger.to_string(), |billed| format!("{ledger}/{billed}"))
 }
 
 /// The model, and under which names of its own the provider counted it.
@@ -156,11 +156,11 @@ mod tests {
     fn a_page_says_what_is_apart_and_under_which_name() {
         let text = page(Form::OpenAiUsage, &report(2_000));
         for part in [
-            "OpenAI's usage, provider openai: ledger / bill",
+            "OpenAI's usage, provider openai: ledger/bill",
             "as gpt-4o-mini-2024-07-18",
-            "2 / 3",
+            "2/3",
             "$0.009",
-            "1000 / 2000",
+            "1000/2000",
             "$0.008",
             "input -50.0%",
             "1 call was charged by its bound",
