@@ -168,7 +168,8 @@ fn tiers_that_name_the_same_model_share_it() {
     };
     let egress = chela_egress::Egress::new(chela_egress::Config::standard()).unwrap();
     let clock: crate::plan::SharedClock = Arc::new(chela_types::SystemClock);
-    let (plans, _) = crate::plan::plans(&config, &crate::provider::backends(&config, &egress, &clock)).unwrap();
+    let (plans, _) =
+        crate::plan::plans(&config, &crate::provider::backends(&config, &egress, &clock)).unwrap();
     let mut links = plans.values().flat_map(|plan| &plan.links).collect::<Vec<_>>();
     links.sort_by(|a, b| a.name.cmp(&b.name));
     let same = |a: usize, b: usize| Arc::ptr_eq(&links[a].breaker, &links[b].breaker);

@@ -5,6 +5,7 @@
 
 use chela_types::{Digest, Money};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::num::NonZeroU64;
 
 use super::Features;
@@ -101,9 +102,9 @@ struct Line {
     #[serde(default)]
     system: Option<String>,
     #[serde(default)]
-    cheap: Option<Labelled>,
+    cheap: Option<Map<String, Value>>,
     #[serde(default)]
-    dear: Option<Labelled>,
+    dear: Option<Map<String, Value>>,
 }
 
 #[derive(Deserialize)]
@@ -153,6 +154,10 @@ fn turn(line: &[u8]) -> Result<Turn, String> {
         return Err(format!("it is longer than {} MiB", LINE_BYTES_MAX >> 20));
     }
     let read: Line = serde_json::from_slice(line).map_err(|error| unread(&error))?;
+    // A list would be read as the fields in their order.
+    if line.trim_ascii_start().first() != Some(&b'{') {
+        return Err(format!("it {FORM}"));
+    }
     let prompts = match (read.prompts, read.text) {
         (Some(prompts), None) if (1..=PROMPTS_MAX).contains(&prompts.len()) => prompts,
         (Some(_), None) => return Err(format!("`prompts` has 1 to {PROMPTS_MAX} texts")),
@@ -166,17 +171,21 @@ fn turn(line: &[u8]) -> Result<Turn, String> {
     Ok(Turn { features, key: key(last), cheap, dear })
 }
 
+const FORM: &str = "has another form than a labelled turn";
+
 /// What is wrong and where. serde's own words would repeat what people said.
 fn unread(error: &serde_json::Error) -> String {
     let what = match error.classify() {
-        serde_json::error::Category::Data => "has another form than a labelled turn",
+        serde_json::error::Category::Data => FORM,
         _ => "is no JSON",
     };
     format!("it {what}, at column {}", error.column())
 }
 
-fn side(name: &str, given: Option<Labelled>) -> Result<Side, String> {
+fn side(name: &str, given: Option<Map<String, Value>>) -> Result<Side, String> {
     let given = given.ok_or_else(|| format!("it has no label: `{name}` is missing"))?;
+    let given: Labelled =
+        serde_json::from_value(Value::Object(given)).map_err(|_| format!("its `{name}` {FORM}"))?;
     let good = match given.good {
         Good::Said(is_good) => f64::from(u8::from(is_good)),
         Good::Judged(share) => share,

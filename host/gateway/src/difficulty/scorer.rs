@@ -281,7 +281,7 @@ pub(crate) mod tests {
             |scorer: &mut Scorer| scorer.line.scale = 0.0,
             |scorer: &mut Scorer| scorer.line.scale = 1e300,
             |scorer: &mut Scorer| scorer.about.share = -0.1,
-            |scorer: &mut Scorer| drop(scorer.line.weights.pop()),
+            |scorer: &mut Scorer| scorer.line.weights.truncate(COUNT - 1),
         ] {
             let mut scorer = by_length(0.5);
             change(&mut scorer);
