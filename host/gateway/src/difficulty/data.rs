@@ -6,7 +6,6 @@
 use chela_types::{Digest, Money};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::num::NonZeroU64;
 
 use super::Features;
 
@@ -207,8 +206,7 @@ fn key(text: &str) -> u64 {
     let text = text.trim().to_lowercase();
     let digest = Digest::of("chela tier turn 1", &[text.as_bytes()]);
     let first = digest.as_bytes().iter().take(8);
-    let number = first.fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
-    NonZeroU64::new(number).map_or(1, NonZeroU64::get)
+    first.fold(0, |number, byte| (number << 8) | u64::from(*byte))
 }
 
 #[cfg(test)]
