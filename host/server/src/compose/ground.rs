@@ -175,6 +175,7 @@ mod tests {
         let others = [
             "budget = \"1.00\"\n",
             "budget = \"unlimited\"\n",
+            "tier_policy = \"fixed\"\n",
             "[cache]\nttl_s = 7\n",
             "[budget]\ntime_zone = \"Europe/Berlin\"\n",
             "[department.d]\nbudget = \"1.00\"\n",
