@@ -81,6 +81,8 @@ pub fn host(outside: &Outside) -> Setup {
                 first_token: None,
                 cheaper: None,
             }],
+            agents: Default::default(),
+            embedding: Default::default(),
             budgets: chela_gateway::Budgets::default(),
             cache: Cache { enabled: false, ..Cache::standard() },
             unknown_price: UnknownPrice::Assume(Price::FREE),

@@ -128,6 +128,8 @@ fn gateway() -> Result<chela_gateway::Config, Error> {
             first_token: None,
             cheaper: None,
         }],
+        agents: Default::default(),
+        embedding: Default::default(),
         budgets: Budgets::default(),
         cache: Cache { enabled: false, ..Cache::standard() },
         unknown_price: UnknownPrice::Refuse,

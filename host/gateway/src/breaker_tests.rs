@@ -158,6 +158,8 @@ fn tiers_that_name_the_same_model_share_it() {
     let config = Config {
         providers: vec![Provider { name: "p".into(), kind, prices: Default::default(), limits }],
         tiers: vec![tier("fast", ["a", "b"]), tier("smart", ["b", "c"])],
+        agents: Default::default(),
+        embedding: Default::default(),
         budgets: Default::default(),
         cache: crate::Cache::standard(),
         unknown_price: UnknownPrice::Refuse,
@@ -166,7 +168,8 @@ fn tiers_that_name_the_same_model_share_it() {
     };
     let egress = chela_egress::Egress::new(chela_egress::Config::standard()).unwrap();
     let clock: crate::plan::SharedClock = Arc::new(chela_types::SystemClock);
-    let plans = crate::plan::plans(&config, &crate::provider::backends(&config, &egress, &clock)).unwrap();
+    let (plans, _) =
+        crate::plan::plans(&config, &crate::provider::backends(&config, &egress, &clock)).unwrap();
     let mut links = plans.values().flat_map(|plan| &plan.links).collect::<Vec<_>>();
     links.sort_by(|a, b| a.name.cmp(&b.name));
     let same = |a: usize, b: usize| Arc::ptr_eq(&links[a].breaker, &links[b].breaker);

@@ -46,8 +46,10 @@ impl Budget {
             let plan = self.plans.get(&tier);
             let plan = plan.ok_or_else(|| Error::new(Kind::UnknownTier(tier.clone())))?;
             // From here on everybody sees the limit that was paid for.
-            let wanted = (tier != asked.tier).then(|| asked.tier.clone());
-            let call = Call { tier, wanted, max_output: Some(plan.output(asked)), ..asked.clone() };
+            let is_other = tier != asked.tier;
+            let wanted = asked.wanted.clone().or_else(|| is_other.then(|| asked.tier.clone()));
+            let why = if is_other { Some("budget".to_owned()) } else { asked.why.clone() };
+            let call = Call { tier, wanted, why, max_output: Some(plan.output(asked)), ..asked.clone() };
             let most = (plan.worst_case(&call), self.clock.now());
             match Reservation::make(&self.purses, &self.budgets, &call, most).await {
                 Ok(reservation) => return Ok((Arc::new(call), reservation)),

@@ -41,6 +41,8 @@ fn config(script: Script, budgets: Budgets) -> Config {
     Config {
         providers: vec![provider],
         tiers: vec![Tier { id, chain, max_output: Tokens(OUTPUT), first_token: None, cheaper: None }],
+        agents: BTreeMap::new(),
+        embedding: Default::default(),
         budgets,
         cache: Cache::standard(),
         unknown_price: UnknownPrice::Refuse,
@@ -535,7 +537,7 @@ async fn a_caller_that_gives_up_before_the_first_word_is_charged_in_full() {
         purses: Arc::new(Purses {
             store: house.store.clone(),
             escrow: Escrow::new(house.store.clone()),
-            watch: Watch::new(house.store.clone(), vec![]),
+            watch: Watch::new(house.store.clone(), vec![], None),
         }),
         plans: house.gateway.plans.clone(),
         clock: Arc::new(house.clock.clone()),

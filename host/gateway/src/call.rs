@@ -51,8 +51,10 @@ pub struct Call {
     pub lease: Option<chela_store::Lease>,
     /// Which tier.
     pub tier: TierId,
-    /// The tier that was wanted, where a budget had no room for it. Set by the gateway.
+    /// The tier that was wanted, where a budget or how long people wait had another in its place. Set by the gateway.
     pub wanted: Option<TierId>,
+    /// Why this tier: a short code, as it stands in the record. Set by the gateway.
+    pub why: Option<String>,
     /// The system prompt.
     pub system: Option<String>,
     /// The conversation, the last one is to be answered.
@@ -116,6 +118,7 @@ impl Call {
             lease: None,
             tier,
             wanted: None,
+            why: None,
             system: None,
             prompts,
             max_output: None,
@@ -135,7 +138,7 @@ impl Call {
 
     /// The record of this call before anything happened.
     pub(crate) fn record(&self) -> ModelCall {
-        ModelCall { asked: self.wanted.clone(), ..ModelCall::new(self.tier.clone()) }
+        ModelCall { asked: self.wanted.clone(), why: self.why.clone(), ..ModelCall::new(self.tier.clone()) }
     }
 
     /// The last thing the person said.

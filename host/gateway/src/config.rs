@@ -11,6 +11,8 @@ use std::time::Duration;
 use url::Url;
 
 use crate::Script;
+use crate::choice::AgentTier;
+use crate::embedding::Embedding;
 use crate::price::Tariff;
 
 /// The documented defaults.
@@ -52,6 +54,10 @@ pub struct Config {
     pub providers: Vec<Provider>,
     /// `[tier.NAME]`.
     pub tiers: Vec<Tier>,
+    /// `[agent.NAME]` `tier`, `tier_policy` and what belongs to it. The tier of an agent that is not there is its wish.
+    pub agents: BTreeMap<AgentId, AgentTier>,
+    /// `[embedding]`.
+    pub embedding: Embedding,
     /// `[budget]`.
     pub budgets: Budgets,
     /// `[cache]`.
@@ -200,6 +206,9 @@ pub struct Budgets {
     pub zone: TimeZone,
     /// Shares of a budget that are told once they are used, in percent, ascending: [`defaults::THRESHOLDS`].
     pub thresholds: Vec<u8>,
+    /// From this share of any budget on, in percent, a cheaper tier is taken where there is one; absent: only where there is
+    /// no room.
+    pub lower_at: Option<u8>,
 }
 
 impl Default for Budgets {
@@ -215,6 +224,7 @@ impl Default for Budgets {
             apart: Vec::new(),
             zone: TimeZone::UTC,
             thresholds: defaults::THRESHOLDS.to_vec(),
+            lower_at: None,
         }
     }
 }

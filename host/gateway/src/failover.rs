@@ -73,7 +73,7 @@ impl Failover {
 }
 
 /// A provider that asked for rest is not asked before it is over, nor a model that fails before it is tried again.
-fn admitted(link: &Link) -> Result<Trial, Trouble> {
+pub(crate) fn admitted(link: &Link) -> Result<Trial, Trouble> {
     let retry_after = link.rest.remaining();
     if !retry_after.is_zero() {
         return Err(Trouble::new(Kind::RateLimited { retry_after }, false));
@@ -91,7 +91,7 @@ fn share(until: Instant, links: usize) -> Instant {
 
 /// Of two failures the one that tells best what to do: one that passes before one that stays, and of two that
 /// pass the shorter wait.
-fn worse(before: Option<Error>, trouble: Trouble) -> Error {
+pub(crate) fn worse(before: Option<Error>, trouble: Trouble) -> Error {
     let new = told(trouble);
     match before {
         None => new,

@@ -2,19 +2,22 @@
 
 use chela_egress::Egress;
 use chela_store::Store;
-use chela_types::{Clock, Price, TierId};
+use chela_types::{AgentId, Clock, Price, TierId};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::budget::Budget;
 use crate::cache::Cached;
 use crate::check::check;
+use crate::choice::{AgentTier, Agents, Choice, Pressure};
+use crate::embedding::{EmbedCall, Embedder, Embeddings};
 use crate::escrow::Escrow;
 use crate::failover::Failover;
 use crate::ledger::Purses;
 use crate::plan::{Plans, plans};
 use crate::tier::Tiers;
 use crate::watch::Watch;
-use crate::{Answer, Budgets, Call, Config, Error, Model, provider};
+use crate::{Answer, Budgets, Call, Config, Error, Kind, Model, provider};
 
 /// The gateway. Cheap to clone.
 #[derive(Clone)]
@@ -23,6 +26,8 @@ pub struct Gateway {
     pub(crate) plans: Arc<Plans>,
     budgets: Arc<Budgets>,
     purses: Arc<Purses>,
+    agents: Arc<Agents>,
+    embedder: Arc<Embedder>,
 }
 
 impl std::fmt::Debug for Gateway {
@@ -34,14 +39,15 @@ impl std::fmt::Debug for Gateway {
 }
 
 impl Gateway {
-    /// Checks the configuration and connects the layers. A call meets them from the last line up: budget,
+    /// Checks the configuration and connects the layers. A call meets them from the last line up: choice, budget,
     /// cache, tier, failover, provider.
     ///
     /// # Errors
     /// [`crate::Kind::Config`] naming the key to change.
     pub fn new(config: Config, store: Store, egress: &Egress, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let providers = provider::backends(&config, egress, &clock);
-        let plans = Arc::new(plans(&config, &providers)?);
+        let (plans, embedding) = plans(&config, &providers)?;
+        let plans = Arc::new(plans);
         let failover = |plan: &Arc<_>| -> Arc<dyn Model> {
             Arc::new(Failover { plan: Arc::clone(plan), cooldown_max: config.cooldown_max })
         };
@@ -49,19 +55,33 @@ impl Gateway {
         let tier: Arc<dyn Model> = Arc::new(Tiers { chains });
         let cache: Arc<dyn Model> = Arc::new(Cached::new(config.cache, tier));
         let budgets = Arc::new(config.budgets);
-        let purses = Arc::new(Purses {
-            escrow: Escrow::new(store.clone()),
-            watch: Watch::new(store.clone(), budgets.thresholds.clone()),
-            store,
+        let watch = Watch::new(store.clone(), budgets.thresholds.clone(), budgets.lower_at);
+        let escrow = Escrow::new(store.clone());
+        let purses = Arc::new(Purses { store, escrow, watch: Arc::clone(&watch) });
+        let embedder = Arc::new(Embedder {
+            plan: embedding,
+            budgets: Arc::clone(&budgets),
+            purses: Arc::clone(&purses),
+            clock: clock.clone(),
+            cooldown_max: config.cooldown_max,
         });
-        let model = Arc::new(Budget {
+        let budget = Arc::new(Budget {
             budgets: Arc::clone(&budgets),
             purses: Arc::clone(&purses),
             plans: plans.clone(),
-            clock,
+            clock: clock.clone(),
             below: cache,
         });
-        Ok(Self { model, plans, budgets, purses })
+        let agents = Arc::new(agents(config.agents, &plans)?);
+        let model = Arc::new(Choice {
+            agents: Arc::clone(&agents),
+            plans: plans.clone(),
+            budgets: Arc::clone(&budgets),
+            watch,
+            clock,
+            below: budget,
+        });
+        Ok(Self { model, plans, budgets, purses, agents, embedder })
     }
 
     /// Answers a call; ready when the first text or tool call is there. Dropping the answer ends the call, which is then
@@ -72,6 +92,25 @@ impl Gateway {
     pub async fn complete(&self, call: Call) -> Result<Answer, Error> {
         check(&call)?;
         self.model.complete(Arc::new(call)).await
+    }
+
+    /// Makes vectors of texts. Dropping this ends it, which is then charged at the bound.
+    ///
+    /// # Errors
+    /// [`Error`], with the record of what was tried.
+    pub async fn embed(&self, call: EmbedCall) -> Result<Embeddings, Error> {
+        self.embedder.embed(call).await
+    }
+
+    /// Whether the agent's wish for a tier counts. Where it does not, whatever it asks for is not looked at.
+    pub fn may_wish(&self, agent: &AgentId) -> bool {
+        self.agents.may_wish(agent)
+    }
+
+    /// Asks for faster or smarter tiers for an agent, from its next call on: for whoever watches how long people wait.
+    /// False if there is no such agent.
+    pub fn press(&self, agent: &AgentId, pressure: Pressure) -> bool {
+        self.agents.press(agent, pressure)
     }
 
     /// Whether what is run beside the turns has a budget of its own.
@@ -110,5 +149,16 @@ impl Gateway {
     pub fn chain(&self, tier: &TierId) -> Vec<String> {
         let plan = self.plans.get(tier);
         plan.map(|plan| plan.links.iter().map(|link| link.name.clone()).collect()).unwrap_or_default()
+    }
+}
+
+/// The agents' tiers; each that a scorer may choose exists.
+pub(crate) fn agents(each: BTreeMap<AgentId, AgentTier>, plans: &Plans) -> Result<Agents, Error> {
+    let agents = Agents::new(each);
+    let unknown = agents.named().find(|(_, tier)| !plans.contains_key(*tier));
+    let told = unknown.map(|(agent, tier)| format!("[agent.{agent}] cheap_tier: there is no tier `{tier}`"));
+    match told {
+        Some(told) => Err(Error::new(Kind::Config(told))),
+        None => Ok(agents),
     }
 }

@@ -219,6 +219,12 @@ impl Applied {
     }
 }
 
+/// The budgets that may refuse a call.
+pub(crate) fn limited(budgets: &Budgets, call: &Call, now: Millis) -> Vec<ScopeLimit> {
+    let applied = applied(budgets, call).into_iter().filter(|one| one.limit.is_some());
+    applied.map(|one| one.scope(budgets, (Used::default(), now))).collect()
+}
+
 /// The budgets that a call counts against. Where there is none in dollars, a day's are counted all the same, for the
 /// reports.
 fn applied(budgets: &Budgets, call: &Call) -> Vec<Applied> {

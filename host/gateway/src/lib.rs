@@ -12,8 +12,11 @@ mod cache;
 mod call;
 mod calls;
 mod check;
+mod choice;
 mod config;
 mod content;
+pub mod difficulty;
+mod embedding;
 mod error;
 mod escrow;
 mod failover;
@@ -34,11 +37,16 @@ mod watch;
 mod window;
 
 pub use call::{Answer, CachePolicy, Call, Chunk, Completed, Model, Purse, Rate};
+pub use choice::{AgentTier, Pressure, TierPolicy};
 pub use config::{
     Budgets, Cache, Config, Each, Limit, ModelName, OpenAiWire, Provider, ProviderKind, ProviderLimits, Tier,
     UnknownPrice, Window, defaults,
 };
 pub use content::{Image, Media, Part, Prompt, Role};
+pub use embedding::{
+    BYTES_MAX as EMBED_BYTES_MAX, EmbedCall, Embedding, Embeddings, INPUT_BYTES_MAX as EMBED_INPUT_BYTES_MAX,
+    INPUTS_MAX as EMBED_INPUTS_MAX, LEXICAL, LEXICAL_DIMS,
+};
 pub use error::{Error, Kind};
 pub use form::{Effort, Form};
 pub use gateway::Gateway;

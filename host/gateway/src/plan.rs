@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 use crate::bound::{ANTHROPIC_IMAGE, OPENAI_IMAGE};
 use crate::breaker::Breaker;
-use crate::config::{Config, Provider, ProviderKind, ProviderLimits, Tier, UnknownPrice};
+use crate::config::{Config, ModelName, Provider, ProviderKind, ProviderLimits, Tier, UnknownPrice};
+use crate::embedding::{Embedding, TIER};
 use crate::price::Tariff;
 use crate::provider::Backend;
 use crate::{Call, Error, Kind, Rate};
@@ -102,8 +103,8 @@ impl Plan {
     }
 }
 
-/// Checks the configuration and builds every chain.
-pub(crate) fn plans(config: &Config, backends: &Backends) -> Result<Plans, Error> {
+/// Checks the configuration and builds every chain: that of each tier, and that of whoever makes vectors, if there is one.
+pub(crate) fn plans(config: &Config, backends: &Backends) -> Result<(Plans, Option<Arc<Plan>>), Error> {
     let (mut plans, mut breakers) = (Plans::new(), Breakers::new());
     for tier in &config.tiers {
         let plan = plan(config, (backends, &mut breakers), tier)?;
@@ -112,7 +113,22 @@ pub(crate) fn plans(config: &Config, backends: &Backends) -> Result<Plans, Error
         }
     }
     plans.keys().try_for_each(|tier| cheaper(&plans, tier))?;
-    Ok(plans)
+    let embedding = match &config.embedding {
+        Embedding::Lexical => None,
+        Embedding::Chain(chain) => Some(vectors(config, (backends, &mut breakers), chain)?),
+    };
+    Ok((plans, embedding))
+}
+
+/// Whoever makes vectors, as a tier that is no agent's.
+fn vectors(
+    config: &Config,
+    made: (&Backends, &mut Breakers),
+    chain: &[ModelName],
+) -> Result<Arc<Plan>, Error> {
+    let id = TierId::new(TIER).map_err(|error| wrong(error.to_string()))?;
+    let tier = Tier { id, chain: chain.to_vec(), max_output: Tokens(0), first_token: None, cheaper: None };
+    plan(config, made, &tier).map(Arc::new)
 }
 
 /// Each step to a cheaper tier leads to one that exists, and never back.

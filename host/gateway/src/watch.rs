@@ -24,6 +24,8 @@ pub(crate) struct Watch {
     store: Store,
     /// In percent, ascending.
     thresholds: Vec<u8>,
+    /// A share that is not told and is looked for all the same, in percent.
+    lower_at: Option<u8>,
     state: Mutex<State>,
 }
 
@@ -54,14 +56,14 @@ enum Due {
 }
 
 impl Watch {
-    pub(crate) fn new(store: Store, thresholds: Vec<u8>) -> Arc<Self> {
-        Arc::new(Self { store, thresholds, state: Mutex::default() })
+    pub(crate) fn new(store: Store, thresholds: Vec<u8>, lower_at: Option<u8>) -> Arc<Self> {
+        Arc::new(Self { store, thresholds, lower_at, state: Mutex::default() })
     }
 
     /// So much more of a budget is settled.
     pub(crate) fn used(self: &Arc<Self>, tenant: &TenantId, scope: &ScopeLimit, used: Quantity) {
         let Some(limit) = scope.limit else { return };
-        if used.amount == 0 || self.thresholds.is_empty() {
+        if used.amount == 0 || (self.thresholds.is_empty() && self.lower_at.is_none()) {
             return;
         }
         let name = (tenant.clone(), scope.scope.clone(), scope.window_start);
@@ -76,6 +78,18 @@ impl Watch {
             state.due.entry(name).or_insert(Due::Used { limit });
             self.wake(&mut state);
         }
+    }
+
+    /// The share that is used of the fullest of these budgets, in percent, as far as it is known here: what other hosts
+    /// used is known a minute later at most, and of a budget that nobody used since this host began, nothing.
+    pub(crate) fn fullest(&self, tenant: &TenantId, scopes: &[ScopeLimit]) -> u8 {
+        let state = self.state.lock();
+        let used = |scope: &ScopeLimit| {
+            let name = (tenant.clone(), scope.scope.clone(), scope.window_start);
+            let seen = state.seen.get(&name)?;
+            Some(share(seen.settled.saturating_add(seen.since), scope.limit?))
+        };
+        scopes.iter().filter_map(used).max().unwrap_or_default()
     }
 
     /// A budget has refused a call.
@@ -161,7 +175,7 @@ impl Watch {
     }
 
     fn remember(&self, name: &Name, (settled, share, limit): (i64, u8, i64)) {
-        let next = self.thresholds.iter().find(|percent| **percent > share);
+        let next = self.thresholds.iter().chain(&self.lower_at).filter(|percent| **percent > share).min();
         let next = next.map(|percent| part(limit, *percent));
         let mut state = self.state.lock();
         // What was settled meanwhile may be in what was read already: then there is one look too many.

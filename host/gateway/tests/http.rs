@@ -104,6 +104,8 @@ async fn house(kinds: Vec<ProviderKind>) -> House {
             first_token: None,
             cheaper: None,
         }],
+        agents: Default::default(),
+        embedding: Default::default(),
         budgets: Budgets::default(),
         cache: Cache::standard(),
         unknown_price: UnknownPrice::Refuse,

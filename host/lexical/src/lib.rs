@@ -5,6 +5,7 @@
 
 mod bound;
 mod canonical;
+mod grams;
 mod language;
 mod lists;
 mod reading;
@@ -18,6 +19,7 @@ mod words;
 
 pub use bound::{at_least, wrong_at_most};
 pub use canonical::{Canonical, canonical};
+pub use grams::grams;
 pub use language::Language;
 pub use trust::{BANDS, Confirmation, Decision, KEPT_PER_ENTRY, Pool, Probe, Rule, Trust};
 pub use vector::{BUCKETS, DENSE_MAX, DENSE_MIN, Vector, cosine};

@@ -103,18 +103,18 @@ fn add(buckets: &mut BTreeMap<u16, f32>, parts: &[&str], weight: f32) {
     *buckets.entry(bucket).or_default() += signed(hash, weight);
 }
 
-fn signed(hash: u64, value: f32) -> f32 {
+pub(crate) fn signed(hash: u64, value: f32) -> f32 {
     if hash >> 63 == 0 { value } else { -value }
 }
 
 /// The length of a vector; 1 for none, so that it may be divided by.
-fn length(values: impl Iterator<Item = f32>) -> f32 {
+pub(crate) fn length(values: impl Iterator<Item = f32>) -> f32 {
     let length = values.map(|value| value * value).sum::<f32>().sqrt();
     if length > 0.0 { length } else { 1.0 }
 }
 
 /// FNV-1a over the parts, a zero byte after each, then SplitMix64's finaliser.
-fn hash(parts: &[&str]) -> u64 {
+pub(crate) fn hash(parts: &[&str]) -> u64 {
     let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

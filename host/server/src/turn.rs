@@ -328,7 +328,7 @@ impl Display for Call {
                 self.asked, self.state, self.reserved, self.cost
             );
         };
-        let ModelCall { tier, asked, model, price, cache, usage, millis, .. } = record;
+        let ModelCall { tier, asked, why, model, price, cache, usage, millis, .. } = record;
         let model = model.as_deref().unwrap_or("nobody answered");
         let cache = match cache {
             CacheVerdict::Hit => "cache hit",
@@ -337,9 +337,15 @@ impl Display for Call {
             CacheVerdict::Off => "cache off",
         };
         if let Some(asked) = asked {
-            write!(f, "{asked} was over a budget; ")?;
+            let is_sla = why.as_deref() == Some("sla");
+            let what = if is_sla { "gave way to waiting times" } else { "was over a budget" };
+            write!(f, "{asked} {what}; ")?;
         }
-        write!(f, "{tier} → {model} · {cache} · {} tokens in, {} out", usage.input, usage.output)?;
+        write!(f, "{tier}")?;
+        if let Some(why) = why.as_deref().filter(|why| !matches!(*why, "wish" | "budget" | "sla")) {
+            write!(f, " ({})", in_one_line(why))?;
+        }
+        write!(f, " → {model} · {cache} · {} tokens in, {} out", usage.input, usage.output)?;
         for (tokens, how) in
             [(usage.cached, "cached by the provider"), (usage.written, "written to its cache")]
         {
@@ -481,6 +487,7 @@ pub(crate) mod tests {
             record: Some(ModelCall {
                 tier: TierId::new("fast").unwrap(),
                 asked: None,
+                why: None,
                 model: Some("anthropic/claude-haiku".to_owned()),
                 price: Some("builtin 2026-11-30 0123456789ab".to_owned()),
                 cache: CacheVerdict::Miss,

@@ -92,9 +92,12 @@ pub struct Attempt {
 pub struct ModelCall {
     /// The tier that was asked.
     pub tier: TierId,
-    /// The one that was wanted, where a budget had no room for it and a cheaper one took its place.
+    /// The one that was wanted, where a budget or how long people wait had another in its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<TierId>,
+    /// Why it was this tier: `fixed`, `wish`, `calibrated 0.830 ≥ 0.710`, `budget`, `sla`. Nothing of what was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// `provider/model` that answered; absent if none did.
     pub model: Option<String>,
     /// The price that was charged: whence it is and its date, if it has one, and a digest; absent if nobody answered.
@@ -123,6 +126,7 @@ impl ModelCall {
         Self {
             tier,
             asked: None,
+            why: None,
             model: None,
             price: None,
             cache: CacheVerdict::Off,

@@ -130,6 +130,8 @@ fn gateway(tier: TierId) -> chela_gateway::Config {
             first_token: None,
             cheaper: None,
         }],
+        agents: Default::default(),
+        embedding: Default::default(),
         budgets: chela_gateway::Budgets::default(),
         cache: chela_gateway::Cache::standard(),
         unknown_price: chela_gateway::UnknownPrice::Refuse,

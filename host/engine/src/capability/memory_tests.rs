@@ -34,6 +34,8 @@ fn lent(bench: &Bench, journal: Journal) -> Lent {
     let config = chela_gateway::Config {
         providers: Vec::new(),
         tiers: Vec::new(),
+        agents: Default::default(),
+        embedding: Default::default(),
         budgets: Budgets::default(),
         cache: Cache::standard(),
         unknown_price: UnknownPrice::Refuse,

@@ -256,6 +256,8 @@ impl Lent {
         let purse = journal.playback().map_or(Purse::Turn, |playback| Purse::Apart(playback.purse()));
         let is_apart = purse != Purse::Turn;
         let tier = match request.tier {
+            // Where another decides, what the plugin asks for is not looked at.
+            Some(_) if !self.gateway.may_wish(&whom.agent) => whom.tier.clone(),
             None => whom.tier.clone(),
             Some(name) => TierId::new(name.as_str())
                 .ok()

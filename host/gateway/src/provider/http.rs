@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::place::Place;
 use super::sse::{Event, Sse};
-use super::{Ask, Backend, Piece, Pieces, Trouble, anthropic, chat, responses};
+use super::{Ask, Backend, Embed, Embedded, Piece, Pieces, Trouble, anthropic, chat, embeddings, responses};
 use crate::Kind;
 use crate::config::ProviderLimits;
 use crate::plan::SharedClock;
@@ -84,6 +84,26 @@ impl Remote {
         Ok(pieces(answer, Reader::of(self.place.wire), place))
     }
 
+    async fn vectors(&self, ask: Embed) -> Result<Embedded, Trouble> {
+        if matches!(self.place.wire, Wire::Messages { .. }) {
+            return Err(Trouble::new(Kind::Unsupported { what: "vectors" }, false));
+        }
+        let body = embeddings::body(&ask).to_string();
+        let mut request = Request::new(Method::POST, self.place.embeddings(&ask.model), body).json();
+        request.credential = self.key.clone().map(|key| self.place.credential(key));
+        let total = Some(self.limits.total);
+        request.timeouts = Timeouts { first_byte: total, idle: Some(self.limits.idle), total };
+        let place = self.places.clone().acquire_owned().await;
+        let _place = place.map_err(|_| Trouble::new(unavailable("closed"), false))?;
+        request.begun = ask.sent.clone();
+        let answer = self.egress.stream(request).await.map_err(|error| from_egress(error, true))?;
+        if answer.status != StatusCode::OK {
+            return Err(self.refusal(answer).await);
+        }
+        let whole = answer.whole().await.map_err(|error| from_egress(error, true))?;
+        embeddings::read(&whole.body, ask.inputs.len())
+    }
+
     /// An error status: read the code, never the words.
     async fn refusal(&self, answer: StreamResponse) -> Trouble {
         #[derive(Deserialize)]
@@ -104,6 +124,10 @@ impl Remote {
 impl Backend for Remote {
     fn start(&self, ask: Ask) -> BoxFuture<'_, Result<Pieces, Trouble>> {
         Box::pin(self.open(ask))
+    }
+
+    fn embed(&self, ask: Embed) -> BoxFuture<'_, Result<Embedded, Trouble>> {
+        Box::pin(self.vectors(ask))
     }
 }
 

@@ -6,12 +6,14 @@
 
 mod anthropic;
 mod chat;
+mod embeddings;
 mod http;
 mod place;
 mod responses;
 pub mod scripted;
 mod sse;
 
+pub(crate) use embeddings::{Embed, Embedded};
 pub(crate) use http::{Wire, decoded};
 
 use chela_egress::{Begun, Egress};
@@ -111,6 +113,11 @@ pub(crate) type Pieces = BoxStream<'static, Result<Piece, Trouble>>;
 pub(crate) trait Backend: Send + Sync {
     /// Starts an attempt.
     fn start(&self, ask: Ask) -> BoxFuture<'_, Result<Pieces, Trouble>>;
+
+    /// Makes vectors of texts. Most wire formats have none.
+    fn embed(&self, _ask: Embed) -> BoxFuture<'_, Result<Embedded, Trouble>> {
+        Box::pin(async { Err(Trouble::new(Kind::Unsupported { what: "vectors" }, false)) })
+    }
 }
 
 /// Connects every configured provider, under its name.

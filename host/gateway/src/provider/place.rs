@@ -62,6 +62,28 @@ impl Place {
         url
     }
 
+    /// The address for vectors of one model.
+    pub(crate) fn embeddings(&self, model: &str) -> Url {
+        let mut url = self.url.clone();
+        let is_apart = self.host == Host::AzureDeployment;
+        let has_deployment =
+            is_apart || (self.host == Host::Azure && url.path().ends_with("/openai/responses"));
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop();
+            if self.wire == Wire::Chat {
+                path.pop();
+            }
+            if has_deployment && !is_apart {
+                path.push("deployments");
+            }
+            if has_deployment {
+                path.push(model);
+            }
+            path.push("embeddings");
+        }
+        url
+    }
+
     pub(crate) fn credential(&self, key: SecretString) -> Credential {
         let header = |name| Credential::Header { name: HeaderName::from_static(name), value: key.clone() };
         match self.host {
@@ -115,6 +137,28 @@ mod tests {
 
     fn url(text: &str) -> Url {
         Url::parse(text).unwrap()
+    }
+
+    #[test]
+    fn vectors_are_asked_for_beside_the_answers() {
+        for (place, address) in [
+            (Place::openai(&url("https://a.example/v1"), Wire::Chat), "https://a.example/v1/embeddings"),
+            (Place::openai(&url("https://a.example/v1"), Wire::Responses), "https://a.example/v1/embeddings"),
+            (
+                Place::azure(&url("https://a.example/openai/v1"), Wire::Responses, None),
+                "https://a.example/openai/v1/embeddings",
+            ),
+            (
+                Place::azure(&url("https://a.example"), Wire::Chat, Some("2024-10-21")),
+                "https://a.example/openai/deployments/m/embeddings?api-version=2024-10-21",
+            ),
+            (
+                Place::azure(&url("https://a.example"), Wire::Responses, Some("2025-03-01")),
+                "https://a.example/openai/deployments/m/embeddings?api-version=2025-03-01",
+            ),
+        ] {
+            assert_eq!(place.embeddings("m").as_str(), address);
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod reload;
 mod replay;
 mod socket;
 mod status;
+mod tier;
 mod tour;
 mod turn;
 mod up;
@@ -120,6 +121,7 @@ async fn run(command: Command) -> Outcome {
         Command::Reload(asked) => reload::run(&asked).await,
         Command::Events(asked) => events::run(&asked).await,
         Command::Ledger { command } => ledger::run(command).await,
+        Command::Tier { command } => tier::run(command).await,
         Command::Replay(asked) => replay::run(&asked).await.map(|_| ExitCode::SUCCESS),
         Command::Status { config, json } => status::run(&config, json).await,
         Command::Bench { command } => bench::run(command).await,

@@ -135,8 +135,10 @@ pub(super) async fn documents(config: &Config) -> Result<Vec<(AgentId, Documents
 /// Of everything that a gateway is made from, and of nothing else: with another one, cached answers and what it knows of
 /// providers' outages are gone.
 pub fn models_digest(config: &Config) -> Digest {
-    let Config { providers, tiers, cache, .. } = config;
-    let mut parts = vec![format!("{:?}", (providers, tiers, cache, rooms::budgets(config))).into_bytes()];
+    let Config { providers, tiers, cache, embedding, .. } = config;
+    let agents: Vec<_> = config.agents.iter().map(|(id, of)| (id, &of.tier, &of.tier_policy)).collect();
+    let made_from = (providers, tiers, embedding, cache, rooms::budgets(config), agents);
+    let mut parts = vec![format!("{made_from:?}").into_bytes()];
     // Secrets do not print.
     for (name, provider) in providers {
         if let Some(at) = provider.kind.endpoint()
@@ -146,7 +148,7 @@ pub fn models_digest(config: &Config) -> Digest {
         }
     }
     let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-    Digest::of("chela models 3", &parts)
+    Digest::of("chela models 4", &parts)
 }
 
 #[cfg(test)]
@@ -173,6 +175,7 @@ mod tests {
         let others = [
             "budget = \"1.00\"\n",
             "budget = \"unlimited\"\n",
+            "tier_policy = \"fixed\"\n",
             "[cache]\nttl_s = 7\n",
             "[budget]\ntime_zone = \"Europe/Berlin\"\n",
             "[department.d]\nbudget = \"1.00\"\n",

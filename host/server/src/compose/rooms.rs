@@ -7,7 +7,7 @@ use chela_engine::{
     AgentConfig, Ambiguous, ChannelConfig, DeliveryConfig, Origin, OverBudget, PluginConfig, Reload,
     RetentionConfig, RoutingConfig, ShadowConfig, SwapConfig,
 };
-use chela_gateway::{Limit, ModelName, ProviderLimits};
+use chela_gateway::{AgentTier, Limit, ModelName, ProviderLimits};
 use chela_sandbox::{Grants, PluginKind, Pool};
 use chela_types::{AgentId, ChannelId, Digest, PluginId, TenantId, TierId, Tokens};
 use secrecy::SecretString;
@@ -15,7 +15,8 @@ use serde_json::{Map, Value};
 
 use super::Error;
 use crate::config::{
-    Agent, Channel, Config, DeliveryPolicy, Endpoint, Limits, Plugin, ProviderKind, Reach, Script, Source,
+    Agent, Channel, Config, DeliveryPolicy, Embedding, Endpoint, Limits, ModelRef, Plugin, ProviderKind,
+    Reach, Script, Source,
 };
 
 /// The adapter of the operator's own terminal, and its name among the plugins.
@@ -90,11 +91,7 @@ pub(super) fn gateway(config: &Config) -> Result<chela_gateway::Config, Error> {
     }
     let tier = |(id, given): (&TierId, &crate::config::Tier)| chela_gateway::Tier {
         id: id.clone(),
-        chain: given
-            .chain
-            .iter()
-            .map(|model| ModelName { provider: model.provider.clone(), model: model.model.clone() })
-            .collect(),
+        chain: names(&given.chain),
         max_output: Tokens(u64::from(given.max_output_tokens)),
         first_token: given.first_token,
         cheaper: given.cheaper.clone(),
@@ -102,6 +99,11 @@ pub(super) fn gateway(config: &Config) -> Result<chela_gateway::Config, Error> {
     Ok(chela_gateway::Config {
         providers,
         tiers: config.tiers.iter().map(tier).collect(),
+        agents: agent_tiers(config)?,
+        embedding: match &config.embedding {
+            Embedding::Lexical => chela_gateway::Embedding::Lexical,
+            Embedding::Chain(chain) => chela_gateway::Embedding::Chain(names(chain)),
+        },
         budgets: budgets(config),
         cache: chela_gateway::Cache {
             enabled: config.cache.enabled,
@@ -113,6 +115,19 @@ pub(super) fn gateway(config: &Config) -> Result<chela_gateway::Config, Error> {
         attempts_max: chela_gateway::defaults::ATTEMPTS_MAX,
         cooldown_max: chela_gateway::defaults::COOLDOWN_MAX,
     })
+}
+
+fn names(chain: &[ModelRef]) -> Vec<ModelName> {
+    let name = |model: &ModelRef| ModelName { provider: model.provider.clone(), model: model.model.clone() };
+    chain.iter().map(name).collect()
+}
+
+/// Each agent's tier, and how it is chosen.
+pub(super) fn agent_tiers(config: &Config) -> Result<BTreeMap<AgentId, AgentTier>, Error> {
+    let each = |(id, given): (&AgentId, &Agent)| {
+        Ok((id.clone(), AgentTier { tier: tier(given)?, policy: given.tier_policy.clone() }))
+    };
+    config.agents.iter().map(each).collect()
 }
 
 pub(crate) fn budgets(config: &Config) -> chela_gateway::Budgets {
@@ -127,6 +142,7 @@ pub(crate) fn budgets(config: &Config) -> chela_gateway::Budgets {
         apart: budget.shadow.clone(),
         zone: budget.zone.clone(),
         thresholds: budget.thresholds.clone(),
+        lower_at: budget.lower_at,
     }
 }
 

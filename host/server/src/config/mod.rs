@@ -24,9 +24,9 @@ pub use problem::{Code, ConfigError, Problem, Warning};
 pub use reference::reference;
 pub use resolve::Env;
 pub use resolved::{
-    Agent, ApiKey, Budget, Cache, Channel, Config, Delivery, DeliveryPolicy, Department, Egress, Endpoint,
-    KindLimits, Limits, Log, ModelRef, Operator, Place, Plugin, PluginKind, Provider, ProviderKind, Reach,
-    Right, Routing, Script, Server, Source, Store, Swap, Tier,
+    Agent, ApiKey, Budget, Cache, Channel, Config, Delivery, DeliveryPolicy, Department, Egress, Embedding,
+    Endpoint, KindLimits, Limits, Log, ModelRef, Operator, Place, Plugin, PluginKind, Provider, ProviderKind,
+    Reach, Right, Routing, Script, Server, Source, Store, Swap, Tier,
 };
 pub use shape::json_schema;
 

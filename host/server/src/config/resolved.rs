@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chela_gateway::price::Tariff;
-use chela_gateway::{Limit, OpenAiWire};
+use chela_gateway::{Limit, OpenAiWire, TierPolicy};
 use chela_sandbox::Level;
 use chela_types::{AgentId, ChannelId, DepartmentId, Digest, PluginId, TierId};
 use jiff::tz::TimeZone;
@@ -38,6 +38,8 @@ pub struct Config {
     pub providers: BTreeMap<String, Provider>,
     /// Tiers.
     pub tiers: BTreeMap<TierId, Tier>,
+    /// Whoever makes vectors.
+    pub embedding: Embedding,
     /// Money.
     pub budget: Budget,
     /// Answers given again.
@@ -157,6 +159,15 @@ pub struct Egress {
     pub in_flight_max: usize,
     /// Idle connections for each host.
     pub idle_connections_max: usize,
+}
+
+/// Whoever makes vectors.
+#[derive(Debug, Clone)]
+pub enum Embedding {
+    /// This program.
+    Lexical,
+    /// The first that answers.
+    Chain(Vec<ModelRef>),
 }
 
 /// A model provider.
@@ -285,6 +296,8 @@ pub struct Budget {
     pub zone: TimeZone,
     /// Shares that are told, in percent, ascending.
     pub thresholds: Vec<u8>,
+    /// From this share on a cheaper tier is taken, in percent.
+    pub lower_at: Option<u8>,
     /// What a person may read when one is used up.
     pub refusal: String,
 }
@@ -504,6 +517,8 @@ pub struct Agent {
     pub tier: Option<TierId>,
     /// All tiers that it may ask for, its own included.
     pub tiers_allowed: BTreeSet<TierId>,
+    /// How the tier of a call is chosen.
+    pub tier_policy: TierPolicy,
     /// Folder of markdown files, absolute; it exists.
     pub knowledge: Option<PathBuf>,
     /// From where it may be reached.

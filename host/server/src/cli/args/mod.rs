@@ -5,6 +5,7 @@ mod budget;
 mod drill;
 mod ledger;
 mod plugin;
+mod tier;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub(super) use budget::BudgetCommand;
 pub(super) use drill::{Drill, Where};
 pub(super) use ledger::{LedgerCommand, Reconcile};
 pub(super) use plugin::{Candidate, Events, Ordered, PluginCommand, Reload, Shown};
+pub(super) use tier::{TierCommand, TierEval, TierExport, TierFit};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -130,6 +132,13 @@ pub enum Command {
         /// Which question.
         #[command(subcommand)]
         command: LedgerCommand,
+    },
+
+    /// Tiers: what chooses the cheaper one, fitted on turns that you labelled, and what that is worth
+    Tier {
+        /// Which question.
+        #[command(subcommand)]
+        command: TierCommand,
     },
 
     /// Run recorded turns again, under another version of a plugin or under the one that ran them

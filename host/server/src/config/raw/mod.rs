@@ -19,11 +19,11 @@ use serde::Deserialize;
 pub(super) use front::ApiKey;
 pub(super) use host::{Delivery, Egress, KindLimits, Limits, Log, Retention, Server, Store};
 pub(super) use models::{
-    Budget, Cache, LongPrice, Price, Prices, Provider, ProviderKind, Tier, Window, Wire,
+    Budget, Cache, Embedding, LongPrice, Price, Prices, Provider, ProviderKind, Tier, Window, Wire,
 };
 pub(super) use swap::{Operator, Reload, Right, Swap};
 pub(super) use team::{
-    Agent, Channel, DeliveryPolicy, Department, Grant, Isolation, OverBudget, Plugin, Routing,
+    Agent, Channel, DeliveryPolicy, Department, Grant, Isolation, OverBudget, Plugin, Routing, TierPolicy,
 };
 pub(super) use trust::{Signer, Trust, Unsigned};
 
@@ -50,6 +50,8 @@ pub(super) struct Raw {
     pub(super) tier: BTreeMap<String, Tier>,
     /// What model calls may cost. Every budget that applies to a call must have room for it.
     pub(super) budget: Budget,
+    /// Whoever makes vectors of texts, for whatever compares texts by their meaning.
+    pub(super) embedding: Embedding,
     /// Answers that are given again to the same question.
     pub(super) cache: Cache,
     /// Plugins by name.

@@ -165,6 +165,22 @@ fn max_output_tokens() -> u32 {
     1_024
 }
 
+/// Whoever makes vectors of texts.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Embedding {
+    /// `PROVIDER/MODEL`, in the order in which they are asked; or `builtin:lexical` alone, which is this program: words and
+    /// letters, no meaning, no cost. Vectors of two models are not compared.
+    #[schemars(length(min = 1, max = ATTEMPTS_MAX))]
+    pub(in crate::config) chain: Vec<String>,
+}
+
+impl Default for Embedding {
+    fn default() -> Self {
+        Self { chain: vec![chela_gateway::LEXICAL.to_owned()] }
+    }
+}
+
 /// How long a budget lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -223,6 +239,10 @@ pub(in crate::config) struct Budget {
     /// when a call is refused.
     #[schemars(length(max = 10), inner(range(min = 1, max = 100)))]
     pub(in crate::config) thresholds: Vec<u8>,
+    /// From this share of any budget on, in percent, calls are made by a cheaper tier where there is one: the agent's
+    /// `cheap_tier`, or `cheaper` of the tier; left out, only where a budget has no room.
+    #[schemars(range(min = 1, max = 100))]
+    pub(in crate::config) lower_at: Option<u8>,
     /// What a person may read when a budget is used up.
     #[schemars(length(min = 1, max = 500))]
     pub(in crate::config) refusal: String,
@@ -240,6 +260,7 @@ impl Default for Budget {
             window: Window::Day,
             time_zone: "UTC".into(),
             thresholds: THRESHOLDS.to_vec(),
+            lower_at: None,
             refusal: "I cannot answer this now, because the budget for it is used up for now. Please try again later."
                 .into(),
         }

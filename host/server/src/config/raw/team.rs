@@ -103,6 +103,19 @@ pub(in crate::config) enum OverBudget {
     Human,
 }
 
+/// How the tier of an agent's call is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum TierPolicy {
+    /// Always its own.
+    Fixed,
+    /// The one that the plugin asks for.
+    #[default]
+    Wish,
+    /// Its own or a cheaper one, as a scorer says.
+    Calibrated,
+}
+
 /// An agent.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -128,6 +141,17 @@ pub(in crate::config) struct Agent {
     #[serde(default)]
     #[schemars(extend("items" = {"type": "string", "format": "tier"}))]
     pub(in crate::config) tiers_allowed: Vec<String>,
+    /// How the tier of a call is chosen: `fixed` is always `tier`, whatever the plugin asks for; `wish` is the one that the
+    /// plugin asks for, of `tier` and `tiers_allowed`; `calibrated` is `tier` or `cheap_tier`, as `tier_model` says of the
+    /// call.
+    #[serde(default)]
+    pub(in crate::config) tier_policy: TierPolicy,
+    /// The cheaper of the two tiers between which `tier_policy = "calibrated"` chooses.
+    #[schemars(extend("format" = "tier"))]
+    pub(in crate::config) cheap_tier: Option<String>,
+    /// What `chela tier fit` made of this agent's labelled turns: `calibrated` only.
+    #[schemars(extend("format" = "path"))]
+    pub(in crate::config) tier_model: Option<String>,
     /// Folder with the markdown files that it may search.
     #[schemars(extend("format" = "path"))]
     pub(in crate::config) knowledge: Option<String>,

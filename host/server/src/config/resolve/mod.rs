@@ -68,6 +68,7 @@ impl Resolver<'_> {
         let known = self.known_prices(raw);
         let providers = self.providers(raw, &known);
         let tiers = self.tiers(raw, &known);
+        let embedding = self.embedding(raw, &known);
         let budget = self.budget(raw);
         let cache = self.cache(raw);
         let plugins = self.plugins(raw, &limits);
@@ -98,6 +99,7 @@ impl Resolver<'_> {
             egress,
             providers,
             tiers,
+            embedding,
             budget,
             cache,
             plugins,
@@ -330,7 +332,8 @@ fn digest(
     agents: &BTreeMap<AgentId, Agent>,
     providers: &BTreeMap<String, Provider>,
 ) -> Digest {
-    let mut parts = vec![text.as_bytes(), prices.as_bytes()];
+    let policies = format!("{:?}", agents.values().map(|agent| &agent.tier_policy).collect::<Vec<_>>());
+    let mut parts = vec![text.as_bytes(), prices.as_bytes(), policies.as_bytes()];
     parts
         .extend(agents.iter().flat_map(|(name, agent)| [name.as_str().as_bytes(), agent.persona.as_bytes()]));
     let scripts = providers.iter().filter_map(|(name, provider)| match &provider.kind {
@@ -338,7 +341,7 @@ fn digest(
         _ => None,
     });
     parts.extend(scripts.flatten());
-    Digest::of("chela configuration v2", &parts)
+    Digest::of("chela configuration v3", &parts)
 }
 
 /// Why a file cannot be read, in plain words.

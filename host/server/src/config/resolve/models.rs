@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chela_gateway::price::{PriceTable, Tariff};
-use chela_gateway::{Limit, OpenAiWire, Window};
+use chela_gateway::{LEXICAL, Limit, OpenAiWire, Window};
 use chela_types::TierId;
 use jiff::tz::TimeZone;
 use url::{Host, Url};
@@ -13,7 +13,9 @@ use super::prices::{vendor, vendor_price};
 use super::{At, Resolver, dotted, size};
 use crate::config::problem::{Code, Note, nearest};
 use crate::config::raw::{self, Raw};
-use crate::config::resolved::{Budget, Cache, Endpoint, ModelRef, Provider, ProviderKind, Script, Tier};
+use crate::config::resolved::{
+    Budget, Cache, Embedding, Endpoint, ModelRef, Provider, ProviderKind, Script, Tier,
+};
 
 /// The vendors' own addresses.
 const OPENAI_URL: &str = "https://api.openai.com/v1";
@@ -220,7 +222,7 @@ impl Resolver<'_> {
     pub(super) fn tiers(&mut self, raw: &Raw, known: &PriceTable) -> BTreeMap<TierId, Tier> {
         let each = |(name, tier): (&String, &raw::Tier)| {
             let id = self.name(&["tier", name]);
-            let chain = self.chain(raw, (name, tier), known);
+            let chain = self.chain(raw, (&["tier", name, "chain"], &tier.chain), known);
             self.first_token(raw, name, (tier.first_token_s, &chain));
             let tier = Tier {
                 chain,
@@ -231,6 +233,35 @@ impl Resolver<'_> {
             Some((id?, tier))
         };
         raw.tier.iter().filter_map(each).collect()
+    }
+
+    /// Whoever makes vectors.
+    pub(super) fn embedding(&mut self, raw: &Raw, known: &PriceTable) -> Embedding {
+        let entries = &raw.embedding.chain;
+        let at: At<'_> = &["embedding", "chain"];
+        if entries.iter().all(|entry| entry == LEXICAL) {
+            if entries.len() > 1 {
+                let message = format!("`{}` has `{LEXICAL}` twice", dotted(at));
+                self.fail(at, Note::new(Code::Duplicate, message, "once is enough"));
+            }
+            return Embedding::Lexical;
+        }
+        if entries.iter().any(|entry| entry == LEXICAL) {
+            let message = format!("`{}` has `{LEXICAL}` beside other models", dotted(at));
+            let note = Note::new(Code::WrongValue, message, "it stands alone");
+            self.fail(at, note.help("vectors of different kinds cannot be compared"));
+            return Embedding::Lexical;
+        }
+        let chain = self.chain(raw, (at, entries), known);
+        for (index, model) in chain.iter().enumerate() {
+            let kind = raw.provider.get(&model.provider).map(|provider| provider.kind);
+            if matches!(kind, Some(raw::ProviderKind::Anthropic | raw::ProviderKind::Scripted)) {
+                let message = format!("`{}` makes no vectors", model.provider);
+                let note = Note::new(Code::WrongValue, message, "no vectors");
+                self.fail(&["embedding", "chain", &index.to_string()], note.help("`openai` and `azure` do"));
+            }
+        }
+        Embedding::Chain(chain)
     }
 
     /// Another tier, from which no way leads back.
@@ -260,12 +291,12 @@ impl Resolver<'_> {
         }
     }
 
-    fn chain(&mut self, raw: &Raw, (name, tier): (&str, &raw::Tier), known: &PriceTable) -> Vec<ModelRef> {
+    fn chain(&mut self, raw: &Raw, (of, chain_of): (At<'_>, &[String]), known: &PriceTable) -> Vec<ModelRef> {
         let mut seen = BTreeSet::new();
         let mut chain = Vec::new();
-        for (index, entry) in tier.chain.iter().enumerate() {
+        for (index, entry) in chain_of.iter().enumerate() {
             let index = index.to_string();
-            let at: At<'_> = &["tier", name, "chain", &index];
+            let at: At<'_> = &[of, &[&*index]].concat();
             let Some((provider, model)) =
                 entry.split_once('/').filter(|(p, m)| !p.is_empty() && !m.is_empty())
             else {
@@ -275,7 +306,11 @@ impl Resolver<'_> {
                 continue;
             };
             if !seen.insert(entry) {
-                let message = format!("the chain of tier `{name}` has `{entry}` twice");
+                let whose = match of {
+                    [_, name, _] => format!("tier `{name}`"),
+                    _ => format!("`{}`", of.first().copied().unwrap_or_default()),
+                };
+                let message = format!("the chain of {whose} has `{entry}` twice");
                 let note = Note::new(Code::Duplicate, message, "already in this chain");
                 self.fail(at, note.help("a model that failed is not asked again in the same call"));
             }
@@ -324,6 +359,7 @@ impl Resolver<'_> {
             shadow: given.shadow.as_deref().map(|text| limits("shadow", text)).unwrap_or_default(),
             zone: self.zone(&["budget", "time_zone"], &given.time_zone),
             thresholds,
+            lower_at: given.lower_at,
             refusal: given.refusal.clone(),
         }
     }

@@ -39,7 +39,7 @@ impl Resolver<'_> {
         self.fail(at, note.help(help));
     }
 
-    /// The prices that a provider's table gives, and those known of other models that tiers use.
+    /// The prices that a provider's table gives, and those known of other models that chains use.
     pub(super) fn prices(
         &mut self,
         raw: &Raw,
@@ -62,8 +62,8 @@ impl Resolver<'_> {
                 }
             }
         }
-        let chained =
-            raw.tier.values().flat_map(|tier| &tier.chain).filter_map(|entry| entry.split_once('/'));
+        let chains = raw.tier.values().flat_map(|tier| &tier.chain).chain(&raw.embedding.chain);
+        let chained = chains.filter_map(|entry| entry.split_once('/'));
         for (_, model) in
             chained.filter(|(owner, model)| *owner == name && !provider.price.contains_key(*model))
         {

@@ -1,7 +1,10 @@
 //! `plugin`, `department`, `agent`, `channel`, `routing`: who answers whom.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use chela_gateway::TierPolicy;
+use chela_gateway::difficulty::Scorer;
 use chela_sandbox::Level;
 use chela_types::{AgentId, ChannelId, DepartmentId, PluginId, TierId};
 use secrecy::SecretString;
@@ -108,7 +111,11 @@ impl Resolver<'_> {
             None => Some(agent.persona.clone()),
         };
         let tier = self.tier(raw, name, agent);
-        let tiers_allowed = self.tiers_allowed(raw, name, agent, tier.as_ref());
+        let mut tiers_allowed = self.tiers_allowed(raw, name, agent, tier.as_ref());
+        let tier_policy = self.tier_policy(raw, name, (agent, tier.as_ref()));
+        if let Some(TierPolicy::Calibrated { cheap, .. }) = &tier_policy {
+            tiers_allowed.insert(cheap.clone());
+        }
         let knowledge =
             agent.knowledge.as_deref().and_then(|path| self.folder(&["agent", name, "knowledge"], path));
         let reach = self.reach(raw, name, agent);
@@ -122,6 +129,7 @@ impl Resolver<'_> {
             persona: persona?,
             tier,
             tiers_allowed,
+            tier_policy: tier_policy?,
             knowledge,
             reach,
             outsiders: agent.outsiders,
@@ -154,6 +162,78 @@ impl Resolver<'_> {
             );
         }
         None
+    }
+
+    fn tier_policy(
+        &mut self,
+        raw: &Raw,
+        name: &str,
+        (agent, tier): (&raw::Agent, Option<&TierId>),
+    ) -> Option<TierPolicy> {
+        match agent.tier_policy {
+            raw::TierPolicy::Calibrated => self.calibrated(raw, name, (agent, tier)),
+            policy => {
+                let given =
+                    [("cheap_tier", agent.cheap_tier.is_some()), ("tier_model", agent.tier_model.is_some())];
+                for (key, _) in given.into_iter().filter(|(_, is_given)| *is_given) {
+                    let at: At<'_> = &["agent", name, key];
+                    let message = format!("`{}` is read by no other policy than `calibrated`", dotted(at));
+                    let note = Note::new(Code::WrongValue, message, "does not belong here");
+                    self.fail_key(at, note.help("`tier_policy = \"calibrated\"`"));
+                }
+                let is_fixed = policy == raw::TierPolicy::Fixed;
+                Some(if is_fixed { TierPolicy::Fixed } else { TierPolicy::Wish })
+            }
+        }
+    }
+
+    /// Two tiers, and what chooses between them.
+    fn calibrated(
+        &mut self,
+        raw: &Raw,
+        name: &str,
+        (agent, tier): (&raw::Agent, Option<&TierId>),
+    ) -> Option<TierPolicy> {
+        let cheap = match &agent.cheap_tier {
+            Some(cheap) => self.reference(&["agent", name, "cheap_tier"], "tier", cheap, &raw.tier),
+            None => {
+                self.missing(
+                    &["agent", name],
+                    "cheap_tier",
+                    "the cheaper of the two tiers: `cheap_tier = \"fast\"`",
+                );
+                None
+            }
+        };
+        if let (Some(cheap), Some(tier)) = (&cheap, tier)
+            && cheap == tier
+        {
+            let note = Note::new(
+                Code::WrongValue,
+                format!("the agent `{name}` has `{tier}` for both tiers"),
+                "the same",
+            );
+            self.fail(
+                &["agent", name, "cheap_tier"],
+                note.help("`tier` is the dearer, `cheap_tier` the cheaper one"),
+            );
+        }
+        let Some(file) = &agent.tier_model else {
+            let help = "`chela tier fit` makes one from labelled turns: `tier_model = \"tiers/NAME.toml\"`";
+            self.missing(&["agent", name], "tier_model", help);
+            return None;
+        };
+        let at: At<'_> = &["agent", name, "tier_model"];
+        let (_, text) = self.text_file(at, file)?;
+        match Scorer::parse(&text) {
+            Ok(scorer) => Some(TierPolicy::Calibrated { cheap: cheap?, scorer: Arc::new(scorer) }),
+            Err(error) => {
+                let message = format!("`{}` is not used: {error}", dotted(at));
+                let note = Note::new(Code::WrongValue, message, "no model of a tier");
+                self.fail(at, note.help("`chela tier fit` makes one from labelled turns"));
+                None
+            }
+        }
     }
 
     pub(super) fn department(&mut self, at: At<'_>, name: Option<&str>, raw: &Raw) -> Option<DepartmentId> {

@@ -4,6 +4,7 @@ mod bad;
 mod good;
 mod pages;
 mod prices;
+mod tiers;
 
 use std::path::Path;
 
