@@ -2,7 +2,7 @@
 
 use chela_egress::Egress;
 use chela_store::Store;
-use chela_types::{Clock, Price, TierId};
+use chela_types::{AgentId, Clock, Price, TenantId, TierId};
 use std::sync::Arc;
 
 use crate::budget::Budget;
@@ -12,7 +12,9 @@ use crate::failover::Failover;
 use crate::plan::{Plans, plans};
 use crate::tier::Tiers;
 use crate::watch::Watch;
-use crate::{Answer, Budgets, Call, Config, Error, Model, provider};
+use crate::{
+    Answer, Budgets, CacheLevel, Call, Config, Error, Evict, Evicted, Explained, Model, Stock, provider,
+};
 
 /// The gateway. Cheap to clone.
 #[derive(Clone)]
@@ -20,6 +22,7 @@ pub struct Gateway {
     model: Arc<dyn Model>,
     pub(crate) plans: Arc<Plans>,
     budgets: Arc<Budgets>,
+    cache: Arc<Cached>,
 }
 
 impl std::fmt::Debug for Gateway {
@@ -44,7 +47,8 @@ impl Gateway {
         };
         let chains = plans.iter().map(|(tier, plan)| (tier.clone(), failover(plan))).collect();
         let tier: Arc<dyn Model> = Arc::new(Tiers { chains });
-        let cache: Arc<dyn Model> = Arc::new(Cached::new(config.cache, tier));
+        let lots = Arc::new(rand::random::<f64>);
+        let cache = Arc::new(Cached::new(config.cache, tier, (lots, Some(store.clone()))));
         let budgets = Arc::new(config.budgets);
         let watch = Watch::new(store.clone(), budgets.thresholds.clone());
         let model = Arc::new(Budget {
@@ -53,9 +57,9 @@ impl Gateway {
             watch,
             plans: plans.clone(),
             clock,
-            below: cache,
+            below: cache.clone(),
         });
-        Ok(Self { model, plans, budgets })
+        Ok(Self { model, plans, budgets, cache })
     }
 
     /// Answers a call; ready when the first text or tool call is there. Dropping the answer ends the call, which is then
@@ -93,5 +97,41 @@ impl Gateway {
     pub fn chain(&self, tier: &TierId) -> Vec<String> {
         let plan = self.plans.get(tier);
         plan.map(|plan| plan.links.iter().map(|link| link.name.clone()).collect()).unwrap_or_default()
+    }
+
+    /// What is kept of a tenant.
+    pub async fn cache_stock(&self, tenant: &TenantId) -> Stock {
+        match self.cache.kept() {
+            Some(kept) => kept.stock(tenant).await,
+            None => Stock::default(),
+        }
+    }
+
+    /// What would become of a question if an agent asked it alone; with what others asked only if `content`.
+    pub async fn explain_cached(
+        &self,
+        whose: (&TenantId, &AgentId),
+        (question, level): (&str, CacheLevel),
+        content: bool,
+    ) -> Explained {
+        match self.cache.kept() {
+            Some(kept) => kept.explain(whose, (question, level), content).await,
+            None => Explained { enabled: false, level, form: None, candidates: Vec::new() },
+        }
+    }
+
+    /// Takes answers out of the cache; with `wrong`, those that were served for their likeness are counted as wrong.
+    pub async fn evict_cached(&self, tenant: &TenantId, which: &Evict, wrong: bool) -> Evicted {
+        match self.cache.kept() {
+            Some(kept) => kept.evict(tenant, which, wrong).await,
+            None => Evicted::default(),
+        }
+    }
+
+    /// Writes down what was learned of similar questions: for when this gateway is about to go.
+    pub async fn write_down_cached(&self) {
+        if let Some(kept) = self.cache.kept() {
+            kept.write_down().await;
+        }
     }
 }
