@@ -34,15 +34,15 @@ mod window;
 
 pub use cache::{AgentStock, Candidate, Evict, Evicted, Explained, Stock};
 pub use call::{Answer, CachePolicy, Call, Chunk, Completed, Model, Purse, Rate};
+pub use chela_lexical::{BandStanding, Language, Rule as SimilarRule};
 pub use config::{
-    Budgets, Cache, CacheLevel, Config, Each, Limit, ModelName, OpenAiWire, Provider, ProviderKind, ProviderLimits, Tier,
-    UnknownPrice, Window, defaults,
+    Budgets, Cache, CacheLevel, Config, Each, Limit, ModelName, OpenAiWire, Provider, ProviderKind,
+    ProviderLimits, Tier, UnknownPrice, Window, defaults,
 };
 pub use content::{Image, Media, Part, Prompt, Role};
 pub use error::{Error, Kind};
 pub use form::{Effort, Form};
 pub use gateway::Gateway;
-pub use chela_lexical::{BandStanding, Language, Rule as SimilarRule};
 pub use provider::scripted::{Fail, Rule, Script};
 pub use standing::Standing;
 pub use tool::{

@@ -195,7 +195,12 @@ impl Pool {
     pub fn standing(&self, similarity: f32) -> Option<BandStanding> {
         let band = band_of(similarity).and_then(|band| self.bands.get(band))?;
         let Band { compared, wrong, open, .. } = *band;
-        Some(BandStanding { compared, wrong, wrong_at_most: wrong_at_most(wrong, compared, 1.0 - UNSURE), open })
+        Some(BandStanding {
+            compared,
+            wrong,
+            wrong_at_most: wrong_at_most(wrong, compared, 1.0 - UNSURE),
+            open,
+        })
     }
 
     /// Whether candidates of such likeness are served, if their entry vouches for them.

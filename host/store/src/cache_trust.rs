@@ -43,11 +43,8 @@ impl Store {
     /// Those of the disk.
     pub async fn cache_trust(&self, tenant: &TenantId, agent: &AgentId) -> Result<Option<CacheTrust>> {
         self.read(async |connection| {
-            let rows = sql::query(KEPT)
-                .bind(tenant.as_str())
-                .bind(agent.as_str())
-                .fetch_all(connection)
-                .await?;
+            let rows =
+                sql::query(KEPT).bind(tenant.as_str()).bind(agent.as_str()).fetch_all(connection).await?;
             let trust = |row: &sql::Row| {
                 Ok(CacheTrust { by: row::get(row, "learned_by")?, learned: row::get(row, "learned")? })
             };

@@ -124,7 +124,8 @@ impl Kept {
         let mut agents: BTreeMap<AgentId, AgentStock> = BTreeMap::new();
         for entry in self.of(tenant) {
             let agent = entry.agent.clone();
-            let empty = AgentStock { agent: agent.clone(), entries: 0, bytes: 0, served: 0, saved: Money::ZERO };
+            let empty =
+                AgentStock { agent: agent.clone(), entries: 0, bytes: 0, served: 0, saved: Money::ZERO };
             let stock = agents.entry(agent).or_insert(empty);
             let served = entry.served.load(Ordering::Relaxed);
             let saved = entry.cost.nanos().saturating_mul(i64::try_from(served).unwrap_or(i64::MAX));
@@ -150,19 +151,21 @@ impl Kept {
             similar.load(tenant, agent).await;
         }
         let own: Vec<Arc<Entry>> = self.of(tenant).filter(|entry| entry.agent == *agent).collect();
-        let is_same = |entry: &Arc<Entry>| alone(question, &entry.parts, self.language, level).contains(&entry.key);
+        let is_same =
+            |entry: &Arc<Entry>| alone(question, &entry.parts, self.language, level).contains(&entry.key);
         let (same, others): (Vec<_>, Vec<_>) = own.into_iter().partition(is_same);
         let same = same.into_iter().map(|entry| (None, entry));
         let vector = Vector::of(question).unwrap_or_default();
         let others = nearest(others, &vector).into_iter().map(|(likeness, entry)| (Some(likeness), entry));
-        let candidates = same.chain(others).map(|(likeness, entry)| {
-            self.candidate(&entry, (question, level), likeness, content)
-        });
+        let candidates = same
+            .chain(others)
+            .map(|(likeness, entry)| self.candidate(&entry, (question, level), likeness, content));
         let form = chela_lexical::canonical(question, self.language);
         Explained {
             enabled: true,
             level,
-            form: form.map(|form| Digest::of("chela gateway cache form v1", &[form.as_str().as_bytes()]).short()),
+            form: form
+                .map(|form| Digest::of("chela gateway cache form v1", &[form.as_str().as_bytes()]).short()),
             candidates: candidates.collect(),
         }
     }

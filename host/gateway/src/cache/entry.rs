@@ -71,7 +71,8 @@ impl Told {
         let ended = matches!(completed.finish, Finish::Stop | Finish::ToolCalls);
         let says = !completed.text.trim().is_empty() || !completed.calls.is_empty();
         let Completed { text, calls, finish, call } = completed;
-        let told = || Self { text: text.clone(), calls: calls.clone(), finish: *finish, model: call.model.clone() };
+        let told =
+            || Self { text: text.clone(), calls: calls.clone(), finish: *finish, model: call.model.clone() };
         (ended && says).then(told)
     }
 

@@ -54,7 +54,8 @@ impl Lexical {
 fn sentences(text: &str) -> Vec<&str> {
     let ends = |(at, letter): (usize, char)| {
         let rest = text.get(at + letter.len_utf8()..).unwrap_or_default();
-        let is_end = letter == '\n' || (matches!(letter, '.' | '!' | '?') && rest.starts_with(char::is_whitespace));
+        let is_end =
+            letter == '\n' || (matches!(letter, '.' | '!' | '?') && rest.starts_with(char::is_whitespace));
         is_end.then_some(at + letter.len_utf8())
     };
     let mut sentences = Vec::new();

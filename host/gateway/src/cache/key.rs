@@ -59,7 +59,9 @@ impl Parts {
         let how = (call.max_output, temperature, top_p, &call.stop, &call.form, call.seed, call.effort);
         let how = serde_json::to_vec(&how).ok()?;
         let system = serde_json::to_vec(&call.system).ok()?;
-        let digest = |name: &str, bytes: &[&[u8]]| Digest::of("chela gateway cache part v1", &[&[name.as_bytes()], bytes].concat());
+        let digest = |name: &str, bytes: &[&[u8]]| {
+            Digest::of("chela gateway cache part v1", &[&[name.as_bytes()], bytes].concat())
+        };
         let version = digest("version", &[call.agent_version.as_bytes()]);
         let knowledge = digest("knowledge", &[knowledge_version.as_bytes()]);
         let system = digest("system", &[&system]);

@@ -49,7 +49,7 @@ pub(crate) struct Cached {
 pub(crate) struct Kept {
     entries: Entries<Digest, Arc<Entry>>,
     shelves: Shelves,
-    similar: Option<Similar>,
+    similar: Option<Arc<Similar>>,
     language: Language,
     ttl: Duration,
     /// How often something was evicted: what was asked before is not kept after it.
@@ -69,7 +69,11 @@ enum Found {
 
 impl Cached {
     /// With what likeness needs beside the words: lots, and where to write down what was learned.
-    pub(crate) fn new(config: Cache, below: Arc<dyn Model>, (lots, store): (Lots, Option<chela_store::Store>)) -> Self {
+    pub(crate) fn new(
+        config: Cache,
+        below: Arc<dyn Model>,
+        (lots, store): (Lots, Option<chela_store::Store>),
+    ) -> Self {
         let judge = Arc::new(Lexical { language: config.language });
         Self::judged(config, below, (lots, store, judge))
     }
@@ -79,7 +83,8 @@ impl Cached {
         below: Arc<dyn Model>,
         (lots, store, judge): (Lots, Option<chela_store::Store>, Arc<dyn Judge>),
     ) -> Self {
-        let similar = config.similar.map(|rule| Similar::new((rule, config.language), judge, lots, store));
+        let similar =
+            config.similar.map(|rule| Arc::new(Similar::new((rule, config.language), judge, lots, store)));
         let kept = config.enabled.then(|| {
             Arc::new(Kept {
                 entries: entries(config),

@@ -29,6 +29,7 @@ pub(super) struct Similar {
     /// By what it was learned: a rule, a judge, a language. What another one has learned is not believed.
     by: String,
     agents: Mutex<BTreeMap<(TenantId, AgentId), Agent>>,
+    writing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -48,7 +49,15 @@ impl Similar {
     ) -> Self {
         let rule_as_text = serde_json::to_string(&rule).unwrap_or_default();
         let by = format!("{rule_as_text} {} {}", language_tag(language), judge.name());
-        Self { rule, judge, lots, store, by, agents: Mutex::default() }
+        Self {
+            rule,
+            judge,
+            lots,
+            store,
+            by,
+            agents: Mutex::default(),
+            writing: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Reads what was learned of an agent before this host began; false if that cannot be read now.
@@ -86,65 +95,61 @@ impl Similar {
     }
 
     /// Learns from a comparison.
-    pub(super) fn confirm(&self, entry: &Entry, known: &Known, (probe, same): (&Probe, bool)) {
+    pub(super) fn confirm(self: &Arc<Self>, entry: &Entry, known: &Known, (probe, same): (&Probe, bool)) {
         self.learn(entry, |pool, rule| pool.confirm(rule, &mut known.learned.lock().trust, probe, same));
         let outcome = if same { "same" } else { "other" };
         metrics::counter!("gateway_cache_compared_total", "answer" => outcome).increment(1);
     }
 
     /// Learns that an entry was wrong where it was served last; false if it never was for its likeness alone.
-    pub(super) fn refute(&self, entry: &Entry) -> bool {
+    pub(super) fn refute(self: &Arc<Self>, entry: &Entry) -> bool {
         let Some(known) = &entry.question else { return false };
         let Some(likeness) = known.learned.lock().served_at else { return false };
         self.learn(entry, |pool, rule| pool.refute(rule, &mut known.learned.lock().trust, likeness));
         true
     }
 
-    fn learn(&self, entry: &Entry, learn: impl FnOnce(&mut Pool, Rule)) {
-        let whose = (entry.tenant.clone(), entry.agent.clone());
+    fn learn(self: &Arc<Self>, entry: &Entry, learn: impl FnOnce(&mut Pool, Rule)) {
         let mut agents = self.agents.lock();
-        let agent = agents.entry(whose.clone()).or_default();
+        let agent = agents.entry((entry.tenant.clone(), entry.agent.clone())).or_default();
         learn(&mut agent.pool, self.rule);
         agent.is_new = true;
-        let is_due = agent.written.is_none_or(|written| written.elapsed() >= WRITTEN_EVERY);
-        if let (true, Some(store)) = (is_due, self.store.clone())
-            && let Some(trust) = self.taken(agent)
-        {
-            tokio::spawn(async move { write(&store, whose, trust).await });
+        if self.store.is_some() && agent.written.is_none_or(|written| written.elapsed() >= WRITTEN_EVERY) {
+            agent.written = Some(Instant::now());
+            let similar = Arc::clone(self);
+            tokio::spawn(async move { similar.write_down().await });
         }
     }
 
-    /// What is to be written down of an agent, if there is something new.
-    fn taken(&self, agent: &mut Agent) -> Option<CacheTrust> {
-        if !std::mem::take(&mut agent.is_new) {
-            return None;
-        }
-        agent.written = Some(Instant::now());
-        let learned = serde_json::to_string(&agent.pool).ok()?;
-        Some(CacheTrust { by: self.by.clone(), learned })
-    }
-
-    /// Writes down what is new of all agents.
+    /// Writes down what is new of all agents. One at a time, and each takes what is known when its turn comes: what is
+    /// older never comes after what is newer.
     pub(super) async fn write_down(&self) {
         let Some(store) = &self.store else { return };
-        let new: Vec<_> = {
-            let mut agents = self.agents.lock();
-            agents.iter_mut().filter_map(|(whose, agent)| Some((whose.clone(), self.taken(agent)?))).collect()
-        };
-        for (whose, trust) in new {
-            write(store, whose, trust).await;
+        let _turn = self.writing.lock().await;
+        for ((tenant, agent), trust) in self.taken() {
+            if let Err(error) = store.keep_cache_trust(&tenant, &agent, trust).await {
+                tracing::warn!(%agent, %error, "what was learned of similar questions is not written down");
+            }
         }
+    }
+
+    /// What is new of each agent.
+    fn taken(&self) -> Vec<((TenantId, AgentId), CacheTrust)> {
+        let mut agents = self.agents.lock();
+        let new = agents.iter_mut().filter_map(|(whose, agent)| {
+            if !std::mem::take(&mut agent.is_new) {
+                return None;
+            }
+            agent.written = Some(Instant::now());
+            let learned = serde_json::to_string(&agent.pool).ok()?;
+            Some((whose.clone(), CacheTrust { by: self.by.clone(), learned }))
+        });
+        new.collect()
     }
 
     /// How the band of such a likeness stands for an agent.
     pub(super) fn standing(&self, entry: &Entry, likeness: f32) -> Option<BandStanding> {
         let agents = self.agents.lock();
         agents.get(&(entry.tenant.clone(), entry.agent.clone()))?.pool.standing(likeness)
-    }
-}
-
-async fn write(store: &Store, (tenant, agent): (TenantId, AgentId), trust: CacheTrust) {
-    if let Err(error) = store.keep_cache_trust(&tenant, &agent, trust).await {
-        tracing::warn!(%agent, %error, "what was learned of similar questions is not written down");
     }
 }
