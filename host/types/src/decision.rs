@@ -185,6 +185,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_kept_or_shared_asked_nobody() {
+        use CacheVerdict::{Canonical, Hit, Joined, Miss, Off, Similar};
+        for (verdict, is_asked) in
+            [(Hit, false), (Canonical, false), (Similar, false), (Joined, false), (Miss, true), (Off, true)]
+        {
+            assert_eq!(verdict.is_asked(), is_asked, "{verdict:?}");
+            assert_eq!(serde_json::to_value(verdict).unwrap(), verdict.as_str());
+        }
+    }
+
+    #[test]
     fn a_record_of_before_is_read() {
         let kept = r#"{"tier":"fast","model":"p/m","cache":"hit","attempts":[],
             "usage":{"input":0,"cached":0,"output":0},"reserved":0,"cost":0,"millis":0}"#;

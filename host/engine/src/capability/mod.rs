@@ -26,6 +26,7 @@ use chela_types::{
     AgentId, ChannelId, ConversationId, DepartmentId, Digest, Message, TenantId, TierId, TurnId,
 };
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Mutex;
 
 use crate::config::Config;

@@ -4,13 +4,13 @@
 
 use super::alike_tests::{at, with};
 use super::*;
-use chela_lexical::{Rule, wrong_at_most};
+use chela_lexical::{Rule, canonical, cosine, wrong_at_most};
 use chela_types::AgentId;
 use std::collections::HashMap;
 
 const STATED: f64 = 0.02;
-/// Each pair comes so often in the long run: as if so many agents had been asked it.
-const ROUNDS: usize = 40;
+/// So often each pair comes in the long run: enough for the bands that have more than a few pairs.
+const ROUNDS: usize = 150;
 
 struct Pair {
     group: &'static str,
@@ -94,31 +94,33 @@ async fn play(level: CacheLevel, pairs: &[Pair], rounds: usize) -> (Served, Serv
     (same, other)
 }
 
+/// What only likeness can answer: verified as the same, and of two forms.
+fn is_alike(pair: &Pair) -> bool {
+    let language = Language::of_tag(pair.group);
+    let [a, b] = [pair.a, pair.b].map(|text| (canonical(text, language), Vector::of(text).unwrap()));
+    a.0 != b.0 && cosine(&a.1, &b.1) >= shelf::LIKENESS_MIN && verify(pair.b, pair.a, language).is_ok()
+}
+
 #[tokio::test]
 async fn the_cache_report() {
-    let pairs = pairs();
-    for (level, rounds) in [
-        (CacheLevel::Exact, 1),
-        (CacheLevel::Canonical, 1),
-        (CacheLevel::Similar, 1),
-        (CacheLevel::Similar, ROUNDS),
+    let all = pairs();
+    let alike: Vec<Pair> = pairs().into_iter().filter(is_alike).collect();
+    for (name, level, pairs, rounds) in [
+        ("exact", CacheLevel::Exact, &all, 1),
+        ("canonical", CacheLevel::Canonical, &all, 1),
+        ("similar", CacheLevel::Similar, &all, 1),
+        ("alike alone", CacheLevel::Similar, &alike, ROUNDS),
     ] {
-        let (same, other) = play(level, &pairs, rounds).await;
-        let name = |of| format!("{} x{rounds}, {of}", level.as_str());
-        same.told(&name("same"));
-        other.told(&name("other"));
-        let all = Served {
-            asked: same.asked + other.asked,
-            right: same.right + other.right,
-            wrong: same.wrong + other.wrong,
-        };
-        all.told(&name("all"));
-        let served = all.right + all.wrong;
-        assert!(all.wrong as f64 <= STATED * served as f64, "{all:?}");
-        match (level, rounds) {
-            (CacheLevel::Exact, _) => assert_eq!(served, 0, "no question is the other one"),
-            (_, 1) => assert!(same.right > 200, "{same:?}"),
-            _ => assert!(same.right >= 229 * ROUNDS as u64, "at least what has one form: {same:?}"),
+        let (same, other) = play(level, pairs, rounds).await;
+        same.told(&format!("{name} x{rounds}, same"));
+        other.told(&format!("{name} x{rounds}, other"));
+        let served = same.right + same.wrong + other.right + other.wrong;
+        let wrong = same.wrong + other.wrong;
+        assert!(wrong as f64 <= STATED * served as f64, "{name}: {same:?} {other:?}");
+        match name {
+            "exact" => assert_eq!(served, 0, "no question is the other one"),
+            "alike alone" => assert!(same.right > 0, "in the long run a band opens: {same:?}"),
+            _ => assert!(same.right > 200, "{same:?}"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Kept questions by their partition, to look for what is alike.
 //!
-//! Each partition is a list that is read from end to end: with [`SHELF_MAX`] questions that takes about as long as a
-//! thousandth of the call that it may spare, and there is no index that could hold what another partition knows.
+//! Each partition is a list that is read from end to end: with [`SHELF_MAX`] questions that takes some milliseconds, of a
+//! call of seconds that it may spare, and there is no index that could hold what another partition knows.
 
 use chela_lexical::{Vector, cosine};
 use chela_types::Digest;
