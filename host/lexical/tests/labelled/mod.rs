@@ -23,7 +23,7 @@ impl Pair {
     /// Whether the pair is in the half that no list was fitted to. All pairs of a question are in the same half.
     pub(crate) fn is_held(&self) -> bool {
         let digest = Digest::of("chela lexical halves v1", &[self.group.as_bytes()]);
-        digest.as_bytes()[0] % 2 == 0
+        digest.as_bytes()[0].is_multiple_of(2)
     }
 }
 
