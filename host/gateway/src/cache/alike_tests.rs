@@ -19,10 +19,13 @@ const FORM: &str = "hi, how can I reset my passwords please";
 /// Verified as the same, and of another form.
 const ALIKE: [&str; 2] = ["Where is the manual of the printer?", "Where is the printer manual?"];
 
+/// What is answered to a call.
+type Answers = Box<dyn Fn(&Call) -> String + Send + Sync>;
+
 /// Answers by what was asked: every question whose words say the same gets the same, until it changes its mind.
 pub(super) struct Knows {
     pub(super) asked: AtomicU32,
-    pub(super) answers: Mutex<Box<dyn Fn(&Call) -> String + Send + Sync>>,
+    pub(super) answers: Mutex<Answers>,
     pub(super) cut: AtomicBool,
 }
 
@@ -50,7 +53,7 @@ pub(super) fn desk(answers: impl Fn(&Call) -> String + Send + Sync + 'static) ->
 }
 
 pub(super) fn with(config: Cache, answers: impl Fn(&Call) -> String + Send + Sync + 'static) -> Desk {
-    let answers: Box<dyn Fn(&Call) -> String + Send + Sync> = Box::new(answers);
+    let answers: Answers = Box::new(answers);
     let model = Arc::new(Knows {
         asked: AtomicU32::new(0),
         answers: Mutex::new(answers),
