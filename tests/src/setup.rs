@@ -174,6 +174,8 @@ impl Setup {
             reachable_from: None,
             outsiders: true,
             confidential: false,
+            cache: chela_gateway::CacheLevel::Exact,
+            cache_ttl: None,
             over_budget: chela_engine::OverBudget::default(),
             rate_per_minute: 60_000,
             concurrency: 64,

@@ -202,6 +202,8 @@ fn agent(is_reached: bool) -> Result<AgentConfig, Error> {
         reachable_from: (!is_reached).then(Vec::new),
         outsiders: true,
         confidential: false,
+        cache: chela_gateway::CacheLevel::Exact,
+        cache_ttl: None,
         over_budget: chela_engine::OverBudget::default(),
         rate_per_minute: u32::MAX,
         concurrency: 1,

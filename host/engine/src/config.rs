@@ -1,6 +1,7 @@
 //! What the engine is told: agents, channels, routing, delivery. Plain and resolved; nobody below the
 //! composition root reads files or the environment.
 
+use chela_gateway::CacheLevel;
 use chela_sandbox::{Grants, Level, Limits, Source};
 use chela_types::{AgentId, ChannelId, DepartmentId, Digest, PluginId, TenantId, TierId};
 use secrecy::SecretString;
@@ -110,6 +111,10 @@ pub struct AgentConfig {
     pub outsiders: bool,
     /// Nothing of it is cached.
     pub confidential: bool,
+    /// What may answer its model calls instead of a model.
+    pub cache: CacheLevel,
+    /// How long its answers are kept; the cache's own time if absent.
+    pub cache_ttl: Option<Duration>,
     /// Where a budget is used up.
     pub over_budget: OverBudget,
     /// Messages a minute.

@@ -3,7 +3,7 @@
 //! Its futures are boxed: one that is not is compiled anew, with all that it awaits, in every program that awaits it.
 
 use chela_egress::Egress;
-use chela_gateway::Gateway;
+use chela_gateway::{CacheLevel, Gateway};
 use chela_sandbox::{Grants, Plugin, PluginKind, Progress, Sandbox};
 use chela_store::Store;
 use chela_types::{AgentId, ChannelId, Clock, Digest, Fault, PluginId, Price};
@@ -179,6 +179,13 @@ impl Engine {
     /// The gateway that serves at this moment.
     pub fn gateway(&self) -> Gateway {
         self.journey.fleet.house().gateway.clone()
+    }
+
+    /// What may answer an agent's calls instead of a model; absent if there is no such agent.
+    pub fn cache_level(&self, agent: &AgentId) -> Option<CacheLevel> {
+        let house = self.journey.fleet.house();
+        let own = house.config.agents.get(agent)?;
+        Some(if own.confidential { CacheLevel::Off } else { own.cache })
     }
 
     /// What a model costs now, by its name as `provider/model`.

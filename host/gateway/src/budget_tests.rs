@@ -234,7 +234,7 @@ async fn who_has_no_limit_is_counted_all_the_same() {
 async fn of_ten_who_ask_the_same_at_once_one_pays() {
     let rule = Rule { first_ms: 20, ..says("one two three") };
     let house = house(rule, Budgets::default()).await;
-    let on = || Call { cache: CachePolicy::On { knowledge_version: "k".into() }, ..call("hello") };
+    let on = || Call { cache: CachePolicy::exact("k"), ..call("hello") };
     let asked = futures::future::join_all((0..10).map(|_| house.ask(on()))).await;
     let all: Vec<_> = asked.into_iter().map(Result::unwrap).collect();
     assert!(all.iter().all(|one| one.text == "one two three"));
@@ -369,7 +369,7 @@ async fn a_free_model_has_a_budget_in_tokens() {
 async fn an_answer_that_nobody_was_asked_for_is_no_request() {
     let user = vec![parsed("1 requests/minute")];
     let house = house(says("hi"), Budgets { user, ..Budgets::default() }).await;
-    let on = || Call { cache: CachePolicy::On { knowledge_version: "k".into() }, ..call("hello") };
+    let on = || Call { cache: CachePolicy::exact("k"), ..call("hello") };
     house.ask(on()).await.unwrap();
     house.clock.advance(Duration::from_secs(60));
     for _ in 0..3 {
@@ -485,7 +485,7 @@ async fn an_abandoned_answer_is_charged_at_the_bound() {
 #[tokio::test]
 async fn an_abandoned_answer_from_the_cache_costs_nothing() {
     let house = house(says("hi"), Budgets::default()).await;
-    let on = Call { cache: CachePolicy::On { knowledge_version: "k".into() }, ..call("hello") };
+    let on = Call { cache: CachePolicy::exact("k"), ..call("hello") };
     let first = house.ask(on.clone()).await.unwrap();
     drop(house.gateway.complete(on).await.unwrap());
     house.flush().await;
@@ -572,7 +572,7 @@ async fn a_cut_answer_is_charged_in_full() {
 #[tokio::test]
 async fn an_answer_from_the_cache_costs_nothing() {
     let house = house(says("hi"), Budgets::default()).await;
-    let on = Call { cache: CachePolicy::On { knowledge_version: "k".into() }, ..call("hello") };
+    let on = Call { cache: CachePolicy::exact("k"), ..call("hello") };
     let first = house.ask(on.clone()).await.unwrap();
     let second = house.ask(on).await.unwrap();
     assert_eq!(

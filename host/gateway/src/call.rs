@@ -9,8 +9,9 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::{Effort, Error, Form, Kind, Prompt, Role, Tool, ToolCall, ToolChoice, ToolDelta};
+use crate::{CacheLevel, Effort, Error, Form, Kind, Prompt, Role, Tool, ToolCall, ToolChoice, ToolDelta};
 
 /// What answers a call. Every layer of the gateway is a `Model` over the next one.
 pub trait Model: Send + Sync {
@@ -21,13 +22,25 @@ pub trait Model: Send + Sync {
 /// Whether an answer may come from the cache and go into it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CachePolicy {
-    /// It may; the answer depends on this state of the agent's knowledge.
+    /// It may; tenant, agent and its version, system prompt, conversation and parameters are always part of what is
+    /// asked.
     On {
+        /// What may answer it.
+        level: CacheLevel,
         /// Version or digest of the knowledge behind the prompts.
         knowledge_version: String,
+        /// How long its answer is kept; the cache's own time if absent.
+        ttl: Option<Duration>,
     },
     /// It may not: the agent is confidential, or the prompts hold what is private.
     Off,
+}
+
+impl CachePolicy {
+    /// Only by what was answered to exactly this.
+    pub fn exact(knowledge_version: impl Into<String>) -> Self {
+        Self::On { level: CacheLevel::Exact, knowledge_version: knowledge_version.into(), ttl: None }
+    }
 }
 
 /// A model call.

@@ -2,9 +2,11 @@
 //!
 //! Plain structs without serde: the server reads files, this room only says what it needs.
 
+use chela_lexical::{Language, Rule};
 use chela_types::{AgentId, ChannelId, DepartmentId, Money, Price, Quantity, TierId, Tokens, Unit};
 use jiff::tz::TimeZone;
 use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -43,6 +45,10 @@ pub mod defaults {
     pub const CACHE_BYTES_MAX: u64 = 64 << 20;
     /// Shares of a budget that are told, in percent.
     pub const THRESHOLDS: [u8; 3] = [50, 80, 100];
+    /// The share of wrong ones among similar answers.
+    pub const SIMILAR_ERROR: f64 = 0.02;
+    /// The share of what could be served as similar that is asked for real all the same.
+    pub const SIMILAR_ASKED: f64 = 0.05;
     /// How long an answer is kept.
     pub const CACHE_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 }
@@ -344,6 +350,33 @@ pub enum UnknownPrice {
     Assume(Price),
 }
 
+/// What may answer a call instead of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheLevel {
+    /// Nothing.
+    Off,
+    /// What was answered to exactly this.
+    #[default]
+    Exact,
+    /// And what was answered to the same in another form.
+    Canonical,
+    /// And what was answered to something like it, where the stated bound holds.
+    Similar,
+}
+
+impl CacheLevel {
+    /// As it is written in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Exact => "exact",
+            Self::Canonical => "canonical",
+            Self::Similar => "similar",
+        }
+    }
+}
+
 /// The answer cache.
 #[derive(Debug, Clone, Copy)]
 pub struct Cache {
@@ -355,16 +388,28 @@ pub struct Cache {
     pub bytes_max: u64,
     /// [`defaults::CACHE_TTL`].
     pub ttl: Duration,
+    /// What share of similar answers may be wrong: [`defaults::SIMILAR_ERROR`]. Absent: nothing similar is served.
+    pub similar: Option<Rule>,
+    /// The language that questions are read in.
+    pub language: Language,
 }
 
 impl Cache {
     /// On, with the documented defaults.
-    pub const fn standard() -> Self {
+    pub fn standard() -> Self {
         Self {
             enabled: true,
             entries_max: defaults::CACHE_ENTRIES_MAX,
             bytes_max: defaults::CACHE_BYTES_MAX,
             ttl: defaults::CACHE_TTL,
+            similar: Self::similar(defaults::SIMILAR_ERROR),
+            language: Language::English,
         }
+    }
+
+    /// The rule that holds the share of wrong ones among similar answers at `wrong_at_most`; absent where that can be
+    /// none (0.0001 to 0.5).
+    pub fn similar(wrong_at_most: f64) -> Option<Rule> {
+        Rule::new(wrong_at_most, defaults::SIMILAR_ASKED)
     }
 }

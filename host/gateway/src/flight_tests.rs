@@ -48,7 +48,7 @@ struct House {
 
 fn house(waits: bool) -> House {
     let fake = Arc::new(Fake { calls: AtomicU32::new(0), feeders: Mutex::default(), waits });
-    let cached = Arc::new(crate::cache::Cached::new(Cache::standard(), fake.clone()));
+    let cached = Arc::new(crate::cache::tests::over(Cache::standard(), fake.clone()));
     House { fake, cached }
 }
 

@@ -2,7 +2,7 @@
 
 use chela_egress::Egress;
 use chela_store::Store;
-use chela_types::{AgentId, Clock, Price, TierId};
+use chela_types::{AgentId, Clock, Price, TenantId, TierId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -17,7 +17,9 @@ use crate::ledger::Purses;
 use crate::plan::{Plans, plans};
 use crate::tier::Tiers;
 use crate::watch::Watch;
-use crate::{Answer, Budgets, Call, Config, Error, Kind, Model, provider};
+use crate::{
+    Answer, Budgets, CacheLevel, Call, Config, Error, Evict, Evicted, Explained, Kind, Model, Stock, provider,
+};
 
 /// The gateway. Cheap to clone.
 #[derive(Clone)]
@@ -28,6 +30,7 @@ pub struct Gateway {
     purses: Arc<Purses>,
     agents: Arc<Agents>,
     embedder: Arc<Embedder>,
+    cache: Arc<Cached>,
 }
 
 impl std::fmt::Debug for Gateway {
@@ -53,7 +56,8 @@ impl Gateway {
         };
         let chains = plans.iter().map(|(tier, plan)| (tier.clone(), failover(plan))).collect();
         let tier: Arc<dyn Model> = Arc::new(Tiers { chains });
-        let cache: Arc<dyn Model> = Arc::new(Cached::new(config.cache, tier));
+        let lots = Arc::new(rand::random::<f64>);
+        let cache = Arc::new(Cached::new(config.cache, tier, (lots, Some(store.clone()))));
         let budgets = Arc::new(config.budgets);
         let watch = Watch::new(store.clone(), budgets.thresholds.clone(), budgets.lower_at);
         let escrow = Escrow::new(store.clone());
@@ -70,7 +74,7 @@ impl Gateway {
             purses: Arc::clone(&purses),
             plans: plans.clone(),
             clock: clock.clone(),
-            below: cache,
+            below: cache.clone(),
         });
         let agents = Arc::new(agents(config.agents, &plans)?);
         let model = Arc::new(Choice {
@@ -81,7 +85,7 @@ impl Gateway {
             clock,
             below: budget,
         });
-        Ok(Self { model, plans, budgets, purses, agents, embedder })
+        Ok(Self { model, plans, budgets, purses, agents, embedder, cache })
     }
 
     /// Answers a call; ready when the first text or tool call is there. Dropping the answer ends the call, which is then
@@ -149,6 +153,42 @@ impl Gateway {
     pub fn chain(&self, tier: &TierId) -> Vec<String> {
         let plan = self.plans.get(tier);
         plan.map(|plan| plan.links.iter().map(|link| link.name.clone()).collect()).unwrap_or_default()
+    }
+
+    /// What is kept of a tenant.
+    pub async fn cache_stock(&self, tenant: &TenantId) -> Stock {
+        match self.cache.kept() {
+            Some(kept) => kept.stock(tenant).await,
+            None => Stock::default(),
+        }
+    }
+
+    /// What would become of a question if an agent asked it alone; with what others asked only if `content`.
+    pub async fn explain_cached(
+        &self,
+        whose: (&TenantId, &AgentId),
+        (question, level): (&str, CacheLevel),
+        content: bool,
+    ) -> Explained {
+        match self.cache.kept() {
+            Some(kept) => kept.explain(whose, (question, level), content).await,
+            None => Explained { enabled: false, level, form: None, candidates: Vec::new() },
+        }
+    }
+
+    /// Takes answers out of the cache; with `wrong`, those that were served for their likeness are counted as wrong.
+    pub async fn evict_cached(&self, tenant: &TenantId, which: &Evict, wrong: bool) -> Evicted {
+        match self.cache.kept() {
+            Some(kept) => kept.evict(tenant, which, wrong).await,
+            None => Evicted::default(),
+        }
+    }
+
+    /// Writes down what was learned of similar questions: for when this gateway is about to go.
+    pub async fn write_down_cached(&self) {
+        if let Some(kept) = self.cache.kept() {
+            kept.write_down().await;
+        }
     }
 }
 

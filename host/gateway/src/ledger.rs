@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chela_store::{LEDGER, Reserve, ScopeLimit, SettledAs, Settlement, Spent, Store, Used};
-use chela_types::{
-    CacheVerdict, Fault, Millis, ModelCall, Money, Quantity, ReservationId, Retry, TenantId, Unit,
-};
+use chela_types::{Fault, Millis, ModelCall, Money, Quantity, ReservationId, Retry, TenantId, Unit};
 use jiff::tz::TimeZone;
 
 use crate::escrow::{Escrow, Hold};
@@ -186,8 +184,7 @@ impl Drop for Reservation {
 
 /// What a call used, as its record says. An answer that was kept or shared asked nobody.
 fn used(call: &ModelCall) -> Used {
-    let is_asked = !matches!(call.cache, CacheVerdict::Hit | CacheVerdict::Joined);
-    Used { cost: call.cost, tokens: call.charged, requests: u64::from(is_asked) }
+    Used { cost: call.cost, tokens: call.charged, requests: u64::from(call.cache.is_asked()) }
 }
 
 /// So much of one unit.

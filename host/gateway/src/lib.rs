@@ -36,11 +36,13 @@ mod tool;
 mod watch;
 mod window;
 
+pub use cache::{AgentStock, Candidate, Evict, Evicted, Explained, Stock};
 pub use call::{Answer, CachePolicy, Call, Chunk, Completed, Model, Purse, Rate};
+pub use chela_lexical::{BandStanding, Language, Rule as SimilarRule};
 pub use choice::{AgentTier, Pressure, TierPolicy};
 pub use config::{
-    Budgets, Cache, Config, Each, Limit, ModelName, OpenAiWire, Provider, ProviderKind, ProviderLimits, Tier,
-    UnknownPrice, Window, defaults,
+    Budgets, Cache, CacheLevel, Config, Each, Limit, ModelName, OpenAiWire, Provider, ProviderKind,
+    ProviderLimits, Tier, UnknownPrice, Window, defaults,
 };
 pub use content::{Image, Media, Part, Prompt, Role};
 pub use embedding::{

@@ -147,7 +147,7 @@ async fn what_comes_after_the_end_is_not_part_of_it() {
 }
 
 fn cached(pieces: Vec<Piece>) -> cache::Cached {
-    cache::Cached::new(Cache::standard(), Arc::new(chain(vec![Act::Say(pieces)]).0))
+    crate::cache::tests::over(Cache::standard(), Arc::new(chain(vec![Act::Say(pieces)]).0))
 }
 
 #[tokio::test(start_paused = true)]

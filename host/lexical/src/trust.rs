@@ -93,6 +93,11 @@ impl Trust {
         self.newest.iter()
     }
 
+    /// Whether a question so alike would be vetted: it was right once, and never wrong at this likeness or a higher one.
+    pub fn vouches_at(&self, similarity: f32) -> bool {
+        band_of(similarity).is_some_and(|band| self.vouches(band))
+    }
+
     fn vouches(&self, band: usize) -> bool {
         self.vetted && self.wrong_up_to.is_none_or(|wrong| wrong < band)
     }
@@ -133,6 +138,19 @@ pub struct Pool {
     bands: [Band; BANDS],
 }
 
+/// How a band of likeness stands, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct BandStanding {
+    /// Comparisons with real answers.
+    pub compared: u64,
+    /// Of these, wrong ones.
+    pub wrong: u64,
+    /// The share of wrong ones that this leaves possible, with 95 % confidence. What opens the band is stricter.
+    pub wrong_at_most: f64,
+    /// Whether it is served from.
+    pub open: bool,
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Band {
     compared: u64,
@@ -165,6 +183,25 @@ impl Pool {
         if let Some(band) = band {
             band.learn(rule, same);
         }
+    }
+
+    /// Learns that what was served from `entry` at this likeness was wrong, as somebody says who saw it. Nobody drew a lot
+    /// for it, so it can only close a band, and never open one.
+    pub fn refute(&mut self, rule: Rule, entry: &mut Trust, similarity: f32) {
+        let band = band_of(similarity);
+        self.confirm(rule, entry, &Probe { similarity, band, counted: band.is_some() }, false);
+    }
+
+    /// How the band of such a likeness stands; none below 0.5.
+    pub fn standing(&self, similarity: f32) -> Option<BandStanding> {
+        let band = band_of(similarity).and_then(|band| self.bands.get(band))?;
+        let Band { compared, wrong, open, .. } = *band;
+        Some(BandStanding {
+            compared,
+            wrong,
+            wrong_at_most: wrong_at_most(wrong, compared, 1.0 - UNSURE),
+            open,
+        })
     }
 
     /// Whether candidates of such likeness are served, if their entry vouches for them.

@@ -225,6 +225,22 @@ fn a_bound_that_no_longer_holds_closes_the_band() {
 }
 
 #[test]
+fn who_sees_a_wrong_answer_closes_its_band() {
+    let (mut pool, mut entry) = open();
+    let before = pool.standing(similarity(7)).unwrap();
+    assert!(before.open && before.wrong == 0 && entry.vouches_at(similarity(7)), "{before:?}");
+    pool.refute(rule(), &mut entry, similarity(7));
+    let after = pool.standing(similarity(7)).unwrap();
+    assert!(!after.open && after.wrong_at_most > before.wrong_at_most, "{after:?}");
+    assert_eq!((after.compared, after.wrong), (before.compared + 1, 1));
+    assert!(!entry.vouches_at(similarity(7)) && entry.vouches_at(similarity(8)));
+    assert!(pool.standing(similarity(6)).unwrap().open);
+    // What is not alike has no band.
+    pool.refute(rule(), &mut entry, 0.1);
+    assert_eq!(pool.standing(0.1), None);
+}
+
+#[test]
 fn what_is_known_can_be_kept() {
     let (pool, entry) = open();
     let kept = serde_json::to_string(&(&pool, &entry)).unwrap();

@@ -258,7 +258,9 @@ impl Host {
             closing.cancel();
             doors.wait().await;
             replays.ended().await;
-            engine.gateway().close().await;
+            let gateway = engine.gateway();
+            gateway.write_down_cached().await;
+            gateway.close().await;
             let closed = store.close().await.map_err(Error::Close);
             if let Err(error) = std::fs::remove_file(&listeners.addresses.socket) {
                 tracing::debug!(%error, "socket file left behind");

@@ -7,7 +7,7 @@ use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
 use chela_store::{ReceiptRecord, SettledAs, Store, TurnRecord, TurnState};
-use chela_types::{CacheVerdict, Decision, Millis, ModelCall, Money, RoutedBy};
+use chela_types::{CacheNote, CacheVerdict, Decision, Millis, ModelCall, Money, RoutedBy};
 use serde::{Deserialize, Serialize};
 
 /// Turns in a list, unless another number is asked for.
@@ -328,10 +328,12 @@ impl Display for Call {
                 self.asked, self.state, self.reserved, self.cost
             );
         };
-        let ModelCall { tier, asked, why, model, price, cache, usage, millis, .. } = record;
+        let ModelCall { tier, asked, why, model, price, cache, kept, saved, usage, millis, .. } = record;
         let model = model.as_deref().unwrap_or("nobody answered");
         let cache = match cache {
             CacheVerdict::Hit => "cache hit",
+            CacheVerdict::Canonical => "cache hit in another form",
+            CacheVerdict::Similar => "cache hit by likeness",
             CacheVerdict::Miss => "cache miss",
             CacheVerdict::Joined => "joined a call under way",
             CacheVerdict::Off => "cache off",
@@ -354,6 +356,15 @@ impl Display for Call {
             }
         }
         write!(f, " · {} of {} reserved · {millis} ms", self.cost, self.reserved)?;
+        if let Some(CacheNote { entry, likeness, why }) = kept {
+            write!(f, " · entry {entry}: {why}")?;
+            if let Some(likeness) = likeness {
+                write!(f, ", {} % alike", f32::from(*likeness) / 10.0)?;
+            }
+        }
+        if *saved > Money::ZERO {
+            write!(f, " · saved {saved}")?;
+        }
         price.iter().try_for_each(|price| write!(f, " · price {price}"))
     }
 }
@@ -491,6 +502,8 @@ pub(crate) mod tests {
                 model: Some("anthropic/claude-haiku".to_owned()),
                 price: Some("builtin 2026-11-30 0123456789ab".to_owned()),
                 cache: CacheVerdict::Miss,
+                kept: None,
+                saved: Money::ZERO,
                 attempts: vec![
                     attempt("openai/gpt-4o-mini", "unavailable", Some(Blame::Provider)),
                     attempt("anthropic/claude-haiku", "ok", None),

@@ -9,6 +9,7 @@
 mod artefact;
 mod blob;
 mod budget;
+mod cache_trust;
 mod change;
 mod connect;
 mod deployment;
@@ -43,6 +44,7 @@ mod writer;
 
 pub use blob::{Blob, BlobBounds};
 pub use budget::{Budget, BudgetRow, Mark, Raise};
+pub use cache_trust::CacheTrust;
 pub use change::{Change, Changed};
 pub use deployment::{Deploy, Deployment};
 pub use error::{Error, Result};

@@ -62,14 +62,50 @@ pub struct Decision {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CacheVerdict {
-    /// The answer came from the cache.
+    /// The answer came from the cache: exactly this was asked before.
     Hit,
+    /// The answer came from the cache: the same was asked before in another form.
+    Canonical,
+    /// The answer came from the cache: something like it was asked before, and the bound holds.
+    Similar,
     /// It was asked and had none.
     Miss,
     /// The same was being asked already: the answer is the one that others heard, too.
     Joined,
     /// It was not asked: switched off, or the agent is confidential.
     Off,
+}
+
+impl CacheVerdict {
+    /// Whether a model was asked for this answer, and not for somebody else's.
+    pub const fn is_asked(self) -> bool {
+        matches!(self, Self::Miss | Self::Off)
+    }
+
+    /// As it is written in records and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Canonical => "canonical",
+            Self::Similar => "similar",
+            Self::Miss => "miss",
+            Self::Joined => "joined",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// What the cache tells of a call beside its verdict. Holds nothing of what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheNote {
+    /// The kept answer that was served, or was the nearest: the short id by which it is evicted.
+    pub entry: String,
+    /// How alike the two questions look, in thousandths; absent where they are the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub likeness: Option<u16>,
+    /// A code: `exact`, `canonical`, `similar`; of one that was not served `compared`, `same_answer`, `other_answer`, or
+    /// what makes another question of it (`number`, `negation` …).
+    pub why: String,
 }
 
 /// One try at one provider.
@@ -105,6 +141,12 @@ pub struct ModelCall {
     pub price: Option<String>,
     /// The cache's word.
     pub cache: CacheVerdict,
+    /// Which kept answer that is about, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<CacheNote>,
+    /// What the kept answer had cost when it was made, if one was served.
+    #[serde(default)]
+    pub saved: Money,
     /// Every try in order.
     pub attempts: Vec<Attempt>,
     /// Tokens.
@@ -130,6 +172,8 @@ impl ModelCall {
             model: None,
             price: None,
             cache: CacheVerdict::Off,
+            kept: None,
+            saved: Money::ZERO,
             attempts: Vec::new(),
             usage: Usage::NONE,
             reserved: Money::ZERO,
@@ -137,5 +181,29 @@ impl ModelCall {
             charged: Tokens(0),
             millis: 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_kept_or_shared_asked_nobody() {
+        use CacheVerdict::{Canonical, Hit, Joined, Miss, Off, Similar};
+        for (verdict, is_asked) in
+            [(Hit, false), (Canonical, false), (Similar, false), (Joined, false), (Miss, true), (Off, true)]
+        {
+            assert_eq!(verdict.is_asked(), is_asked, "{verdict:?}");
+            assert_eq!(serde_json::to_value(verdict).unwrap(), verdict.as_str());
+        }
+    }
+
+    #[test]
+    fn a_record_of_before_is_read() {
+        let kept = r#"{"tier":"fast","model":"p/m","cache":"hit","attempts":[],
+            "usage":{"input":0,"cached":0,"output":0},"reserved":0,"cost":0,"millis":0}"#;
+        let call: ModelCall = serde_json::from_str(kept).unwrap();
+        assert_eq!((call.cache, call.kept, call.saved), (CacheVerdict::Hit, None, Money::ZERO));
     }
 }

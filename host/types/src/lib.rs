@@ -16,7 +16,7 @@ pub mod signature;
 mod usage;
 
 pub use clock::{Clock, ManualClock, Millis, SystemClock};
-pub use decision::{Alternative, Attempt, CacheVerdict, Decision, ModelCall, RoutedBy};
+pub use decision::{Alternative, Attempt, CacheNote, CacheVerdict, Decision, ModelCall, RoutedBy};
 pub use digest::Digest;
 pub use fault::{Blame, Fault, Retry};
 pub use id::{

@@ -73,6 +73,8 @@ fn configuration() -> Config {
         reachable_from,
         outsiders: true,
         confidential: false,
+        cache: chela_gateway::CacheLevel::Exact,
+        cache_ttl: None,
         over_budget: chela_engine::OverBudget::default(),
         rate_per_minute: 60,
         concurrency: 1,

@@ -1,7 +1,7 @@
 //! What a guest, or a worker that somebody has taken over, could ask of a turn's capabilities, as bytes.
 
 use chela_egress::{Egress, Request};
-use chela_gateway::{Gateway, Script};
+use chela_gateway::{CacheLevel, Gateway, Script};
 use chela_sandbox::fuzzing::worker;
 use chela_sandbox::{Call, HostError, Limits};
 use chela_store::{Arrival, Store};
@@ -69,7 +69,8 @@ impl Asker {
             tier: tier.clone(),
             tiers_allowed: Vec::new(),
             knowledge: Some(("sales".to_owned(), "1".to_owned())),
-            confidential: false,
+            cache: CacheLevel::Exact,
+            cache_ttl: None,
             refusal: String::new(),
         };
         let lent = Lent {

@@ -2,7 +2,7 @@
 //! played may write.
 
 use chela_egress::Egress;
-use chela_gateway::{Budgets, Cache, Gateway, UnknownPrice, defaults};
+use chela_gateway::{Budgets, Cache, CacheLevel, Gateway, UnknownPrice, defaults};
 use chela_types::{AgentId, Digest, SystemClock, TierId};
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -61,7 +61,8 @@ fn lent(bench: &Bench, journal: Journal) -> Lent {
             tier: TierId::new("fast").unwrap(),
             tiers_allowed: Vec::new(),
             knowledge: None,
-            confidential: false,
+            cache: CacheLevel::Exact,
+            cache_ttl: None,
             refusal: String::new(),
         }),
         drafts: None,

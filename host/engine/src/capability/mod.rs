@@ -18,7 +18,7 @@ pub(crate) use http::{Outward, Rules, check as check_requests};
 pub use models::StreamReader;
 pub(crate) use remote::answer;
 
-use chela_gateway::Gateway;
+use chela_gateway::{CacheLevel, Gateway};
 use chela_sandbox::worker::Remote;
 use chela_sandbox::{Call, HostError, NotGranted};
 use chela_store::Store;
@@ -26,6 +26,7 @@ use chela_types::{
     AgentId, ChannelId, ConversationId, DepartmentId, Digest, Message, TenantId, TierId, TurnId,
 };
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Mutex;
 
 use crate::config::Config;
@@ -61,7 +62,9 @@ pub(crate) struct Whom {
     pub(crate) tier: TierId,
     pub(crate) tiers_allowed: Vec<TierId>,
     pub(crate) knowledge: Option<(String, String)>,
-    pub(crate) confidential: bool,
+    /// What may answer instead of a model; nothing, if it is confidential.
+    pub(crate) cache: CacheLevel,
+    pub(crate) cache_ttl: Option<Duration>,
     /// What it is told where a budget is used up.
     pub(crate) refusal: String,
 }
@@ -86,7 +89,8 @@ impl Whom {
             tier: own.tier.clone(),
             tiers_allowed: own.tiers_allowed.clone(),
             knowledge: own.knowledge.as_ref().map(|(name, digest)| (name.clone(), digest.to_string())),
-            confidential: own.confidential,
+            cache: if own.confidential { CacheLevel::Off } else { own.cache },
+            cache_ttl: own.cache_ttl,
             refusal: own.over_budget.refusal.clone(),
         })
     }
@@ -109,7 +113,7 @@ impl Whom {
             department: None,
             tiers_allowed: Vec::new(),
             knowledge: None,
-            confidential: true,
+            cache: CacheLevel::Off,
             ..whom
         })
     }

@@ -1,7 +1,9 @@
 //! `models`: language models through the gateway. A call is journaled before the guest hears its result.
 
 use chela_gateway::Error as Failed;
-use chela_gateway::{Answer, CachePolicy, Call as ModelCall, Chunk, Completed, Kind, Prompt, Purse, Role};
+use chela_gateway::{
+    Answer, CacheLevel, CachePolicy, Call as ModelCall, Chunk, Completed, Kind, Prompt, Purse, Role,
+};
 use chela_sandbox::{Call, Grant};
 use chela_types::{Fault, Finish, Millis, Retry, TierId, Tokens};
 use futures::StreamExt;
@@ -277,11 +279,14 @@ impl Lent {
         if request.temperature.is_some_and(|t| !(0.0..=2.0).contains(&t)) {
             return Err(ModelError::Invalid("temperature is 0.0 to 2.0".to_owned()));
         }
-        let cache = if whom.confidential || is_apart {
-            CachePolicy::Off
-        } else {
-            let version = whom.knowledge.as_ref().map(|(_, version)| version.clone()).unwrap_or_default();
-            CachePolicy::On { knowledge_version: version }
+        let cache = match whom.cache {
+            CacheLevel::Off => CachePolicy::Off,
+            _ if is_apart => CachePolicy::Off,
+            level => {
+                let version = whom.knowledge.as_ref().map(|(_, version)| version.clone());
+                let knowledge_version = version.unwrap_or_default();
+                CachePolicy::On { level, knowledge_version, ttl: whom.cache_ttl }
+            }
         };
         let prompts = request.prompts.into_iter();
         let prompts = prompts.map(|prompt| Prompt::text(role(prompt.role), prompt.text)).collect();

@@ -4,6 +4,7 @@ mod args;
 mod author;
 mod bench;
 mod budget;
+mod cache;
 mod chat;
 mod check;
 mod demo;
@@ -118,6 +119,7 @@ async fn run(command: Command) -> Outcome {
         Command::Turn { command } => turn::run(command).await,
         Command::Plugin { command } => plugin::run(command).await,
         Command::Budget { command } => budget::run(command).await,
+        Command::Cache { command } => cache::run(command).await,
         Command::Reload(asked) => reload::run(&asked).await,
         Command::Events(asked) => events::run(&asked).await,
         Command::Ledger { command } => ledger::run(command).await,

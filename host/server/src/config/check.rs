@@ -215,6 +215,7 @@ pub(super) fn expected(shape: &Shape) -> String {
     match shape {
         Shape::Text { format, .. } => match format.as_deref() {
             Some("secret") => "`\"env:NAME\"` or `\"file:PATH\"`".into(),
+            Some("share") => "a decimal text such as `\"0.02\"`".into(),
             Some("dollars") => "a decimal text such as `\"0.15\"`".into(),
             Some("budget") => "a decimal text such as `\"5.00\"`, or `\"unlimited\"`".into(),
             Some("address") => "an address such as `\"127.0.0.1:8080\"`".into(),

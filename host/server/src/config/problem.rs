@@ -91,6 +91,8 @@ codes! {
     PathUnusable = "path_unusable",
     /// Timeouts that contradict each other.
     TimeoutConflict = "timeout_conflict",
+    /// A confidential agent whose answers would be kept.
+    CacheConflict = "cache_conflict",
     /// Something that a later version will serve.
     NotYetServed = "not_yet_served",
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chela_gateway::price::Tariff;
-use chela_gateway::{Limit, OpenAiWire, TierPolicy};
+use chela_gateway::{CacheLevel, Language, Limit, OpenAiWire, SimilarRule, TierPolicy};
 use chela_sandbox::Level;
 use chela_types::{AgentId, ChannelId, DepartmentId, Digest, PluginId, TierId};
 use jiff::tz::TimeZone;
@@ -313,6 +313,10 @@ pub struct Cache {
     pub bytes_max: u64,
     /// How long one is given again.
     pub ttl: Duration,
+    /// What share of similar answers may be wrong.
+    pub similar: Option<SimilarRule>,
+    /// The language of questions.
+    pub language: Language,
 }
 
 /// Where a plugin comes from.
@@ -527,6 +531,10 @@ pub struct Agent {
     pub outsiders: bool,
     /// Nothing is cached.
     pub confidential: bool,
+    /// What may answer instead of a model; nothing, if it is confidential.
+    pub cache: CacheLevel,
+    /// How long its answers are given again, if not as long as the others'.
+    pub cache_ttl: Option<Duration>,
     /// Turns in a minute.
     pub rate_per_minute: u32,
     /// Turns at once.

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::budgets;
+use super::cache;
 use super::error::Error;
 use super::extract::{Json, Path, Query};
 use super::replay::{self, Replays};
@@ -76,6 +77,9 @@ impl Admin {
             .route("/events", get(swap::events))
             .route("/budgets", get(budgets::list))
             .route("/budgets/raise", post(budgets::raise))
+            .route("/cache", get(cache::list))
+            .route("/cache/explain", post(cache::explain))
+            .route("/cache/evict", post(cache::evict))
             .route("/replay", post(replay::begin))
             .route("/replay/{id}", get(replay::look).delete(replay::cancel))
             .route("/ledger/reconcile", post(reconcile).layer(DefaultBodyLimit::max(BILL_BYTES_MAX)))

@@ -6,6 +6,7 @@
 mod admin;
 mod bounds;
 mod budgets;
+mod cache;
 mod error;
 mod extract;
 mod files;
@@ -24,6 +25,7 @@ pub(crate) use bounds::StreamSeat;
 pub use bounds::{Bounds, defaults};
 pub(crate) use budgets::BUDGETS_MAX;
 pub use budgets::{RaiseBudget, Raised};
+pub use cache::{EvictCached, ExplainCached};
 pub(crate) use error::Error;
 pub use files::Files;
 pub use listener::{Connections, Peer, serve};

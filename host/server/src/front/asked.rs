@@ -100,7 +100,7 @@ impl Client {
             form: asked.form,
             seed: asked.seed,
             effort: asked.effort,
-            cache: CachePolicy::On { knowledge_version: String::new() },
+            cache: CachePolicy::exact(""),
             purse: Purse::Key(self.name.clone()),
             ..Call::new(tenant.clone(), agent, user, tier, asked.prompts)
         })

@@ -225,6 +225,8 @@ fn is_cacheable(headers: &HeaderMap) -> bool {
 fn tell_apart(headers: &mut HeaderMap, counted: &Counted) {
     let verdict = match counted.cache {
         CacheVerdict::Hit => "hit",
+        CacheVerdict::Canonical => "canonical",
+        CacheVerdict::Similar => "similar",
         CacheVerdict::Miss => "miss",
         CacheVerdict::Joined => "joined",
         CacheVerdict::Off => "off",

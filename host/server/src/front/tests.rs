@@ -60,6 +60,8 @@ async fn house(of_key: &[&str]) -> House {
     let config = Config {
         providers: vec![provider],
         tiers: vec![tier],
+        agents: BTreeMap::new(),
+        embedding: chela_gateway::Embedding::default(),
         budgets: Budgets { key: Each { all: limits, own: BTreeMap::new() }, ..Budgets::default() },
         cache: Cache::standard(),
         unknown_price: UnknownPrice::Refuse,

@@ -254,6 +254,9 @@ impl Reloader {
             return Ok(Update { config: ground.considered(config).await?, gateway: None, apply });
         }
         let is_other = compose::models_digest(config) != running.models;
+        if is_other {
+            self.0.engine.gateway().write_down_cached().await;
+        }
         let gateway = if is_other { Some(ground.gateway(config)?) } else { None };
         let config = ground.engine(config).await?;
         // In case that it does not come to serve.

@@ -316,3 +316,20 @@ async fn past_utterances_come_oldest_first_without_notices() {
     assert_eq!(spoken(2).await, all[3..]);
     assert_eq!(b.store.sticky(claimed.lease.conversation()).await.unwrap(), Some(agent("support")));
 }
+
+#[tokio::test]
+async fn what_a_cache_has_learned_is_an_agents_own() {
+    let b = bench().await;
+    let (one, other) = (AgentId::new("a").unwrap(), AgentId::new("b").unwrap());
+    let elsewhere = TenantId::new("elsewhere").unwrap();
+    let learned = |learned: &str| crate::CacheTrust { by: "rule".into(), learned: learned.into() };
+    for text in ["{}", "{\"x\":1}"] {
+        b.store.keep_cache_trust(&tenant(), &one, learned(text)).await.unwrap();
+    }
+    assert_eq!(b.store.cache_trust(&tenant(), &one).await.unwrap(), Some(learned("{\"x\":1}")));
+    assert_eq!(b.store.cache_trust(&tenant(), &other).await.unwrap(), None);
+    assert_eq!(b.store.cache_trust(&elsewhere, &one).await.unwrap(), None);
+    let much = learned(&"x".repeat(65 << 10));
+    let refused = b.store.keep_cache_trust(&tenant(), &one, much).await;
+    assert!(matches!(refused, Err(crate::Error::TooLarge { .. })));
+}

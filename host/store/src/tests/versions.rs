@@ -550,6 +550,7 @@ async fn a_store_of_an_older_schema_keeps_what_it_has() {
         ALTER TABLE journal DROP COLUMN version; ALTER TABLE outbox DROP COLUMN adapter;
         DROP TABLE blobs; DROP INDEX conversations_lane; ALTER TABLE conversations DROP COLUMN lane;
         DROP TABLE slices; DROP TABLE budget_raises; DROP TABLE budget_marks; DROP INDEX budgets_begun;
+        DROP TABLE cache_trust;
         INSERT INTO budgets VALUES ('default', 'agent:a', 0, 3, 4);
         INSERT INTO reservations (id, tenant, model, amount, state, scopes, at)
             VALUES (x'00112233445566778899aabbccddeeff', 'default', 'm', 4, 'open', '[[\"agent:a\",0,10]]', 0);

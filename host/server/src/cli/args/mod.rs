@@ -2,6 +2,7 @@
 
 mod author;
 mod budget;
+mod cache;
 mod drill;
 mod ledger;
 mod plugin;
@@ -20,6 +21,7 @@ use crate::turn::{LIST_MAX, LIST_USUAL};
 pub(super) use author::KindName;
 pub(super) use author::{Build, Dev, New, Test};
 pub(super) use budget::BudgetCommand;
+pub(super) use cache::{CacheCommand, Meant};
 pub(super) use drill::{Drill, Where};
 pub(super) use ledger::{LedgerCommand, Reconcile};
 pub(super) use plugin::{Candidate, Events, Ordered, PluginCommand, Reload, Shown};
@@ -119,6 +121,13 @@ pub enum Command {
         /// Which question.
         #[command(subcommand)]
         command: BudgetCommand,
+    },
+
+    /// Kept answers: what is kept, what would become of a question, and what is to go
+    Cache {
+        /// Which question.
+        #[command(subcommand)]
+        command: CacheCommand,
     },
 
     /// What happened to plugins and budgets: when, by whom and why

@@ -267,7 +267,8 @@ impl Default for Budget {
     }
 }
 
-/// Answers that are given again to the same question. Confidential agents never use it.
+/// Answers that are given again to the same question. Confidential agents never use it; which questions are the same
+/// for the others, each says by `cache`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Cache {
@@ -282,10 +283,25 @@ pub(in crate::config) struct Cache {
     /// How long an answer is given again.
     #[schemars(range(min = 1, max = 2_592_000))]
     pub(in crate::config) ttl_s: u64,
+    /// What share of the answers to similar questions may be wrong, as a decimal text from `"0.0001"` to `"0.5"`: until
+    /// comparisons with real answers show that it holds, nothing similar is served.
+    #[schemars(extend("format" = "share"))]
+    pub(in crate::config) similar_error: String,
+    /// The language that questions are asked in, such as `en` or `de`: for any other, case, spaces and punctuation are
+    /// folded and nothing else.
+    #[schemars(length(min = 2, max = 35))]
+    pub(in crate::config) language: String,
 }
 
 impl Default for Cache {
     fn default() -> Self {
-        Self { enabled: true, entries_max: 100_000, bytes_max: 67_108_864, ttl_s: 86_400 }
+        Self {
+            enabled: true,
+            entries_max: 100_000,
+            bytes_max: 67_108_864,
+            ttl_s: 86_400,
+            similar_error: "0.02".into(),
+            language: "en".into(),
+        }
     }
 }

@@ -116,6 +116,31 @@ pub(in crate::config) enum TierPolicy {
     Calibrated,
 }
 
+/// What may answer a model call instead of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum CacheLevel {
+    /// Nothing.
+    Off,
+    /// What was answered to exactly this.
+    Exact,
+    /// And what was answered to the same question in another form.
+    Canonical,
+    /// And what was answered to a similar question, where `cache.similar_error` holds.
+    Similar,
+}
+
+impl From<CacheLevel> for chela_gateway::CacheLevel {
+    fn from(level: CacheLevel) -> Self {
+        match level {
+            CacheLevel::Off => Self::Off,
+            CacheLevel::Exact => Self::Exact,
+            CacheLevel::Canonical => Self::Canonical,
+            CacheLevel::Similar => Self::Similar,
+        }
+    }
+}
+
 /// An agent.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -165,6 +190,11 @@ pub(in crate::config) struct Agent {
     /// Nothing that it says is cached.
     #[serde(default)]
     pub(in crate::config) confidential: bool,
+    /// What may answer its model calls instead of a model; left out, `exact`, and `off` if it is confidential.
+    pub(in crate::config) cache: Option<CacheLevel>,
+    /// How long its answers are given again; left out, `cache.ttl_s`.
+    #[schemars(range(min = 1, max = 2_592_000))]
+    pub(in crate::config) cache_ttl_s: Option<u64>,
     /// Turns in a minute; more wait. At once a hundred of them, or ten seconds' worth if that is more.
     #[serde(default = "rate_per_minute")]
     #[schemars(range(min = 1, max = 1_000_000))]

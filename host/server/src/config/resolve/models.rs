@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chela_gateway::price::{PriceTable, Tariff};
-use chela_gateway::{LEXICAL, Limit, OpenAiWire, Window};
+use chela_gateway::{LEXICAL, Language, Limit, OpenAiWire, SimilarRule, Window};
 use chela_types::TierId;
 use jiff::tz::TimeZone;
 use url::{Host, Url};
@@ -415,12 +415,27 @@ impl Resolver<'_> {
 
     pub(super) fn cache(&mut self, raw: &Raw) -> Cache {
         let raw = &raw.cache;
+        let similar = self.similar(&["cache", "similar_error"], &raw.similar_error);
         Cache {
             enabled: raw.enabled,
             entries_max: raw.entries_max,
             bytes_max: raw.bytes_max,
             ttl: seconds(raw.ttl_s),
+            similar,
+            language: Language::of_tag(&raw.language),
         }
+    }
+
+    /// The share of wrong ones among similar answers.
+    fn similar(&mut self, at: At<'_>, text: &str) -> Option<SimilarRule> {
+        let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let rule = text.parse().ok().filter(|_| plain).and_then(chela_gateway::Cache::similar);
+        if rule.is_none() {
+            let message = format!("`{}` must be a share from 0.0001 to 0.5", dotted(at));
+            let note = Note::new(Code::WrongValue, message, "not such a share");
+            self.fail(at, note.help("a decimal text such as `\"0.02\"`: one of fifty may be wrong"));
+        }
+        rule
     }
 
     fn not_for_kind(&mut self, at: At<'_>, why: &str) {

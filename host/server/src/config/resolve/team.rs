@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use chela_gateway::TierPolicy;
 use chela_gateway::difficulty::Scorer;
+use chela_gateway::{CacheLevel, TierPolicy};
 use chela_sandbox::Level;
 use chela_types::{AgentId, ChannelId, DepartmentId, PluginId, TierId};
 use secrecy::SecretString;
 
-use super::host::over;
+use super::host::{over, seconds};
 use super::{At, Resolver, dotted, size};
 use crate::config::problem::{Code, Note, suggest};
 use crate::config::raw::{self, Raw};
@@ -134,6 +134,8 @@ impl Resolver<'_> {
             reach,
             outsiders: agent.outsiders,
             confidential: agent.confidential,
+            cache: self.level(name, agent),
+            cache_ttl: agent.cache_ttl_s.map(seconds),
             rate_per_minute: agent.rate_per_minute,
             concurrency: size(agent.concurrency),
             budget,
@@ -141,6 +143,21 @@ impl Resolver<'_> {
             history: size(agent.history),
             config,
         })
+    }
+
+    /// What may answer instead of a model. What is confidential is answered by nothing else.
+    fn level(&mut self, name: &str, agent: &raw::Agent) -> CacheLevel {
+        let written = agent.cache.map(CacheLevel::from);
+        if !agent.confidential {
+            return written.unwrap_or_default();
+        }
+        if let Some(level) = written.filter(|level| *level != CacheLevel::Off) {
+            let message = format!("the agent `{name}` is confidential, and its answers would be kept");
+            let label = format!("`{}` keeps what is confidential", level.as_str());
+            let help = "leave `cache` out, or write `cache = \"off\"`; or `confidential = false`";
+            self.fail(&["agent", name, "cache"], Note::new(Code::CacheConflict, message, label).help(help));
+        }
+        CacheLevel::Off
     }
 
     /// The tier that is written, or the only one there is.

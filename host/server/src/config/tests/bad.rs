@@ -36,6 +36,12 @@ const BAD: &[(&str, &str, &[Code])] = &[
     ),
     ("unknown-table", "[agents.hr]\nplugin = \"assistant\"\n", &[Code::UnknownKey]),
     ("unknown-key", "[server]\nadmin_adress = \"127.0.0.1:1\"\n", &[Code::UnknownKey]),
+    (
+        "cache-conflict",
+        "[agent.hr]\nplugin = \"assistant\"\nconfidential = true\ncache = \"similar\"\n",
+        &[Code::CacheConflict],
+    ),
+    ("cache-share", "[cache]\nsimilar_error = \"2 %\"\n", &[Code::WrongValue]),
     ("unknown-key-far", "[cache]\ncolour = true\n", &[Code::UnknownKey]),
     (
         "several-at-once",
