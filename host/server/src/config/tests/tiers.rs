@@ -18,8 +18,8 @@ fn asking(agent: &str, more: &str) -> String {
 
 /// What `chela tier fit` would write.
 fn fitted() -> String {
-    let line = |number: usize| {
-        let (text, good) = if number % 2 == 0 { ("reset it", true) } else { ("prove it", false) };
+    let line = |number: u32| {
+        let (text, good) = if number.is_multiple_of(2) { ("reset it", true) } else { ("prove it", false) };
         format!(r#"{{"text":"{text} w{number}","cheap":{{"good":{good}}},"dear":{{"good":true}}}}"#)
     };
     let lines: Vec<String> = (0..400).map(line).collect();
