@@ -15,7 +15,7 @@ use std::sync::Arc;
 use crate::ledger::Reservation;
 use crate::plan::{Plans, SharedClock};
 use crate::watch::Watch;
-use crate::{Answer, Budgets, Call, Chunk, Completed, Error, Kind, Model, Rate};
+use crate::{Answer, Budgets, Call, Chunk, Completed, Error, Kind, Model, Rate, Tab};
 
 /// The outermost layer.
 pub(crate) struct Budget {
@@ -50,7 +50,8 @@ impl Budget {
             let plan = plan.ok_or_else(|| Error::new(Kind::UnknownTier(tier.clone())))?;
             // From here on everybody sees the limit that was paid for.
             let wanted = (tier != asked.tier).then(|| asked.tier.clone());
-            let call = Call { tier, wanted, max_output: Some(plan.output(asked)), ..asked.clone() };
+            let (max_output, tab) = (Some(plan.output(asked)), Tab::default());
+            let call = Call { tier, wanted, max_output, tab, ..asked.clone() };
             let most = (plan.worst_case(&call), self.clock.now());
             match Reservation::make((&self.store, &self.watch), &self.budgets, &call, most).await {
                 Ok(reservation) => return Ok((Arc::new(call), reservation)),
@@ -142,11 +143,11 @@ impl Drop for Metered {
         if !self.reservation.is_open() {
             return;
         }
-        let record = ModelCall {
-            cost: self.begun.cost.plus(self.rate.bound()),
-            charged: self.begun.charged.plus(self.rate.tokens()),
-            ..self.begun.clone()
-        };
+        let begun =
+            (self.begun.cost.plus(self.rate.bound()), self.begun.charged.plus(self.rate.tokens()));
+        // Another model may have been asked to go on.
+        let (cost, charged) = self.call.tab.close().unwrap_or(begun);
+        let record = ModelCall { cost, charged, ..self.begun.clone() };
         count(&self.call, "abandoned");
         if is_charged(&record) { self.reservation.unknown(record) } else { self.reservation.settle(record) }
     }

@@ -24,9 +24,10 @@ use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::account::Account;
 use crate::config::{Config, Provider, ProviderKind};
 use crate::plan::{Backends, SharedClock};
-use crate::{Call, Kind, OpenAiWire, ToolDelta, ToolResult};
+use crate::{Call, Error, Kind, OpenAiWire, ToolDelta, ToolResult};
 use chela_types::Tokens;
 
 /// One attempt at one model.
@@ -84,6 +85,15 @@ impl Trouble {
     pub(crate) const fn bad(what: &'static str) -> Self {
         Self::new(Kind::BadResponse { what }, true)
     }
+
+    /// As an error.
+    pub(crate) fn told(self) -> Error {
+        let error = Error::new(self.kind);
+        match self.cause {
+            Some(cause) => error.because(*cause),
+            None => error,
+        }
+    }
 }
 
 /// A count of tokens. One that is no whole number (`-1`, `"many"`) is the largest there is, which no bound allows:
@@ -133,7 +143,10 @@ pub(crate) fn backends(config: &Config, egress: &Egress, clock: &SharedClock) ->
             ProviderKind::Scripted(script) => Arc::new(scripted::Scripted::new(script.clone())),
         }
     };
-    let named = |provider: &Provider| (provider.name.clone(), (connect(provider), Arc::default()));
+    let named = |provider: &Provider| {
+        let account = Account::new(&provider.name, &provider.limits);
+        (provider.name.clone(), (connect(provider), Arc::new(account)))
+    };
     config.providers.iter().map(named).collect()
 }
 
