@@ -80,6 +80,7 @@ pub fn host(outside: &Outside) -> Setup {
                 max_output: Tokens(1_000),
                 first_token: None,
                 cheaper: None,
+                failover: Default::default(),
             }],
             budgets: chela_gateway::Budgets::default(),
             cache: Cache { enabled: false, ..Cache::standard() },

@@ -104,9 +104,10 @@ impl Link {
         if !rest.is_zero() {
             return Err(limited(rest));
         }
-        let quota = self.account.quota.admit().map_err(|retry_after| {
-            Trouble::new(Kind::Quota { code: left_alone(), retry_after }, false)
-        })?;
+        let quota =
+            self.account.quota.admit().map_err(|retry_after| {
+                Trouble::new(Kind::Quota { code: left_alone(), retry_after }, false)
+            })?;
         let model = self.breaker.admit().map_err(|retry_after| {
             Trouble::new(Kind::Unavailable { code: left_alone(), retry_after }, false)
         })?;

@@ -130,7 +130,8 @@ impl Breaker {
         // What ends after others have opened it was begun before, and says nothing new.
         let State::Closed(calls) = &mut *state else { return };
         calls.push_back((now, failed));
-        while calls.len() > self.measure.lately || calls.front().is_some_and(|(then, _)| now - *then > MEMORY) {
+        while calls.len() > self.measure.lately || calls.front().is_some_and(|(then, _)| now - *then > MEMORY)
+        {
             calls.pop_front();
         }
         let failures = calls.iter().filter(|(_, failed)| *failed).count();
@@ -160,7 +161,10 @@ impl Breaker {
             tracing::warn!(model = self.name, ?pause, "the model fails, and is left alone");
         } else if pause == self.measure.pause {
             // Told once, not at each probe.
-            tracing::warn!(provider = self.name, "the account is empty or its quota is used up; it is left alone");
+            tracing::warn!(
+                provider = self.name,
+                "the account is empty or its quota is used up; it is left alone"
+            );
         }
     }
 

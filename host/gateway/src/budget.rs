@@ -143,8 +143,7 @@ impl Drop for Metered {
         if !self.reservation.is_open() {
             return;
         }
-        let begun =
-            (self.begun.cost.plus(self.rate.bound()), self.begun.charged.plus(self.rate.tokens()));
+        let begun = (self.begun.cost.plus(self.rate.bound()), self.begun.charged.plus(self.rate.tokens()));
         // Another model may have been asked to go on.
         let (cost, charged) = self.call.tab.close().unwrap_or(begun);
         let record = ModelCall { cost, charged, ..self.begun.clone() };

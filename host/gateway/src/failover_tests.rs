@@ -4,7 +4,7 @@ use super::*;
 use crate::account::Account;
 use crate::breaker::Breaker;
 use crate::provider::{Ask, Backend, Piece, Pieces};
-use crate::{Completed, TierFailover, Prompt, ProviderLimits, Role, Tool};
+use crate::{Completed, Prompt, ProviderLimits, Role, TierFailover, Tool};
 use chela_types::{
     AgentId, Blame, Fault, Finish, ModelCall, Money, Price, Rates, Retry, TenantId, TierId, Tokens,
 };

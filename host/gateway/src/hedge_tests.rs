@@ -110,10 +110,7 @@ async fn nobody_who_rests_is_asked_beside_another() {
     resting.admit(1).unwrap().failed(&Trouble::new(limited, false), Duration::from_secs(600));
     let completed = run(&failover).await.unwrap();
     // The third is asked in its place.
-    assert_eq!(
-        attempts(&completed.call),
-        [("p1/m", "rate_limited"), ("p0/m", "hedged"), ("p2/m", "ok")]
-    );
+    assert_eq!(attempts(&completed.call), [("p1/m", "rate_limited"), ("p0/m", "hedged"), ("p2/m", "ok")]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,6 +128,7 @@ async fn a_tenth_of_the_calls_is_hedged_at_most() {
 
 #[tokio::test(start_paused = true)]
 async fn without_the_key_nobody_is_asked_beside_another() {
-    let failover = slow(vec![(4, Piece::Text("one".into())), (0, Piece::Finish(Finish::Stop)), (0, Piece::End)]);
+    let failover =
+        slow(vec![(4, Piece::Text("one".into())), (0, Piece::Finish(Finish::Stop)), (0, Piece::End)]);
     assert_eq!(attempts(&run(&failover).await.unwrap().call), [("p0/m", "ok")]);
 }

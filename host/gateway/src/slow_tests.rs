@@ -5,8 +5,8 @@ use super::*;
 use crate::Completed;
 use crate::provider::{Ask, Backend, Piece, Pieces};
 use crate::speed::{PROBE, WINDOW};
-use chela_types::{Finish, Money, Retry};
 use chela_types::Fault as _;
+use chela_types::{Finish, Money, Retry};
 use futures::StreamExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -53,7 +53,7 @@ fn classes(record: &chela_types::ModelCall) -> Vec<&str> {
 
 #[tokio::test(start_paused = true)]
 async fn a_start_that_trickles_is_never_shown() {
-    let slow = Trickle { chars: 9, every: Duration::from_secs(1), times: 30 };
+    let slow = Trickle { chars: 7, every: Duration::from_secs(1), times: 30 };
     let (failover, _) = trickling(slow, vec![whole("two")]);
     let began = Instant::now();
     let completed = run(&failover).await.unwrap();

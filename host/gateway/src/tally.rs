@@ -45,7 +45,14 @@ impl Tally {
 
     /// Notes an attempt that was given up because another was faster. What was sent may be billed, at most its bound: a
     /// count so far is not the last one.
-    pub(crate) fn overtaken(&mut self, link: &Link, rate: Rate, class: &'static str, sent: bool, at: Instant) {
+    pub(crate) fn overtaken(
+        &mut self,
+        link: &Link,
+        rate: Rate,
+        class: &'static str,
+        sent: bool,
+        at: Instant,
+    ) {
         if sent {
             self.charge(&Charge::of(rate, None));
         }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::cache::tests::{ask, on};
-use crate::provider::Piece;
 use crate::failover::tests::{Act, call, chain, tool, usage, whole};
+use crate::provider::Piece;
 use crate::{Cache, Completed, ToolChoice, ToolDelta, ToolHead, cache};
 use chela_types::Finish;
 use futures::StreamExt;

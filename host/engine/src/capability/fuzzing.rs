@@ -129,6 +129,7 @@ fn gateway(tier: TierId) -> chela_gateway::Config {
             max_output: Tokens(100),
             first_token: None,
             cheaper: None,
+            failover: Default::default(),
         }],
         budgets: chela_gateway::Budgets::default(),
         cache: chela_gateway::Cache::standard(),
