@@ -97,7 +97,8 @@ pub(crate) async fn first(
         Some(Finish::ToolCalls) => Trouble::bad(NO_CALLS),
         None => Trouble::bad("it ended before it began"),
     };
-    Err(Trouble { usage: opened.usage, ..trouble })
+    // A count before the end is not the last one.
+    Err(Trouble { usage: opened.usage.filter(|_| opened.finish.is_some()), ..trouble })
 }
 
 /// Holds the first text back until it is seen to come fast enough. A tool call, a thought or the end are no slowness.
