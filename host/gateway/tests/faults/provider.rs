@@ -9,41 +9,41 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// A wire format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wire {
+pub(crate) enum Wire {
     Chat,
     Responses,
     Messages,
 }
 
-pub const WIRES: [Wire; 3] = [Wire::Chat, Wire::Responses, Wire::Messages];
-pub const TEXT: &str = "Grüße, it is 9.";
+pub(crate) const WIRES: [Wire; 3] = [Wire::Chat, Wire::Responses, Wire::Messages];
+pub(crate) const TEXT: &str = "Grüße, it is 9.";
 
 /// What a provider answers to everything, and whether it bills that.
 #[derive(Debug, Clone)]
-pub struct Answer {
-    pub status: &'static str,
-    pub headers: &'static str,
-    pub body: Vec<u8>,
-    pub is_billed: bool,
+pub(crate) struct Answer {
+    pub(crate) status: &'static str,
+    pub(crate) headers: &'static str,
+    pub(crate) body: Vec<u8>,
+    pub(crate) is_billed: bool,
     /// The connection stays open after the body.
-    pub stays: bool,
+    pub(crate) stays: bool,
 }
 
 impl Answer {
     /// A stream with status 200.
-    pub fn stream(body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn stream(body: impl Into<Vec<u8>>) -> Self {
         let headers = "content-type: text/event-stream\r\n";
         Self { status: "200 OK", headers, body: body.into(), is_billed: true, stays: false }
     }
 
     /// A status, which is not billed.
-    pub fn status(status: &'static str, headers: &'static str, body: &str) -> Self {
+    pub(crate) fn status(status: &'static str, headers: &'static str, body: &str) -> Self {
         Self { status, headers, body: body.into(), is_billed: false, stays: false }
     }
 }
 
 /// A whole reply of some events, with this count of input and output.
-pub fn reply(wire: Wire, count: Option<(i64, i64)>) -> String {
+pub(crate) fn reply(wire: Wire, count: Option<(i64, i64)>) -> String {
     let (head, tail) = TEXT.split_at(8);
     let data = |json: serde_json::Value| format!("data: {json}\n\n");
     let (input, output) = count.unwrap_or_default();
@@ -88,7 +88,7 @@ pub fn reply(wire: Wire, count: Option<(i64, i64)>) -> String {
 }
 
 /// Begins to answer everything alike. What is counted is how often it answered what it bills.
-pub async fn provider(answer: Answer) -> (SocketAddr, Arc<AtomicU32>) {
+pub(crate) async fn provider(answer: Answer) -> (SocketAddr, Arc<AtomicU32>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, bills) = (listener.local_addr().unwrap(), Arc::new(AtomicU32::new(0)));
     let counted = bills.clone();

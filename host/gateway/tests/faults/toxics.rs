@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 /// What is done to what the provider sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Toxic {
+pub(crate) enum Toxic {
     /// Each piece comes so much later.
     Latency(Duration),
     /// Nothing comes, and after so long the connection is closed.
@@ -30,7 +30,7 @@ pub enum Toxic {
 }
 
 /// Begins to listen before a provider, and gives its address. The seed decides how it slices.
-pub async fn proxy(provider: SocketAddr, toxics: Vec<Toxic>, seed: u64) -> SocketAddr {
+pub(crate) async fn proxy(provider: SocketAddr, toxics: Vec<Toxic>, seed: u64) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     if toxics.contains(&Toxic::Down) {
