@@ -98,7 +98,7 @@ pub(crate) async fn first(
         None => Trouble::bad("it ended before it began"),
     };
     // A count before the end is not the last one.
-    Err(Trouble { usage: opened.usage.filter(|_| opened.finish.is_some()), ..trouble })
+    Err(Trouble { usage: opened.usage.filter(|_| opened.finish.is_some()).map(Box::new), ..trouble })
 }
 
 /// Holds the first text back until it is seen to come fast enough. A tool call, a thought or the end are no slowness.

@@ -192,7 +192,7 @@ impl Walk {
             if !sent {
                 lost.leave.unsent();
             }
-            self.tally.overtaken(&lost.link, lost.rate, class, sent, lost.started);
+            self.tally.overtaken((&lost.link, lost.rate), class, (sent, lost.started));
         }
     }
 

@@ -37,7 +37,7 @@ impl Tally {
     /// Notes a failed attempt, and what it may have cost: its bound, unless it told a count.
     pub(crate) fn failed(&mut self, link: &Link, rate: Rate, trouble: &Trouble, started: Instant) {
         if trouble.billed {
-            self.charge(&Charge::of(rate, trouble.usage));
+            self.charge(&Charge::of(rate, trouble.usage.as_deref().copied()));
         }
         let blame: Blame = Error::new(trouble.kind.clone()).blame();
         self.note(link, trouble.kind.class(), Some(blame), (started, None));
@@ -47,16 +47,14 @@ impl Tally {
     /// count so far is not the last one.
     pub(crate) fn overtaken(
         &mut self,
-        link: &Link,
-        rate: Rate,
+        (link, rate): (&Link, Rate),
         class: &'static str,
-        sent: bool,
-        at: Instant,
+        (sent, started): (bool, Instant),
     ) {
         if sent {
             self.charge(&Charge::of(rate, None));
         }
-        self.note(link, class, None, (at, None));
+        self.note(link, class, None, (started, None));
     }
 
     pub(crate) fn answered(&mut self, link: &Link, started: Instant, first_token: Instant) {

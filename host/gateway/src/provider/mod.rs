@@ -69,7 +69,7 @@ pub(crate) struct Trouble {
     /// The provider may bill it.
     pub(crate) billed: bool,
     /// What it counted, if it did.
-    pub(crate) usage: Option<Usage>,
+    pub(crate) usage: Option<Box<Usage>>,
     pub(crate) cause: Option<Box<chela_egress::Error>>,
 }
 
