@@ -56,7 +56,7 @@ fn kind(wire: Wire, address: SocketAddr) -> ProviderKind {
 }
 
 fn tier(number: usize) -> TierId {
-    TierId::new(&format!("t{number}")).unwrap()
+    TierId::new(format!("t{number}")).unwrap()
 }
 
 /// One tier for each chain, `t0` and so on.
