@@ -183,6 +183,7 @@ fn tier(name: &str) -> chela_gateway::Tier {
         max_output: Tokens(1_000),
         first_token: None,
         cheaper: None,
+        failover: Default::default(),
     }
 }
 

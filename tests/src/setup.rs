@@ -80,6 +80,7 @@ pub fn host(outside: &Outside) -> Setup {
                 max_output: Tokens(1_000),
                 first_token: None,
                 cheaper: None,
+                failover: Default::default(),
             }],
             agents: Default::default(),
             embedding: Default::default(),

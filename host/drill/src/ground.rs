@@ -127,6 +127,7 @@ fn gateway() -> Result<chela_gateway::Config, Error> {
             max_output: Tokens(1_000),
             first_token: None,
             cheaper: None,
+            failover: Default::default(),
         }],
         agents: Default::default(),
         embedding: Default::default(),

@@ -23,14 +23,50 @@ const MEMORY: Duration = Duration::from_secs(60);
 /// How long it is left alone first. Twice as long after each probe that fails, at most two minutes.
 const PAUSE: Duration = Duration::from_secs(5);
 const PAUSE_MAX: Duration = Duration::from_secs(120);
+/// The same for a provider whose quota is used up: nobody fills an account within seconds.
+const QUOTA_PAUSE: Duration = Duration::from_secs(60);
+const QUOTA_PAUSE_MAX: Duration = Duration::from_secs(3_600);
 
-/// Of one model at one provider, shared by all tiers.
+/// Of one model at one provider, or of a provider's quota; shared by all tiers.
 #[derive(Debug)]
 pub(crate) struct Breaker {
-    /// `provider/model`, for the metrics.
+    /// `provider/model`, or the provider; for the metrics.
     name: String,
+    measure: Measure,
     state: Mutex<State>,
 }
+
+/// What opens a breaker, and for how long.
+#[derive(Debug, Clone, Copy)]
+struct Measure {
+    failed: usize,
+    lately: usize,
+    pause: Duration,
+    pause_max: Duration,
+    /// Whether a failure says that it is down; `None`: it says nothing.
+    is_failure: fn(&Kind) -> Option<bool>,
+    /// The gauge that shows it.
+    gauge: &'static str,
+}
+
+const MODEL: Measure = Measure {
+    failed: FAILED,
+    lately: LATELY,
+    pause: PAUSE,
+    pause_max: PAUSE_MAX,
+    is_failure,
+    gauge: "gateway_breaker_open",
+};
+
+/// One call says enough: a quota is used up for all of them.
+const QUOTA: Measure = Measure {
+    failed: 1,
+    lately: 1,
+    pause: QUOTA_PAUSE,
+    pause_max: QUOTA_PAUSE_MAX,
+    is_failure: is_quota,
+    gauge: "gateway_quota_open",
+};
 
 #[derive(Debug)]
 enum State {
@@ -52,8 +88,18 @@ pub(crate) struct Trial {
 }
 
 impl Breaker {
+    /// Of a model.
     pub(crate) fn new(name: String) -> Self {
-        let breaker = Self { name, state: Mutex::new(State::Closed(VecDeque::new())) };
+        Self::with(MODEL, name)
+    }
+
+    /// Of a provider's quota.
+    pub(crate) fn quota(name: String) -> Self {
+        Self::with(QUOTA, name)
+    }
+
+    fn with(measure: Measure, name: String) -> Self {
+        let breaker = Self { name, measure, state: Mutex::new(State::Closed(VecDeque::new())) };
         breaker.show(0.0);
         breaker
     }
@@ -84,12 +130,13 @@ impl Breaker {
         // What ends after others have opened it was begun before, and says nothing new.
         let State::Closed(calls) = &mut *state else { return };
         calls.push_back((now, failed));
-        while calls.len() > LATELY || calls.front().is_some_and(|(then, _)| now - *then > MEMORY) {
+        while calls.len() > self.measure.lately || calls.front().is_some_and(|(then, _)| now - *then > MEMORY)
+        {
             calls.pop_front();
         }
         let failures = calls.iter().filter(|(_, failed)| *failed).count();
-        if failures >= FAILED && failures * 2 >= calls.len() {
-            self.open(&mut state, PAUSE);
+        if failures >= self.measure.failed && failures * 2 >= calls.len() {
+            self.open(&mut state, self.measure.pause);
         }
     }
 
@@ -97,24 +144,32 @@ impl Breaker {
         let mut state = self.state.lock();
         let State::Open { pause, .. } = &*state else { return };
         if failed {
-            let pause = (*pause * 2).min(PAUSE_MAX);
+            let pause = (*pause * 2).min(self.measure.pause_max);
             self.open(&mut state, pause);
         } else {
             *state = State::Closed(VecDeque::new());
             self.show(0.0);
-            tracing::info!(model = self.name, "the model answers again");
+            tracing::info!(name = self.name, gauge = self.measure.gauge, "it answers again");
         }
     }
 
     fn open(&self, state: &mut State, pause: Duration) {
         *state = State::Open { until: Instant::now() + pause, pause, is_probed: false };
         self.show(1.0);
-        metrics::counter!("gateway_breaker_opened_total", "model" => self.name.clone()).increment(1);
-        tracing::warn!(model = self.name, ?pause, "the model fails, and is left alone");
+        if self.measure.gauge == MODEL.gauge {
+            metrics::counter!("gateway_breaker_opened_total", "model" => self.name.clone()).increment(1);
+            tracing::warn!(model = self.name, ?pause, "the model fails, and is left alone");
+        } else if pause == self.measure.pause {
+            // Told once, not at each probe.
+            tracing::warn!(
+                provider = self.name,
+                "the account is empty or its quota is used up; it is left alone"
+            );
+        }
     }
 
     fn show(&self, open: f64) {
-        metrics::gauge!("gateway_breaker_open", "model" => self.name.clone()).set(open);
+        metrics::gauge!(self.measure.gauge, "model" => self.name.clone()).set(open);
     }
 }
 
@@ -133,7 +188,7 @@ impl Trial {
 
     /// It has not, or broke off.
     pub(crate) fn failed(&mut self, kind: &Kind) {
-        if let Some(failed) = is_failure(kind) {
+        if let Some(failed) = (self.breaker.measure.is_failure)(kind) {
             self.ended(failed);
         }
     }
@@ -167,6 +222,11 @@ fn is_failure(kind: &Kind) -> Option<bool> {
         Kind::Invalid { .. } | Kind::TooLong { .. } | Kind::NoRoom | Kind::Refused => Some(false),
         _ => None,
     }
+}
+
+/// Whether it says that the quota is used up.
+fn is_quota(kind: &Kind) -> Option<bool> {
+    matches!(kind, Kind::Quota { .. }).then_some(true)
 }
 
 #[cfg(test)]

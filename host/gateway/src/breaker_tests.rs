@@ -152,6 +152,7 @@ fn tiers_that_name_the_same_model_share_it() {
         max_output: chela_types::Tokens(9),
         first_token: None,
         cheaper: None,
+        failover: Default::default(),
     };
     let kind = ProviderKind::Scripted(Script { rules: vec![], default: None });
     let limits = ProviderLimits::standard();

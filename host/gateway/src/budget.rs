@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::ledger::{Purses, Reservation};
 use crate::plan::{Plans, SharedClock};
-use crate::{Answer, Budgets, Call, Chunk, Completed, Error, Kind, Model, Rate};
+use crate::{Answer, Budgets, Call, Chunk, Completed, Error, Kind, Model, Rate, Tab};
 
 /// The outermost layer.
 pub(crate) struct Budget {
@@ -49,7 +49,8 @@ impl Budget {
             let is_other = tier != asked.tier;
             let wanted = asked.wanted.clone().or_else(|| is_other.then(|| asked.tier.clone()));
             let why = if is_other { Some("budget".to_owned()) } else { asked.why.clone() };
-            let call = Call { tier, wanted, why, max_output: Some(plan.output(asked)), ..asked.clone() };
+            let (max_output, tab) = (Some(plan.output(asked)), Tab::default());
+            let call = Call { tier, wanted, why, max_output, tab, ..asked.clone() };
             let most = (plan.worst_case(&call), self.clock.now());
             match Reservation::make(&self.purses, &self.budgets, &call, most).await {
                 Ok(reservation) => return Ok((Arc::new(call), reservation)),
@@ -141,11 +142,10 @@ impl Drop for Metered {
         if !self.reservation.is_open() {
             return;
         }
-        let record = ModelCall {
-            cost: self.begun.cost.plus(self.rate.bound()),
-            charged: self.begun.charged.plus(self.rate.tokens()),
-            ..self.begun.clone()
-        };
+        let begun = (self.begun.cost.plus(self.rate.bound()), self.begun.charged.plus(self.rate.tokens()));
+        // Another model may have been asked to go on.
+        let (cost, charged) = self.call.tab.close().unwrap_or(begun);
+        let record = ModelCall { cost, charged, ..self.begun.clone() };
         count(&self.call, "abandoned");
         if is_charged(&record) { self.reservation.unknown(record) } else { self.reservation.settle(record) }
     }

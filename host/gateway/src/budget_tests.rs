@@ -40,7 +40,14 @@ fn config(script: Script, budgets: Budgets) -> Config {
     let id = TierId::new("fast").unwrap();
     Config {
         providers: vec![provider],
-        tiers: vec![Tier { id, chain, max_output: Tokens(OUTPUT), first_token: None, cheaper: None }],
+        tiers: vec![Tier {
+            id,
+            chain,
+            max_output: Tokens(OUTPUT),
+            first_token: None,
+            cheaper: None,
+            failover: Default::default(),
+        }],
         agents: BTreeMap::new(),
         embedding: Default::default(),
         budgets,

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{CacheLevel, Effort, Error, Form, Kind, Prompt, Role, Tool, ToolCall, ToolChoice, ToolDelta};
+use crate::{
+    CacheLevel, Effort, Error, Form, Kind, Prompt, Role, Tab, Tool, ToolCall, ToolChoice, ToolDelta,
+};
 
 /// What answers a call. Every layer of the gateway is a `Model` over the next one.
 pub trait Model: Send + Sync {
@@ -96,6 +98,9 @@ pub struct Call {
     pub cache: CachePolicy,
     /// Who pays.
     pub purse: Purse,
+    /// What it owes while it is under way. Set by the gateway.
+    #[doc(hidden)]
+    pub tab: Tab,
 }
 
 /// Who pays for a call.
@@ -146,6 +151,7 @@ impl Call {
             effort: None,
             cache: CachePolicy::Off,
             purse: Purse::Turn,
+            tab: Tab::default(),
         }
     }
 

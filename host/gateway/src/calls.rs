@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
+use crate::attempt::TEXT_BYTES_MAX;
 use crate::check::is_object;
-use crate::failover::TEXT_BYTES_MAX;
 use crate::provider::Trouble;
 use crate::tool::NAME_BYTES_MAX;
 use crate::{Call, ToolCall, ToolChoice, ToolDelta, ToolHead};

@@ -50,6 +50,7 @@ async fn house(agents: BTreeMap<AgentId, AgentTier>, budgets: Budgets) -> House 
         chain: vec![ModelName { provider: "p".into(), model: "m".into() }],
         max_output: Tokens(max_output),
         first_token: None,
+        failover: Default::default(),
         cheaper: cheaper.map(id),
     };
     let config = Config {

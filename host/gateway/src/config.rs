@@ -147,6 +147,12 @@ pub struct ProviderLimits {
     pub total: Duration,
     /// [`defaults::CONCURRENT_MAX`].
     pub concurrent_max: usize,
+    /// Characters a second that an answer brings at least once it has begun; less is as good as down. None: no matter.
+    pub min_chars_per_s: Option<u32>,
+    /// Requests that this host sends in a minute at most. None: as many as there are.
+    pub requests_per_minute: Option<u32>,
+    /// Tokens that they may take at most, input and output together. None: as many as there are.
+    pub tokens_per_minute: Option<u64>,
 }
 
 impl ProviderLimits {
@@ -157,6 +163,9 @@ impl ProviderLimits {
             idle: defaults::IDLE,
             total: defaults::TOTAL,
             concurrent_max: defaults::CONCURRENT_MAX,
+            min_chars_per_s: None,
+            requests_per_minute: None,
+            tokens_per_minute: None,
         }
     }
 }
@@ -174,6 +183,29 @@ pub struct Tier {
     pub first_token: Option<Duration>,
     /// The tier that is asked instead where a budget has no room for this one.
     pub cheaper: Option<TierId>,
+    /// When and how the next of the chain takes over.
+    pub failover: TierFailover,
+}
+
+/// When and how the next model of a tier's chain takes over, beyond what every tier does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TierFailover {
+    /// Overrides the providers' own.
+    pub min_chars_per_s: Option<u32>,
+    /// The next is asked beside the first if that has said nothing by then. None: never.
+    pub hedge_after: Option<Duration>,
+    /// What becomes of an answer that breaks off after some of it was shown.
+    pub after_cut: AfterCut,
+}
+
+/// What becomes of an answer that breaks off after some of it was shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AfterCut {
+    /// It is told as an error.
+    #[default]
+    Error,
+    /// The next model is asked to go on, once, where that can be asked.
+    Continue,
 }
 
 /// `provider/model`.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-use crate::failover::{admitted, worse};
+use crate::failover::worse;
 use crate::ledger::{Purses, Reservation};
 use crate::plan::{Link, Plan, SharedClock};
 use crate::provider::{Embed, Embedded, Trouble};
@@ -141,16 +141,16 @@ impl Walk {
         let mut failed: Option<Error> = None;
         for link in &plan.links {
             let (rate, started) = (rate(link, bound), Instant::now());
-            let trouble = match admitted(link) {
+            let trouble = match link.admit(rate.tokens().0) {
                 Err(trouble) => trouble,
-                Ok(mut trial) => match ask(link, inputs).await {
+                Ok(mut leave) => match ask(link, inputs).await {
                     Ok(embedded) => {
-                        trial.answered();
+                        leave.began();
+                        leave.answered(embedded.tokens.unwrap_or(rate.input.0).min(rate.input.0));
                         return Ok(self.answered(link, (embedded, rate), started));
                     }
                     Err(trouble) => {
-                        trial.failed(&trouble.kind);
-                        link.rest.for_another(trouble.kind.retry_after().min(cooldown_max));
+                        leave.failed(&trouble, cooldown_max);
                         trouble
                     }
                 },

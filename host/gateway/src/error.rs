@@ -49,8 +49,8 @@ pub enum Kind {
         /// What it asks to wait; zero if it does not say.
         retry_after: Duration,
     },
-    /// Too slow to the first token, or silent.
-    #[error("model provider was silent for {after:?}")]
+    /// Too slow to the first token, silent, or too slow in what it said.
+    #[error("model provider was silent or too slow for {after:?}")]
     TooSlow {
         /// How long it was waited for.
         after: Duration,
@@ -67,7 +67,15 @@ pub enum Kind {
         /// What it asks to wait; zero if it does not say.
         retry_after: Duration,
     },
-    /// The key is missing, wrong, or its account is empty: `[provider.…] key`.
+    /// The key's account is empty or its quota used up. Not asked again before a long rest: this is no matter of rate.
+    #[error("model provider's account is empty or its quota is used up ({code})")]
+    Quota {
+        /// The provider's error code.
+        code: String,
+        /// When it is tried again.
+        retry_after: Duration,
+    },
+    /// The key is missing or wrong: `[provider.…] key`.
     #[error("model provider does not accept the key or account ({code})")]
     Auth {
         /// The provider's error code.
@@ -114,6 +122,7 @@ impl Kind {
             Self::NoRoom => "no_room",
             Self::Refused => "refused",
             Self::RateLimited { .. } => "rate_limited",
+            Self::Quota { .. } => "quota",
             Self::Auth { .. } => "auth",
             Self::BadResponse { .. } => "bad_response",
             Self::Interrupted => "interrupted",
@@ -131,6 +140,7 @@ impl Kind {
             Self::Unavailable { .. }
                 | Self::TooSlow { .. }
                 | Self::RateLimited { .. }
+                | Self::Quota { .. }
                 | Self::Auth { .. }
                 | Self::TooLong { .. }
                 | Self::Unsupported { .. }
@@ -155,7 +165,9 @@ impl Kind {
     /// What the provider asks to wait before the same call is made again, or a budget.
     pub const fn retry_after(&self) -> Duration {
         match self {
-            Self::RateLimited { retry_after } | Self::Unavailable { retry_after, .. } => *retry_after,
+            Self::RateLimited { retry_after }
+            | Self::Unavailable { retry_after, .. }
+            | Self::Quota { retry_after, .. } => *retry_after,
             Self::OverBudget { again, .. } => *again,
             _ => Duration::ZERO,
         }
@@ -203,7 +215,11 @@ impl Fault for Error {
             | Kind::Unsupported { .. }
             | Kind::NoRoom
             | Kind::UnknownTier(_) => Blame::Plugin,
-            Kind::OverBudget { .. } | Kind::Auth { .. } | Kind::Denied | Kind::Config(_) => Blame::Operator,
+            Kind::OverBudget { .. }
+            | Kind::Quota { .. }
+            | Kind::Auth { .. }
+            | Kind::Denied
+            | Kind::Config(_) => Blame::Operator,
             Kind::Ledger { blame, .. } => *blame,
             _ => Blame::Provider,
         }
@@ -216,6 +232,8 @@ impl Fault for Error {
             Kind::Auth { .. } | Kind::Denied | Kind::Ledger { again: true, .. } => {
                 Retry::Later(Duration::ZERO)
             }
+            // The account can be filled meanwhile.
+            Kind::Quota { retry_after, .. } => Retry::Later(*retry_after),
             kind if kind.passes() => Retry::Later(kind.retry_after()),
             _ => Retry::Never,
         }

@@ -1,11 +1,14 @@
 //! The chain's rules, with fake backends and paused time.
 
 use super::*;
+use crate::account::Account;
 use crate::breaker::Breaker;
-use crate::plan::Rest;
-use crate::provider::Backend;
-use crate::{Prompt, ProviderLimits, Role, Tool};
-use chela_types::{AgentId, Price, Rates, Retry, TenantId, TierId, Tokens};
+use crate::provider::{Ask, Backend, Piece, Pieces};
+use crate::{Completed, Prompt, ProviderLimits, Role, TierFailover, Tool};
+use chela_types::{
+    AgentId, Blame, Fault, Finish, ModelCall, Money, Price, Rates, Retry, TenantId, TierId, Tokens,
+};
+use futures::StreamExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A call with one prompt.
@@ -78,13 +81,15 @@ pub(crate) fn chain(acts: Vec<Act>) -> (Failover, Vec<Arc<AtomicU32>>) {
         idle: Duration::from_secs(5),
         total: Duration::from_secs(60),
         concurrent_max: 1,
+        ..ProviderLimits::standard()
     };
     let (mut links, mut counts) = (Vec::new(), Vec::new());
     for (number, act) in acts.into_iter().enumerate() {
         let asked = Arc::new(AtomicU32::new(0));
         counts.push(asked.clone());
         let backend: Arc<dyn Backend> = Arc::new(Fake { act, asked });
-        let (name, model, rest) = (format!("p{number}/m"), "m".to_owned(), Arc::new(Rest::default()));
+        let (name, model) = (format!("p{number}/m"), "m".to_owned());
+        let account = Arc::new(Account::new(&name, &limits));
         let breaker = Arc::new(Breaker::new(name.clone()));
         links.push(Arc::new(Link {
             name,
@@ -93,11 +98,13 @@ pub(crate) fn chain(acts: Vec<Act>) -> (Failover, Vec<Arc<AtomicU32>>) {
             image: Tokens(100),
             limits,
             backend,
-            rest,
+            account,
             breaker,
+            prefills: false,
         }));
     }
-    let plan = Arc::new(Plan { cheaper: None, links, max_output: Tokens(100) });
+    let (failover, retries) = (TierFailover::default(), Arc::default());
+    let plan = Arc::new(Plan { cheaper: None, links, max_output: Tokens(100), failover, retries });
     (Failover { plan, cooldown_max: Duration::from_secs(600) }, counts)
 }
 
@@ -109,7 +116,7 @@ pub(crate) fn whole(text: &str) -> Act {
     Act::Say(vec![Piece::Text(text.into()), usage(10, 3), Piece::Finish(Finish::Stop)])
 }
 
-fn down() -> Kind {
+pub(crate) fn down() -> Kind {
     Kind::Unavailable { code: "x".into(), retry_after: Duration::ZERO }
 }
 
@@ -311,7 +318,7 @@ impl Backend for Slow {
     }
 }
 
-fn slow(pieces: Vec<(u64, Piece)>) -> Failover {
+pub(crate) fn slow(pieces: Vec<(u64, Piece)>) -> Failover {
     let (mut failover, _) = chain(vec![whole("never")]);
     let plan = Arc::get_mut(&mut failover.plan).unwrap();
     Arc::get_mut(&mut plan.links[0]).unwrap().backend = Arc::new(Slow(pieces));
@@ -345,6 +352,30 @@ async fn an_answer_ends_where_it_says_so() {
     let completed = run(&failover).await.unwrap();
     assert_eq!(completed.call.cost, Money::from_nanos(10 * 1000 + 3 * 2000));
     assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_cut_where_its_reservation_ends() {
+    let bound = Rate { price: PRICE, input: call("hello").input_bound(), output: Tokens(100) }.bound();
+    let long = || Piece::Text("ü".repeat(3_001));
+    for (pieces, bytes) in [
+        // 100 tokens have 12,800 bytes at most, and a character is not cut.
+        (vec![long(), long(), long(), usage(10, 3), Piece::Finish(Finish::Stop)], 12_800),
+        (vec![Piece::Text(format!("x{}", "ü".repeat(9_000)))], 12_799),
+        (vec![Piece::Text("four".into()), usage(10, 101), Piece::Text("more".into())], 4),
+    ] {
+        let (failover, _) = chain(vec![Act::Say(pieces)]);
+        let completed = run(&failover).await.unwrap();
+        assert_eq!((completed.text.len(), completed.finish), (bytes, Finish::Length));
+        assert_eq!(completed.call.cost, bound);
+    }
+    // It ends by itself, or has no count: nothing is cut.
+    for count in [usage(10, 101), usage(u64::MAX, u64::MAX)] {
+        let (failover, _) =
+            chain(vec![Act::Say(vec![Piece::Text("four".into()), count, Piece::Finish(Finish::Stop)])]);
+        let completed = run(&failover).await.unwrap();
+        assert_eq!((completed.finish, completed.call.cost), (Finish::Stop, bound));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,8 @@
 //! outermost, so that nothing reaches a provider without money set aside, and settles with what the layers
 //! below report. This room knows nothing of plugins.
 
+mod account;
+mod attempt;
 mod bound;
 mod breaker;
 mod budget;
@@ -15,6 +17,7 @@ mod check;
 mod choice;
 mod config;
 mod content;
+mod continuation;
 pub mod difficulty;
 mod embedding;
 mod error;
@@ -26,11 +29,17 @@ mod form;
 pub mod fuzzing;
 mod gateway;
 mod ledger;
+mod pace;
 mod plan;
 pub mod price;
 pub mod provider;
 pub mod reconcile;
+mod relay;
+mod retries;
+mod speed;
 mod standing;
+mod tab;
+mod tally;
 mod tier;
 mod tool;
 mod watch;
@@ -41,8 +50,8 @@ pub use call::{Answer, CachePolicy, Call, Chunk, Completed, Model, Purse, Rate};
 pub use chela_lexical::{BandStanding, Language, Rule as SimilarRule};
 pub use choice::{AgentTier, Pressure, TierPolicy};
 pub use config::{
-    Budgets, Cache, CacheLevel, Config, Each, Limit, ModelName, OpenAiWire, Provider, ProviderKind,
-    ProviderLimits, Tier, UnknownPrice, Window, defaults,
+    AfterCut, Budgets, Cache, CacheLevel, Config, Each, Limit, ModelName, OpenAiWire, Provider, ProviderKind,
+    ProviderLimits, Tier, TierFailover, UnknownPrice, Window, defaults,
 };
 pub use content::{Image, Media, Part, Prompt, Role};
 pub use embedding::{
@@ -54,6 +63,8 @@ pub use form::{Effort, Form};
 pub use gateway::Gateway;
 pub use provider::scripted::{Fail, Rule, Script};
 pub use standing::Standing;
+#[doc(hidden)]
+pub use tab::Tab;
 pub use tool::{
     NAME_BYTES_MAX as TOOL_NAME_BYTES_MAX, Tool, ToolCall, ToolChoice, ToolDelta, ToolHead, ToolResult,
 };

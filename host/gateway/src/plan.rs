@@ -7,20 +7,22 @@ use chela_store::Used;
 use chela_types::{Clock, TierId, Tokens};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-use tokio::time::Instant;
 
+use crate::account::Account;
 use crate::bound::{ANTHROPIC_IMAGE, OPENAI_IMAGE};
 use crate::breaker::Breaker;
-use crate::config::{Config, ModelName, Provider, ProviderKind, ProviderLimits, Tier, UnknownPrice};
+use crate::config::{
+    Config, ModelName, Provider, ProviderKind, ProviderLimits, Tier, TierFailover, UnknownPrice,
+};
+use crate::continuation;
 use crate::embedding::{Embedding, TIER};
 use crate::price::Tariff;
 use crate::provider::Backend;
+use crate::retries::Retries;
 use crate::{Call, Error, Kind, Rate};
 
-/// Providers by their names, each with the rest that it asked for.
-pub(crate) type Backends = BTreeMap<String, (Arc<dyn Backend>, Arc<Rest>)>;
+/// Providers by their names, each with how its key stands.
+pub(crate) type Backends = BTreeMap<String, (Arc<dyn Backend>, Arc<Account>)>;
 
 /// Breakers by `provider/model`.
 type Breakers = BTreeMap<String, Arc<Breaker>>;
@@ -34,6 +36,10 @@ pub(crate) struct Plan {
     pub(crate) max_output: Tokens,
     /// Who is asked instead where a budget has no room.
     pub(crate) cheaper: Option<TierId>,
+    /// When and how the next takes over.
+    pub(crate) failover: TierFailover,
+    /// Attempts beyond the first, of all calls together.
+    pub(crate) retries: Arc<Retries>,
 }
 
 /// One model of a chain.
@@ -47,37 +53,12 @@ pub(crate) struct Link {
     pub(crate) image: Tokens,
     pub(crate) limits: ProviderLimits,
     pub(crate) backend: Arc<dyn Backend>,
-    /// Until when the provider asked to be left alone; shared by all its models.
-    pub(crate) rest: Arc<Rest>,
+    /// Whether the provider may be asked now; shared by all its models.
+    pub(crate) account: Arc<Account>,
     /// Whether it is asked at all; shared by all tiers.
     pub(crate) breaker: Arc<Breaker>,
-}
-
-/// A provider's rest, as asked by `Retry-After`. Not by the wall clock, which may be set back.
-#[derive(Debug)]
-pub(crate) struct Rest {
-    begun: Instant,
-    /// Milliseconds after `begun`.
-    until: AtomicU64,
-}
-
-impl Default for Rest {
-    fn default() -> Self {
-        Self { begun: Instant::now(), until: AtomicU64::new(0) }
-    }
-}
-
-impl Rest {
-    /// How long it still lasts.
-    pub(crate) fn remaining(&self) -> Duration {
-        Duration::from_millis(self.until.load(Ordering::Relaxed)).saturating_sub(self.begun.elapsed())
-    }
-
-    /// Begins or extends it.
-    pub(crate) fn for_another(&self, time: Duration) {
-        let until = self.begun.elapsed().saturating_add(time).as_millis();
-        self.until.fetch_max(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
+    /// Whether its wire format goes on with an answer that is begun for it.
+    pub(crate) prefills: bool,
 }
 
 impl Plan {
@@ -94,7 +75,13 @@ impl Plan {
     /// The most a call can use: every link is asked once, each takes the input and breaks off at its end
     /// without telling what it counted. The sum, not the dearest: the ledger is never below the bill.
     pub(crate) fn worst_case(&self, call: &Call) -> Used {
-        let rates = self.links.iter().map(|link| self.rate(link, call));
+        let goes_on = continuation::input(self, call);
+        let rates = self.links.iter().enumerate().map(|(index, link)| {
+            let Rate { input, .. } = self.rate(link, call);
+            // Only who comes after another goes on with what that has said.
+            let more = if index > 0 { goes_on } else { Tokens(0) };
+            Rate { input: input.plus(more), ..self.rate(link, call) }
+        });
         rates.fold(Used { requests: 1, ..Used::default() }, |most, rate| Used {
             cost: most.cost.plus(rate.bound()),
             tokens: most.tokens.plus(rate.tokens()),
@@ -127,7 +114,14 @@ fn vectors(
     chain: &[ModelName],
 ) -> Result<Arc<Plan>, Error> {
     let id = TierId::new(TIER).map_err(|error| wrong(error.to_string()))?;
-    let tier = Tier { id, chain: chain.to_vec(), max_output: Tokens(0), first_token: None, cheaper: None };
+    let tier = Tier {
+        id,
+        chain: chain.to_vec(),
+        max_output: Tokens(0),
+        first_token: None,
+        cheaper: None,
+        failover: TierFailover::default(),
+    };
     plan(config, made, &tier).map(Arc::new)
 }
 
@@ -155,7 +149,7 @@ fn plan(
     // More links than attempts would be reserved for and never asked.
     for name in tier.chain.iter().take(config.attempts_max.max(1)) {
         let provider = config.providers.iter().find(|provider| provider.name == name.provider);
-        let (Some(provider), Some((backend, rest))) = (provider, backends.get(&name.provider)) else {
+        let (Some(provider), Some((backend, account))) = (provider, backends.get(&name.provider)) else {
             return Err(wrong(format!(
                 "[tier.{}] chain: provider `{}` is not configured",
                 tier.id, name.provider
@@ -163,6 +157,7 @@ fn plan(
         };
         let mut limits = provider.limits;
         limits.first_token = tier.first_token.unwrap_or(limits.first_token);
+        limits.min_chars_per_s = tier.failover.min_chars_per_s.or(limits.min_chars_per_s);
         let breaker = breakers.entry(name.to_string());
         let breaker = breaker.or_insert_with_key(|name| Arc::new(Breaker::new(name.clone()))).clone();
         links.push(Arc::new(Link {
@@ -172,14 +167,21 @@ fn plan(
             image: image(&provider.kind),
             limits,
             backend: backend.clone(),
-            rest: rest.clone(),
+            account: account.clone(),
             breaker,
+            prefills: matches!(provider.kind, ProviderKind::Anthropic { .. }),
         }));
     }
     if links.is_empty() {
         return Err(wrong(format!("[tier.{}] chain is empty", tier.id)));
     }
-    Ok(Plan { links, max_output: tier.max_output, cheaper: tier.cheaper.clone() })
+    Ok(Plan {
+        links,
+        max_output: tier.max_output,
+        cheaper: tier.cheaper.clone(),
+        failover: tier.failover,
+        retries: Arc::default(),
+    })
 }
 
 /// The most tokens that one image can be there.

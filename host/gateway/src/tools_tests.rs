@@ -3,7 +3,10 @@
 use super::*;
 use crate::cache::tests::{ask, on};
 use crate::failover::tests::{Act, call, chain, tool, usage, whole};
-use crate::{Cache, Model, ToolChoice, ToolDelta, ToolHead, cache};
+use crate::provider::Piece;
+use crate::{Cache, Completed, ToolChoice, ToolDelta, ToolHead, cache};
+use chela_types::Finish;
+use futures::StreamExt;
 use std::sync::atomic::Ordering;
 
 fn head(index: usize, name: &str) -> Piece {

@@ -103,6 +103,7 @@ async fn house(kinds: Vec<ProviderKind>) -> House {
             max_output: Tokens(200),
             first_token: None,
             cheaper: None,
+            failover: Default::default(),
         }],
         agents: Default::default(),
         embedding: Default::default(),

@@ -130,6 +130,7 @@ fn gateway(tier: TierId) -> chela_gateway::Config {
             max_output: Tokens(100),
             first_token: None,
             cheaper: None,
+            failover: Default::default(),
         }],
         agents: Default::default(),
         embedding: Default::default(),

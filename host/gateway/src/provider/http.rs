@@ -225,12 +225,21 @@ pub(crate) struct WireError {
     kind: Option<String>,
     #[serde(default)]
     code: Option<serde_json::Value>,
+    /// Whether its words are those of an empty account: Anthropic has no code for it, but a 400 as for any request that
+    /// is wrong. Nothing else is read of a message, and nothing of it kept.
+    #[serde(default, rename = "message", deserialize_with = "is_empty_account")]
+    is_empty_account: bool,
+}
+
+fn is_empty_account<'de, D: serde::Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    let message = serde_json::Value::deserialize(from)?;
+    Ok(message.as_str().is_some_and(|text| text.to_ascii_lowercase().contains("credit balance is too low")))
 }
 
 impl WireError {
     /// Of an error that is nothing but a code.
     pub(crate) fn of_code(code: Option<serde_json::Value>) -> Self {
-        Self { kind: None, code }
+        Self { code, ..Self::default() }
     }
 
     /// The words of the error's type and code, fit for a record.
@@ -256,8 +265,9 @@ pub(crate) fn sort(status: u16, error: &WireError, wait: Option<Duration>) -> Tr
     let code = if words.is_empty() { format!("status {status}") } else { words.clone() };
     let says = |word: &str| words.contains(word);
     let retry_after = wait.unwrap_or_default();
-    let kind = if says("insufficient_quota") || says("billing") {
-        Kind::Auth { code }
+    let is_quota = says("insufficient_quota") || says("billing") || error.is_empty_account || status == 402;
+    let kind = if is_quota {
+        Kind::Quota { code, retry_after }
     } else if says("content_filter") || says("content_policy") {
         Kind::Refused
     } else if says("context_length") || says("request_too_large") || status == 413 {
@@ -270,7 +280,7 @@ pub(crate) fn sort(status: u16, error: &WireError, wait: Option<Duration>) -> Tr
         Kind::Unavailable { code, retry_after }
     } else {
         match status {
-            401..=404 => Kind::Auth { code },
+            401 | 403 | 404 => Kind::Auth { code },
             200 | 408 | 409 | 425 | 500.. => Kind::Unavailable { code, retry_after },
             400..=499 => Kind::Invalid { code },
             _ => Kind::BadResponse { what: "its status is none that is known" },
@@ -306,7 +316,7 @@ mod tests {
     use super::*;
 
     fn error(code: &str, kind: &str) -> WireError {
-        WireError { code: Some(code.into()), kind: Some(kind.into()) }
+        WireError { code: Some(code.into()), kind: Some(kind.into()), is_empty_account: false }
     }
 
     /// Status, code, type: the class. From the vendors' error pages (platform.openai.com/docs/guides/error-codes,
@@ -323,7 +333,9 @@ mod tests {
             (413, "", "request_too_large", "too_long"),
             (422, "", "", "invalid"),
             (429, "rate_limit_exceeded", "requests", "rate_limited"),
-            (429, "insufficient_quota", "insufficient_quota", "auth"),
+            (429, "insufficient_quota", "insufficient_quota", "quota"),
+            (402, "", "billing_error", "quota"),
+            (402, "", "", "quota"),
             (429, "", "", "rate_limited"),
             (500, "", "api_error", "unavailable"),
             (502, "", "", "unavailable"),
@@ -335,6 +347,15 @@ mod tests {
         ] {
             assert_eq!(sort(status, &error(code, kind), None).kind.class(), class, "{status} {code} {kind}");
         }
+    }
+
+    #[test]
+    fn an_empty_account_is_known_by_its_words_where_it_has_no_code() {
+        let text = r#"{"type":"invalid_request_error","message":"Your credit balance is too low to access the API."}"#;
+        let error: WireError = serde_json::from_str(text).unwrap();
+        assert_eq!(sort(400, &error, None).kind.class(), "quota");
+        let other: WireError = serde_json::from_str(r#"{"type":"x","message":{"no":"text"}}"#).unwrap();
+        assert_eq!(sort(400, &other, None).kind.class(), "invalid");
     }
 
     #[test]

@@ -26,9 +26,10 @@ use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::account::Account;
 use crate::config::{Config, Provider, ProviderKind};
 use crate::plan::{Backends, SharedClock};
-use crate::{Call, Kind, OpenAiWire, ToolDelta, ToolResult};
+use crate::{Call, Error, Kind, OpenAiWire, ToolDelta, ToolResult};
 use chela_types::Tokens;
 
 /// One attempt at one model.
@@ -70,7 +71,7 @@ pub(crate) struct Trouble {
     /// The provider may bill it.
     pub(crate) billed: bool,
     /// What it counted, if it did.
-    pub(crate) usage: Option<Usage>,
+    pub(crate) usage: Option<Box<Usage>>,
     pub(crate) cause: Option<Box<chela_egress::Error>>,
 }
 
@@ -85,6 +86,15 @@ impl Trouble {
     /// The wire format was not met; the provider did work for it.
     pub(crate) const fn bad(what: &'static str) -> Self {
         Self::new(Kind::BadResponse { what }, true)
+    }
+
+    /// As an error.
+    pub(crate) fn told(self) -> Error {
+        let error = Error::new(self.kind);
+        match self.cause {
+            Some(cause) => error.because(*cause),
+            None => error,
+        }
     }
 }
 
@@ -140,7 +150,10 @@ pub(crate) fn backends(config: &Config, egress: &Egress, clock: &SharedClock) ->
             ProviderKind::Scripted(script) => Arc::new(scripted::Scripted::new(script.clone())),
         }
     };
-    let named = |provider: &Provider| (provider.name.clone(), (connect(provider), Arc::default()));
+    let named = |provider: &Provider| {
+        let account = Account::new(&provider.name, &provider.limits);
+        (provider.name.clone(), (connect(provider), Arc::new(account)))
+    };
     config.providers.iter().map(named).collect()
 }
 

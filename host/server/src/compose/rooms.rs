@@ -81,6 +81,9 @@ pub(super) fn gateway(config: &Config) -> Result<chela_gateway::Config, Error> {
             idle: given.idle_timeout,
             total: given.total_timeout,
             concurrent_max: given.concurrency,
+            min_chars_per_s: given.min_chars_per_s,
+            requests_per_minute: given.requests_per_minute,
+            tokens_per_minute: given.tokens_per_minute,
         };
         providers.push(chela_gateway::Provider {
             name: name.clone(),
@@ -95,6 +98,7 @@ pub(super) fn gateway(config: &Config) -> Result<chela_gateway::Config, Error> {
         max_output: Tokens(u64::from(given.max_output_tokens)),
         first_token: given.first_token,
         cheaper: given.cheaper.clone(),
+        failover: given.failover,
     };
     Ok(chela_gateway::Config {
         providers,

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chela_gateway::price::Tariff;
-use chela_gateway::{CacheLevel, Language, Limit, OpenAiWire, SimilarRule, TierPolicy};
+use chela_gateway::{CacheLevel, Language, Limit, OpenAiWire, SimilarRule, TierFailover, TierPolicy};
 use chela_sandbox::Level;
 use chela_types::{AgentId, ChannelId, DepartmentId, Digest, PluginId, TierId};
 use jiff::tz::TimeZone;
@@ -183,6 +183,12 @@ pub struct Provider {
     pub total_timeout: Duration,
     /// Calls at once.
     pub concurrency: usize,
+    /// Characters a second that an answer brings at least.
+    pub min_chars_per_s: Option<u32>,
+    /// Requests in a minute at most.
+    pub requests_per_minute: Option<u32>,
+    /// Tokens in a minute at most.
+    pub tokens_per_minute: Option<u64>,
     /// Prices of the models that tiers use, and of those that the file prices.
     pub prices: BTreeMap<String, Tariff>,
 }
@@ -275,6 +281,8 @@ pub struct Tier {
     pub first_token: Option<Duration>,
     /// Who answers instead where a budget has no room.
     pub cheaper: Option<TierId>,
+    /// When and how the next of the chain takes over.
+    pub failover: TierFailover,
 }
 
 /// Budgets; none: unlimited.

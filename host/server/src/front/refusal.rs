@@ -210,7 +210,7 @@ fn of_gateway(kind: &Kind) -> Row {
         Kind::NoRoom => invalid(Some("max_tokens_too_small")),
         Kind::Refused => invalid(Some("content_policy_violation")),
         Kind::UnknownTier(_) => UNKNOWN,
-        Kind::Unavailable { .. } | Kind::TooSlow { .. } => BUSY,
+        Kind::Unavailable { .. } | Kind::TooSlow { .. } | Kind::Quota { .. } => BUSY,
         Kind::Ledger { .. } => row((503, "server_error", None), (503, "api_error")),
         Kind::BadResponse { .. } | Kind::Interrupted => BROKEN,
         Kind::Auth { .. } | Kind::Denied | Kind::Config(_) => FAILED,
@@ -307,6 +307,11 @@ mod tests {
             ),
             (
                 Kind::Unavailable { code: text(), retry_after: zero },
+                (503, "server_error", "overloaded"),
+                (529, "overloaded_error"),
+            ),
+            (
+                Kind::Quota { code: text(), retry_after: zero },
                 (503, "server_error", "overloaded"),
                 (529, "overloaded_error"),
             ),

@@ -55,6 +55,7 @@ async fn house(of_key: &[&str]) -> House {
         max_output: Tokens(100),
         first_token: None,
         cheaper: None,
+        failover: Default::default(),
     };
     let limits = of_key.iter().map(|text| Limit::parse(text, Window::Day).unwrap()).collect();
     let config = Config {

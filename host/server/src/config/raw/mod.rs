@@ -19,7 +19,7 @@ use serde::Deserialize;
 pub(super) use front::ApiKey;
 pub(super) use host::{Delivery, Egress, KindLimits, Limits, Log, Retention, Server, Store};
 pub(super) use models::{
-    Budget, Cache, Embedding, LongPrice, Price, Prices, Provider, ProviderKind, Tier, Window, Wire,
+    AfterCut, Budget, Cache, Embedding, LongPrice, Price, Prices, Provider, ProviderKind, Tier, Window, Wire,
 };
 pub(super) use swap::{Operator, Reload, Right, Swap};
 pub(super) use team::{

@@ -69,6 +69,16 @@ pub(in crate::config) struct Provider {
     #[serde(default = "concurrency")]
     #[schemars(range(min = 1, max = 10_000))]
     pub(in crate::config) concurrency: u32,
+    /// Characters a second that an answer brings at least once it has begun; a slower one is left for the next model of
+    /// the chain before anything is shown, and told as broken off after. Left out, any speed will do.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(in crate::config) min_chars_per_s: Option<u32>,
+    /// Requests that are sent in a minute at most, whatever the provider allows. Left out, as many as there are.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(in crate::config) requests_per_minute: Option<u32>,
+    /// Tokens that they may take in a minute at most, input and output together. Left out, as many as there are.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub(in crate::config) tokens_per_minute: Option<u64>,
     /// Prices by model. Needed for each model that a tier uses and that Chela does not know the price of.
     #[serde(default)]
     pub(in crate::config) price: BTreeMap<String, Price>,
@@ -159,6 +169,27 @@ pub(in crate::config) struct Tier {
     /// The tier that answers instead where a budget has no room for this one; left out, the call is refused then.
     #[schemars(extend("format" = "tier"))]
     pub(in crate::config) cheaper: Option<String>,
+    /// Characters a second that an answer brings at least; left out, each provider's own.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(in crate::config) min_chars_per_s: Option<u32>,
+    /// The next model of the chain is asked beside the first if that has said nothing by then; left out, never.
+    #[schemars(range(min = 1, max = 600_000))]
+    pub(in crate::config) hedge_after_ms: Option<u64>,
+    /// What becomes of an answer that breaks off after some of it was shown: `error`, or `continue`, which has the next
+    /// model go on with it where it is plain text.
+    #[serde(default)]
+    pub(in crate::config) after_cut: AfterCut,
+}
+
+/// What becomes of an answer that breaks off after some of it was shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum AfterCut {
+    /// It is told.
+    #[default]
+    Error,
+    /// The next model goes on with it.
+    Continue,
 }
 
 fn max_output_tokens() -> u32 {

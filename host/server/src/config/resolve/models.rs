@@ -1,9 +1,10 @@
 //! `provider`, `tier`, `budget`, `cache`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use chela_gateway::price::{PriceTable, Tariff};
-use chela_gateway::{LEXICAL, Language, Limit, OpenAiWire, SimilarRule, Window};
+use chela_gateway::{AfterCut, LEXICAL, Language, Limit, OpenAiWire, SimilarRule, TierFailover, Window};
 use chela_types::TierId;
 use jiff::tz::TimeZone;
 use url::{Host, Url};
@@ -54,6 +55,9 @@ impl Resolver<'_> {
             idle_timeout: seconds(provider.idle_timeout_s),
             total_timeout: seconds(total),
             concurrency: size(provider.concurrency),
+            min_chars_per_s: provider.min_chars_per_s,
+            requests_per_minute: provider.requests_per_minute,
+            tokens_per_minute: provider.tokens_per_minute,
             prices,
         })
     }
@@ -229,6 +233,7 @@ impl Resolver<'_> {
                 max_output_tokens: tier.max_output_tokens,
                 first_token: tier.first_token_s.map(seconds),
                 cheaper: self.cheaper(raw, name, tier),
+                failover: failover(tier),
             };
             Some((id?, tier))
         };
@@ -447,6 +452,17 @@ impl Resolver<'_> {
         let message = format!("`{}` needs the key `{key}`", dotted(at));
         let note = Note::new(Code::MissingKey, message, format!("`{key}` is missing here"));
         self.fail_key(at, note.help(help));
+    }
+}
+
+fn failover(tier: &raw::Tier) -> TierFailover {
+    TierFailover {
+        min_chars_per_s: tier.min_chars_per_s,
+        hedge_after: tier.hedge_after_ms.map(Duration::from_millis),
+        after_cut: match tier.after_cut {
+            raw::AfterCut::Error => AfterCut::Error,
+            raw::AfterCut::Continue => AfterCut::Continue,
+        },
     }
 }
 

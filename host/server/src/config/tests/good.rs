@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chela_engine::Unsigned;
-use chela_gateway::{Limit, OpenAiWire, Window};
+use chela_gateway::{AfterCut, Limit, OpenAiWire, TierFailover, Window};
 use chela_types::{AgentId, ChannelId, DepartmentId, Money, PluginId, TierId};
 use secrecy::ExposeSecret as _;
 
@@ -46,6 +46,31 @@ fn the_example_of_the_docs_resolves() {
     let keyword = &config.plugins[&PluginId::new("keyword").unwrap()];
     assert_eq!(keyword.source, Source::Builtin("keyword".into()));
     assert_eq!(keyword.config["rules"][0]["phrases"][1], "payslip");
+}
+
+#[test]
+fn a_tier_says_when_and_how_the_next_takes_over() {
+    let text = |tier: &str| {
+        format!(
+            "{BASE}[provider.a]\nkind = \"scripted\"\nscript = \"builtin:demo\"\nmin_chars_per_s = 20\nrequests_per_minute = 60\ntokens_per_minute = 90000\n[tier.fast]\nchain = [\"a/x\", \"a/y\"]\n{tier}"
+        )
+    };
+    let (config, _) = load(&text("")).unwrap();
+    let provider = &config.providers["a"];
+    assert_eq!(
+        (provider.min_chars_per_s, provider.requests_per_minute, provider.tokens_per_minute),
+        (Some(20), Some(60), Some(90_000))
+    );
+    let fast = TierId::new("fast").unwrap();
+    assert_eq!(config.tiers[&fast].failover, TierFailover::default());
+    let keys = "min_chars_per_s = 5\nhedge_after_ms = 1500\nafter_cut = \"continue\"\n";
+    let (config, _) = load(&text(keys)).unwrap();
+    let (after, after_cut) = (Some(Duration::from_millis(1_500)), AfterCut::Continue);
+    let failover = TierFailover { min_chars_per_s: Some(5), hedge_after: after, after_cut };
+    assert_eq!(config.tiers[&fast].failover, failover);
+    for wrong in ["min_chars_per_s = 0\n", "hedge_after_ms = 0\n", "after_cut = \"begin\"\n"] {
+        assert!(load(&text(wrong)).is_err(), "{wrong}");
+    }
 }
 
 #[test]
