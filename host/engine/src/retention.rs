@@ -11,6 +11,9 @@ use crate::journey::Journey;
 const EVERY: Duration = Duration::from_secs(3_600);
 /// Turns, or events of web sessions, that go in one commit.
 const PART: usize = 100;
+/// Budgets of ended windows are kept so long for reports: those of minutes, which are many, and the others.
+const MINUTES: Duration = Duration::from_secs(24 * 3_600);
+const WINDOWS: Duration = Duration::from_secs(400 * 24 * 3_600);
 /// Between two parts: messages are not to wait behind a year of old ones.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -38,6 +41,8 @@ impl Journey {
             tell("turns", self.purge_turns(&tenant, before).await?);
             tell("session_events", self.purge_stream_events(&tenant, before).await?);
         }
+        tell("budgets", self.purge_budgets(&tenant, (now.minus(MINUTES), "%/minute%")).await?);
+        tell("budgets", self.purge_budgets(&tenant, (now.minus(WINDOWS), "%")).await?);
         tell("versions", self.store.purge_versions(&tenant, now.minus(retention.versions)).await?);
         Ok(())
     }
@@ -51,6 +56,18 @@ impl Journey {
             tokio::time::sleep(PAUSE).await;
         }
         Ok(purged)
+    }
+
+    async fn purge_budgets(&self, tenant: &TenantId, which: (Millis, &'static str)) -> Result<usize, Error> {
+        let mut purged = 0;
+        loop {
+            let part = self.store.purge_budgets(tenant, which, PART).await?;
+            purged += part;
+            if part < PART {
+                return Ok(purged);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     async fn purge_stream_events(&self, tenant: &TenantId, before: Millis) -> Result<usize, Error> {

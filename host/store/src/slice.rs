@@ -150,15 +150,17 @@ struct Spending {
 /// `$2` is of slices, `$3` of what is counted only: `[[scope, window_start, amount], …]`.
 pub(crate) const SPEND: &str = "
     WITH part AS MATERIALIZED (
-        SELECT CAST(value ->> 0 AS TEXT) AS scope, CAST(value ->> 1 AS INTEGER) AS window_start,
-            value ->> 2 AS amount FROM json_each($2))
+        SELECT $1 AS tenant, CAST(value ->> 0 AS TEXT) AS scope,
+            CAST(value ->> 1 AS INTEGER) AS window_start, value ->> 2 AS amount FROM json_each($2))
     UPDATE budgets SET reserved = reserved - part.amount, settled = settled + part.amount FROM part
-        WHERE budgets.tenant = $1 AND budgets.scope = part.scope AND budgets.window_start = part.window_start;
+        WHERE budgets.tenant = part.tenant AND budgets.scope = part.scope
+            AND budgets.window_start = part.window_start;
     WITH part AS MATERIALIZED (
-        SELECT CAST(value ->> 0 AS TEXT) AS scope, CAST(value ->> 1 AS INTEGER) AS window_start,
-            value ->> 2 AS amount FROM json_each($2))
+        SELECT $1 AS tenant, CAST(value ->> 0 AS TEXT) AS scope,
+            CAST(value ->> 1 AS INTEGER) AS window_start, value ->> 2 AS amount FROM json_each($2))
     UPDATE slices SET amount = slices.amount - part.amount FROM part
-        WHERE slices.tenant = $1 AND slices.scope = part.scope AND slices.window_start = part.window_start;
+        WHERE slices.tenant = part.tenant AND slices.scope = part.scope
+            AND slices.window_start = part.window_start;
     INSERT INTO budgets (tenant, scope, window_start, settled, reserved)
         SELECT $1, value ->> 0, value ->> 1, value ->> 2, 0 FROM json_each($3) WHERE true
         ON CONFLICT DO UPDATE SET settled = settled + excluded.settled;
@@ -212,15 +214,17 @@ struct Returning {
 
 pub(crate) const RETURN: &str = "
     WITH part AS MATERIALIZED (
-        SELECT CAST(value ->> 0 AS TEXT) AS scope, CAST(value ->> 1 AS INTEGER) AS window_start,
-            value ->> 2 AS amount FROM json_each($2))
+        SELECT $1 AS tenant, CAST(value ->> 0 AS TEXT) AS scope,
+            CAST(value ->> 1 AS INTEGER) AS window_start, value ->> 2 AS amount FROM json_each($2))
     UPDATE budgets SET reserved = reserved - part.amount FROM part
-        WHERE budgets.tenant = $1 AND budgets.scope = part.scope AND budgets.window_start = part.window_start;
+        WHERE budgets.tenant = part.tenant AND budgets.scope = part.scope
+            AND budgets.window_start = part.window_start;
     WITH part AS MATERIALIZED (
-        SELECT CAST(value ->> 0 AS TEXT) AS scope, CAST(value ->> 1 AS INTEGER) AS window_start,
-            value ->> 2 AS amount FROM json_each($2))
+        SELECT $1 AS tenant, CAST(value ->> 0 AS TEXT) AS scope,
+            CAST(value ->> 1 AS INTEGER) AS window_start, value ->> 2 AS amount FROM json_each($2))
     UPDATE slices SET amount = slices.amount - part.amount FROM part
-        WHERE slices.tenant = $1 AND slices.scope = part.scope AND slices.window_start = part.window_start;
+        WHERE slices.tenant = part.tenant AND slices.scope = part.scope
+            AND slices.window_start = part.window_start;
     DELETE FROM slices WHERE tenant = $1 AND amount = 0
         AND (scope, window_start) IN (SELECT value ->> 0, value ->> 1 FROM json_each($2))";
 

@@ -30,7 +30,7 @@ pub struct StreamReader {
 }
 
 enum Reading {
-    Live { answer: Answer, place: Place, spoken: Spoken },
+    Live { answer: Box<Answer>, place: Place, spoken: Spoken },
     Kept { rest: VecDeque<String>, end: Option<Said>, place: Option<Place> },
     Ended,
 }
@@ -203,7 +203,7 @@ impl Lent {
         match self.gateway.complete(call).await {
             Ok(answer) => {
                 let spoken = self.journal.lock().await.opened(&place);
-                let kind = Reading::Live { answer, place, spoken };
+                let kind = Reading::Live { answer: Box::new(answer), place, spoken };
                 Ok(Ok(StreamReader { kind, result: None }))
             }
             Err(error) => {

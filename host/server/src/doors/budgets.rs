@@ -50,6 +50,7 @@ pub(super) async fn list(admin: Allowed<Read>) -> Result<Json<Vec<Standing>>, Er
     Ok(Json(budgets.standing(rows, now)))
 }
 
+/// More of one for a while, by whoever may order that.
 pub(super) async fn raise(
     admin: Allowed<Operate>,
     Json(asked): Json<RaiseBudget>,

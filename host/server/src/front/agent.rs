@@ -219,7 +219,8 @@ mod tests {
 
     #[test]
     fn the_kept_answer_is_told_to_its_end() {
-        let cases: [(&[(u32, &str)], &str, Option<&str>); 7] = [
+        type Case = (&'static [(u32, &'static str)], &'static str, Option<&'static str>);
+        let cases: [Case; 7] = [
             (&[], "Hi.", Some("Hi.")),
             (&[(1, "Hi")], "Hi.", Some(".")),
             (&[(1, "Hi"), (1, ". ")], "Hi.", None),

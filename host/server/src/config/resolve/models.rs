@@ -334,7 +334,8 @@ impl Resolver<'_> {
         (name, provider, model): (&str, &raw::Provider, &str),
         known: &PriceTable,
     ) {
-        if provider.price.contains_key(model) || vendor_price(provider, model, known).is_some() {
+        let embeds = at.first() == Some(&"embedding");
+        if provider.price.contains_key(model) || vendor_price(provider, (model, embeds), known).is_some() {
             return;
         }
         let table = dotted(&["provider", name, "price", model]);

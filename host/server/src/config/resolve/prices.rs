@@ -62,12 +62,14 @@ impl Resolver<'_> {
                 }
             }
         }
-        let chains = raw.tier.values().flat_map(|tier| &tier.chain).chain(&raw.embedding.chain);
-        let chained = chains.filter_map(|entry| entry.split_once('/'));
-        for (_, model) in
-            chained.filter(|(owner, model)| *owner == name && !provider.price.contains_key(*model))
-        {
-            prices.extend(vendor_price(provider, model, known).map(|price| (model.to_owned(), price)));
+        let answers = raw.tier.values().flat_map(|tier| &tier.chain).map(|entry| (entry, false));
+        let vectors = raw.embedding.chain.iter().map(|entry| (entry, true));
+        for (entry, embeds) in answers.chain(vectors) {
+            let Some((owner, model)) = entry.split_once('/') else { continue };
+            if owner == name && !provider.price.contains_key(model) {
+                let price = vendor_price(provider, (model, embeds), known);
+                prices.extend(price.map(|price| (model.to_owned(), price)));
+            }
         }
         prices
     }
@@ -120,11 +122,15 @@ pub(super) fn vendor(provider: &raw::Provider) -> Option<Vendor> {
     }
 }
 
-/// What is known of a model that answers, at its vendor's own address.
-pub(super) fn vendor_price(provider: &raw::Provider, model: &str, known: &PriceTable) -> Option<Tariff> {
+/// What is known of a model that answers, or of one that makes vectors, at its vendor's own address.
+pub(super) fn vendor_price(
+    provider: &raw::Provider,
+    (model, embeds): (&str, bool),
+    known: &PriceTable,
+) -> Option<Tariff> {
     if provider.kind == raw::ProviderKind::Scripted {
         return Some(Tariff::free());
     }
     let known = known.known(vendor(provider)?, model)?;
-    (!known.is_embedding).then(|| known.tariff.clone())
+    (known.is_embedding == embeds).then(|| known.tariff.clone())
 }
