@@ -1,3 +1,5 @@
+//! Scorers that are fitted, and data that say too little for one.
+
 use super::fit::lost_at_most;
 use super::*;
 use chela_types::{Digest, Millis};

@@ -269,6 +269,9 @@ fn failure(status: StatusCode, code: &str, message: &str) -> Response {
     (status, Json(json!({ "error": { "type": code, "code": code, "message": message } }))).into_response()
 }
 
+/// What was said before a cut gets out in this time.
+const BEFORE_CUT: Duration = Duration::from_millis(50);
+
 /// The answer as events; a cut one is only its first half, and then an error, which closes the connection.
 fn stream(made: &Made, between: Duration, is_cut: bool) -> Response {
     let mut events: Vec<io::Result<String>> = made.events().into_iter().map(Ok).collect();
@@ -283,7 +286,7 @@ fn stream(made: &Made, between: Duration, is_cut: bool) -> Response {
 fn paced(events: Vec<io::Result<String>>, between: Duration) -> impl Stream<Item = io::Result<String>> {
     async_stream::stream! {
         for event in events {
-            pause(between).await;
+            pause(if event.is_err() { BEFORE_CUT.max(between) } else { between }).await;
             yield event;
         }
     }
