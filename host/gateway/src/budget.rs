@@ -27,7 +27,7 @@ pub(crate) struct Budget {
 impl Model for Budget {
     fn complete(&self, call: Arc<Call>) -> BoxFuture<'_, Result<Answer, Error>> {
         Box::pin(async move {
-            let (call, mut reservation) = self.affordable(&call).await?;
+            let (call, mut reservation) = self.affordable(Arc::unwrap_or_clone(call)).await?;
             match self.below.complete(Arc::clone(&call)).await {
                 Ok(answer) => Ok(meter(answer, call, reservation)),
                 Err(error) => Err(failed(error, &call, &mut reservation)),
@@ -39,18 +39,15 @@ impl Model for Budget {
 impl Budget {
     /// The call as it is paid for: by the tier that it asks for, or where a budget has no room for that, by the next
     /// cheaper one. The refusal that is told is the first.
-    async fn affordable(&self, asked: &Call) -> Result<(Arc<Call>, Reservation), Error> {
-        let mut tier = asked.tier.clone();
+    async fn affordable(&self, mut call: Call) -> Result<(Arc<Call>, Reservation), Error> {
+        let max_output = call.max_output;
         let mut refused = None;
         loop {
-            let plan = self.plans.get(&tier);
-            let plan = plan.ok_or_else(|| Error::new(Kind::UnknownTier(tier.clone())))?;
+            let plan = self.plans.get(&call.tier);
+            let plan = plan.ok_or_else(|| Error::new(Kind::UnknownTier(call.tier.clone())))?;
             // From here on everybody sees the limit that was paid for.
-            let is_other = tier != asked.tier;
-            let wanted = asked.wanted.clone().or_else(|| is_other.then(|| asked.tier.clone()));
-            let why = if is_other { Some("budget".to_owned()) } else { asked.why.clone() };
-            let (max_output, tab) = (Some(plan.output(asked)), Tab::default());
-            let call = Call { tier, wanted, why, max_output, tab, ..asked.clone() };
+            call.max_output = Some(plan.output(max_output));
+            call.tab = Tab::default();
             let most = (plan.worst_case(&call), self.clock.now());
             match Reservation::make(&self.purses, &self.budgets, &call, most).await {
                 Ok(reservation) => return Ok((Arc::new(call), reservation)),
@@ -59,7 +56,11 @@ impl Budget {
                     let is_over = matches!(error.kind, Kind::OverBudget { .. });
                     let error = refused.unwrap_or_else(|| error.with_call(call.record()));
                     match plan.cheaper.as_ref().filter(|_| is_over) {
-                        Some(cheaper) => tier = cheaper.clone(),
+                        Some(cheaper) => {
+                            let asked = std::mem::replace(&mut call.tier, cheaper.clone());
+                            call.wanted.get_or_insert(asked);
+                            call.why = Some("budget".to_owned());
+                        }
                         None => return Err(error),
                     }
                     refused = Some(error);

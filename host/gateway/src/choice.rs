@@ -129,7 +129,7 @@ impl Choice {
         let lowered = self.lowered(agent.map(|(of, _)| of), at, &call);
         let Some(last) = lowered.or(pressed).or(first) else { return call };
         let wanted = (last.tier != wanted).then_some(wanted);
-        Arc::new(Call { tier: last.tier, wanted, why: Some(last.why), ..(*call).clone() })
+        Arc::new(Call { tier: last.tier, wanted, why: Some(last.why), ..Arc::unwrap_or_clone(call) })
     }
 
     /// What the waiting times ask for, if that is another tier.

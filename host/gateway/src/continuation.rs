@@ -31,7 +31,7 @@ pub(crate) fn input(plan: &Plan, call: &Call) -> Tokens {
     if !may(plan, call) {
         return Tokens(0);
     }
-    Tokens(plan.output(call).0.saturating_mul(BYTES_PER_TOKEN).saturating_add(OVERHEAD))
+    Tokens(plan.output(call.max_output).0.saturating_mul(BYTES_PER_TOKEN).saturating_add(OVERHEAD))
 }
 
 /// The call that asks this model to go on, and what it charges; nothing if that is not within what was reserved.

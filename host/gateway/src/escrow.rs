@@ -5,6 +5,7 @@
 //! there for others. The idea is escrow, as in O'Neil's method for counters that many change at once.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -26,10 +27,16 @@ const IDLE: Duration = Duration::from_secs(10);
 /// How often that is looked for.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// So many calls are accounted for behind; the next one waits until the disk has them. A call that used nothing takes
+/// nothing of a slice, so no slice bounds them.
+const BEHIND_MAX: usize = 4_096;
+
 /// The slices of this process.
 pub(crate) struct Escrow {
     store: Store,
     state: Mutex<State>,
+    /// Calls that came to their end since the last wait for the disk.
+    behind: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -61,7 +68,7 @@ pub(crate) struct Hold {
 
 impl Escrow {
     pub(crate) fn new(store: Store) -> Arc<Self> {
-        Arc::new(Self { store, state: Mutex::default() })
+        Arc::new(Self { store, state: Mutex::default(), behind: AtomicUsize::new(0) })
     }
 
     /// Holds the most that a call can use of each budget: from memory where that is there, after a commit otherwise.
@@ -74,6 +81,10 @@ impl Escrow {
         scopes: Vec<ScopeLimit>,
         counted: Vec<ScopeLimit>,
     ) -> Result<Hold, chela_store::Error> {
+        if self.behind.load(Ordering::Relaxed) >= BEHIND_MAX {
+            self.behind.store(0, Ordering::Relaxed);
+            self.store.return_slices(tenant, Vec::new()).await?;
+        }
         for last in [false, true] {
             match self.try_hold(tenant, &scopes).await {
                 Ok(()) => break,
@@ -172,9 +183,10 @@ impl Escrow {
             return;
         }
         for scope in scopes {
-            let full = full(scope);
             let slice = state.slices.get_mut(&name(tenant, scope));
-            if let Some(slice) = slice.filter(|slice| !slice.is_filling && slice.free < full / 2) {
+            let Some(slice) = slice.filter(|slice| !slice.is_filling) else { continue };
+            let full = full(scope, slice.held);
+            if slice.free < full / 2 {
                 slice.is_filling = true;
                 low.push((scope.clone(), full - slice.free));
             }
@@ -223,12 +235,13 @@ impl Escrow {
         if !self.store.spend_behind(spent) {
             return;
         }
+        self.behind.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state.lock();
         let (is_closed, mut back) = (state.is_closed, Vec::new());
         for scope in &hold.scopes {
             if let Some(slice) = state.slices.get_mut(&name(&tenant, scope)) {
                 slice.release(scope.most.amount, used(scope));
-                let enough = if is_closed { 0 } else { full(scope).max(scope.most.amount) };
+                let enough = if is_closed { 0 } else { full(scope, slice.held).max(scope.most.amount) };
                 if slice.free > enough * 2 {
                     let amount = slice.free - enough;
                     slice.free = enough;
@@ -252,14 +265,19 @@ impl Escrow {
         }
     }
 
-    /// Gives back what is free of these budgets, for somebody who asks the store for it. False if there was nothing.
-    pub(crate) async fn give_back(&self, tenant: &TenantId, scopes: &[ScopeLimit]) -> bool {
-        let names: Vec<_> = scopes.iter().map(|scope| name(tenant, scope)).collect();
-        let parts = self.state.lock().drained(|name, _| names.contains(name));
-        match parts.into_iter().next() {
-            Some((tenant, parts)) => self.store.return_slices(&tenant, parts).await.is_ok(),
-            None => false,
-        }
+    /// Gives back what is free of these budgets, for somebody who asks the store for it next. False if there was nothing.
+    /// Not awaited: who stopped waiting would lose it, and the store settles before it reserves.
+    pub(crate) fn give_back(&self, tenant: &TenantId, scopes: &[ScopeLimit]) -> bool {
+        let mut state = self.state.lock();
+        let part = |scope: &ScopeLimit| {
+            let slice = state.slices.get_mut(&name(tenant, scope)).filter(|slice| slice.free > 0)?;
+            let amount = std::mem::take(&mut slice.free);
+            let (scope, window_start) = (scope.scope.clone(), scope.window_start);
+            Some(Part { scope, window_start, amount, is_sliced: true })
+        };
+        let parts: Vec<Part> = scopes.iter().filter_map(part).collect();
+        drop(state);
+        !parts.is_empty() && self.store.return_slices_behind(tenant, parts)
     }
 
     /// Gives back all that is free, and keeps nothing at hand any more.
@@ -276,7 +294,9 @@ impl Escrow {
         }
         let parts = self.state.lock().drained(|_, _| true);
         for (tenant, parts) in parts {
-            if let Err(error) = self.store.return_slices(&tenant, parts).await {
+            // Who stops waiting loses nothing: it is on its way before.
+            self.store.return_slices_behind(&tenant, parts);
+            if let Err(error) = self.store.return_slices(&tenant, Vec::new()).await {
                 tracing::warn!(%error, "slices of budgets are not given back; they are charged at the next start");
             }
         }
@@ -334,19 +354,17 @@ async fn look(escrow: Weak<Escrow>) {
     loop {
         tokio::time::sleep(LOOK).await;
         let Some(escrow) = escrow.upgrade() else { return };
-        let parts = {
+        let (parts, is_awake) = {
             let mut state = escrow.state.lock();
             let parts = state.drained(|_, slice| slice.used.elapsed() >= IDLE);
             state.is_awake = !state.slices.is_empty();
-            if !state.is_awake && parts.is_empty() {
-                return;
-            }
-            parts
+            (parts, state.is_awake)
         };
         for (tenant, parts) in parts {
             escrow.store.return_slices_behind(&tenant, parts);
         }
-        if !escrow.state.lock().is_awake {
+        // Whoever takes a slice from here on begins to look anew.
+        if !is_awake {
             return;
         }
     }
@@ -365,9 +383,9 @@ impl Drop for Held {
     }
 }
 
-/// How much of a budget is kept at hand.
-fn full(scope: &ScopeLimit) -> i64 {
-    let calls = scope.most.amount.saturating_mul(CALLS);
+/// How much of a budget is kept at hand: the more, the more calls there are at once.
+fn full(scope: &ScopeLimit, held: i64) -> i64 {
+    let calls = scope.most.amount.saturating_mul(CALLS).saturating_add(held);
     scope.limit.map_or(calls, |limit| calls.min(limit / CALLS))
 }
 

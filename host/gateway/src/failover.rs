@@ -75,7 +75,7 @@ struct Running {
 impl Walk {
     fn new(failover: &Failover, call: Arc<Call>) -> Self {
         let plan = Arc::clone(&failover.plan);
-        let tally = Tally::new(&plan, &call);
+        let tally = Tally::new(&call);
         let patience = plan.links.iter().map(|link| link.limits.total).max().unwrap_or_default();
         let (until, rest_max) = (Instant::now() + patience, failover.cooldown_max);
         let hedge_at = plan.failover.hedge_after.map(|after| Instant::now() + after);

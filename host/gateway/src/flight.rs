@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
@@ -24,9 +24,17 @@ use crate::{Answer, Call, Chunk, Completed, Error, Kind, Rate, ToolCall};
 
 /// The calls that are under way, by what shapes their answers.
 #[derive(Default)]
-pub(crate) struct Flights {
-    under_way: Mutex<HashMap<Digest, Weak<Flight>>>,
+pub(crate) struct Flights(Mutex<UnderWay>);
+
+#[derive(Default)]
+struct UnderWay {
+    flights: HashMap<Digest, Weak<Flight>>,
+    /// With so many those that are over are taken out: that is a constant time for each.
+    full: usize,
 }
+
+/// Fewer flights than this are never looked through.
+const FULL_MIN: usize = 64;
 
 /// A call and its listeners.
 struct Flight {
@@ -34,6 +42,8 @@ struct Flight {
     listeners: Arc<Listeners>,
     /// How many have listened so far.
     listened: AtomicU64,
+    /// Has an end. Who begins a call need not wait for another's state.
+    is_over: AtomicBool,
 }
 
 struct State {
@@ -106,15 +116,18 @@ impl Flights {
         key: Digest,
         begin: impl FnOnce() -> BoxFuture<'static, Result<Answer, Error>>,
     ) -> (Arc<Flight>, bool) {
-        let mut under_way = self.under_way.lock();
-        if let Some(flight) = under_way.get(&key).and_then(Weak::upgrade)
-            && !flight.is_over()
+        let mut under_way = self.0.lock();
+        if let Some(flight) = under_way.flights.get(&key).and_then(Weak::upgrade)
+            && !flight.is_over.load(Ordering::Acquire)
         {
             return (flight, false);
         }
-        under_way.retain(|_, flight| flight.strong_count() > 0);
+        if under_way.flights.len() >= under_way.full {
+            under_way.flights.retain(|_, flight| flight.strong_count() > 0);
+            under_way.full = FULL_MIN.max(under_way.flights.len() * 2);
+        }
         let flight = Arc::new(Flight::new(begin()));
-        under_way.insert(key, Arc::downgrade(&flight));
+        under_way.flights.insert(key, Arc::downgrade(&flight));
         (flight, true)
     }
 }
@@ -123,18 +136,19 @@ impl Flights {
 impl Flights {
     /// How many listen to the call under way that has this key.
     pub(crate) fn listeners(&self, key: &Digest) -> usize {
-        self.under_way.lock().get(key).map_or(0, Weak::strong_count)
+        self.0.lock().flights.get(key).map_or(0, Weak::strong_count)
     }
 }
 
 impl Flight {
     fn new(opening: BoxFuture<'static, Result<Answer, Error>>) -> Self {
         let state = State { source: Source::Opening(opening), begun: None, said: Vec::new(), end: None };
-        Self { state: Mutex::new(state), listeners: Arc::default(), listened: AtomicU64::new(0) }
-    }
-
-    fn is_over(&self) -> bool {
-        self.state.lock().end.is_some()
+        Self {
+            state: Mutex::new(state),
+            listeners: Arc::default(),
+            listened: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
+        }
     }
 }
 
@@ -219,6 +233,7 @@ impl Listener {
                 heard => break heard,
             }
         };
+        self.flight.is_over.store(state.end.is_some(), Ordering::Release);
         drop(state);
         if heard.is_some() {
             listeners.forget(self.number);

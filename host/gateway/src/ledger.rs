@@ -150,9 +150,7 @@ impl Purses {
         };
         match self.store.reserve(reserve.clone()).await {
             // What is lacking may lie in slices that nobody uses at this moment.
-            Err(chela_store::Error::OverBudget { .. })
-                if self.escrow.give_back(&call.tenant, limited).await =>
-            {
+            Err(chela_store::Error::OverBudget { .. }) if self.escrow.give_back(&call.tenant, limited) => {
                 self.store.reserve(reserve).await
             }
             reserved => reserved,

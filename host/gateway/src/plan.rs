@@ -63,13 +63,17 @@ pub(crate) struct Link {
 
 impl Plan {
     /// The output limit of a call: what it asks, within the tier's maximum.
-    pub(crate) fn output(&self, call: &Call) -> Tokens {
-        call.max_output.map_or(self.max_output, |asked| asked.min(self.max_output)).max(Tokens(1))
+    pub(crate) fn output(&self, asked: Option<Tokens>) -> Tokens {
+        asked.map_or(self.max_output, |asked| asked.min(self.max_output)).max(Tokens(1))
     }
 
     /// What a link charges for a call.
     pub(crate) fn rate(&self, link: &Link, call: &Call) -> Rate {
-        Rate { price: link.tariff.price, input: call.input_bound_with(link.image), output: self.output(call) }
+        Rate {
+            price: link.tariff.price,
+            input: call.input_bound_with(link.image),
+            output: self.output(call.max_output),
+        }
     }
 
     /// The most a call can use: every link is asked once, each takes the input and breaks off at its end
@@ -77,10 +81,10 @@ impl Plan {
     pub(crate) fn worst_case(&self, call: &Call) -> Used {
         let goes_on = continuation::input(self, call);
         let rates = self.links.iter().enumerate().map(|(index, link)| {
-            let Rate { input, .. } = self.rate(link, call);
+            let rate = self.rate(link, call);
             // Only who comes after another goes on with what that has said.
             let more = if index > 0 { goes_on } else { Tokens(0) };
-            Rate { input: input.plus(more), ..self.rate(link, call) }
+            Rate { input: rate.input.plus(more), ..rate }
         });
         rates.fold(Used { requests: 1, ..Used::default() }, |most, rate| Used {
             cost: most.cost.plus(rate.bound()),

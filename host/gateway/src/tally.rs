@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chela_types::{Attempt, Blame, Fault, ModelCall, Money, Tokens, Usage};
 use tokio::time::Instant;
 
-use crate::plan::{Link, Plan};
+use crate::plan::Link;
 use crate::provider::Trouble;
 use crate::{Call, Error, Rate};
 
@@ -29,9 +29,9 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn new(plan: &Plan, call: &Call) -> Self {
-        let call = ModelCall { reserved: plan.worst_case(call).cost, ..call.record() };
-        Self { call, started: Instant::now() }
+    /// What is reserved, whoever pays writes into it.
+    pub(crate) fn new(call: &Call) -> Self {
+        Self { call: call.record(), started: Instant::now() }
     }
 
     /// Notes a failed attempt, and what it may have cost: its bound, unless it told a count.

@@ -8,11 +8,10 @@
 use chela_types::{Millis, Money, ReservationId, TenantId};
 
 use crate::budget;
-use crate::ledger::SettledAs;
 use crate::row::{self, to_json};
 use crate::sql::{self, Connection};
 use crate::writer::{Operation, Transaction};
-use crate::{Error, Result, ScopeLimit, Settlement, Store};
+use crate::{Error, Result, ScopeLimit, Store};
 
 /// The scope of everything that is paid from slices, in dollars.
 pub const LEDGER: &str = "ledger";
@@ -24,23 +23,6 @@ pub struct Wanted {
     pub scope: ScopeLimit,
     /// So much more would be welcome, as long as it is a small part of what is left.
     pub welcome: i64,
-}
-
-/// A call that was paid from slices.
-#[derive(Debug, Clone)]
-pub struct Spent {
-    /// Who pays.
-    pub tenant: TenantId,
-    /// What was asked, for the record.
-    pub model: String,
-    /// What the call could cost at most.
-    pub reserved: Money,
-    /// When it was begun.
-    pub at: Millis,
-    /// Of each budget what was used, in its unit: of a slice, or of a budget that is counted only.
-    pub parts: Vec<Part>,
-    /// What it used, and what is known.
-    pub settlement: Settlement,
 }
 
 /// A part of a budget.
@@ -70,12 +52,6 @@ impl Store {
             return Err(Error::Invalid("an amount cannot be negative"));
         }
         self.commit(Taking { tenant: tenant.clone(), wanted }).await
-    }
-
-    /// Accounts for a call that was paid from slices, without waiting, as [`Store::settle_behind`] does. False if the
-    /// store is closed: then it is charged with the slices at the next start.
-    pub fn spend_behind(&self, spent: Spent) -> bool {
-        self.settling(Spending { id: ReservationId::new(), spent })
     }
 
     /// Gives back parts of slices, without waiting. False if the store is closed.
@@ -139,100 +115,59 @@ pub(crate) const TAKE: &str = "
         SELECT $1, value ->> 0, value ->> 1, 0, value ->> 2 FROM json_each($2) WHERE true
         ON CONFLICT DO UPDATE SET reserved = reserved + excluded.reserved;
     INSERT INTO slices (tenant, scope, window_start, amount)
-        SELECT $1, value ->> 0, value ->> 1, value ->> 2 FROM json_each($2) WHERE true
+        SELECT $1, value ->> 0, value ->> 1, value ->> 2 FROM json_each($2) WHERE value ->> 2 > 0
         ON CONFLICT DO UPDATE SET amount = amount + excluded.amount";
-
-struct Spending {
-    id: ReservationId,
-    spent: Spent,
-}
-
-/// `$2` is of slices, `$3` of what is counted only: `[[scope, window_start, amount], …]`.
-pub(crate) const SPEND: &str = "
-    WITH part AS MATERIALIZED (
-        SELECT $1 AS tenant, CAST(value ->> 0 AS TEXT) AS scope,
-            CAST(value ->> 1 AS INTEGER) AS window_start, value ->> 2 AS amount FROM json_each($2))
-    UPDATE budgets SET reserved = reserved - part.amount, settled = settled + part.amount FROM part
-        WHERE budgets.tenant = part.tenant AND budgets.scope = part.scope
-            AND budgets.window_start = part.window_start;
-    WITH part AS MATERIALIZED (
-        SELECT $1 AS tenant, CAST(value ->> 0 AS TEXT) AS scope,
-            CAST(value ->> 1 AS INTEGER) AS window_start, value ->> 2 AS amount FROM json_each($2))
-    UPDATE slices SET amount = slices.amount - part.amount FROM part
-        WHERE slices.tenant = part.tenant AND slices.scope = part.scope
-            AND slices.window_start = part.window_start;
-    INSERT INTO budgets (tenant, scope, window_start, settled, reserved)
-        SELECT $1, value ->> 0, value ->> 1, value ->> 2, 0 FROM json_each($3) WHERE true
-        ON CONFLICT DO UPDATE SET settled = settled + excluded.settled;
-    INSERT INTO reservations (id, tenant, model, amount, cost, state, scopes, call, at, settled_at)
-        VALUES ($4, $1, $5, $6, $7, $8, '[]', $9, $10, $11)";
-
-impl Operation for Spending {
-    type Output = ();
-
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
-        let Spent { tenant, model, reserved, at, parts, settlement } = &self.spent;
-        let Settlement { used, call, state } = settlement;
-        let (cost, state) = match state {
-            SettledAs::Released => (Money::ZERO, SettledAs::Released),
-            SettledAs::Settled => (used.cost, SettledAs::Settled),
-            SettledAs::Open | SettledAs::Unknown => (used.cost, SettledAs::Unknown),
-        };
-        let of = |sliced: bool| {
-            let some = parts.iter().filter(move |part| part.is_sliced == sliced && part.amount != 0);
-            to_json("parts", &some.map(Part::row).collect::<Vec<_>>())
-        };
-        let call = call.as_ref().map(|call| to_json("model call", call)).transpose()?;
-        sql::query(SPEND)
-            .bind(tenant.as_str())
-            .bind(of(true)?)
-            .bind(of(false)?)
-            .bind(self.id.as_bytes().as_slice())
-            .bind(model)
-            .bind(reserved.nanos())
-            .bind(cost.nanos())
-            .bind(state.as_str())
-            .bind(call)
-            .bind(at.0)
-            .bind(tx.now.0)
-            .execute(&mut *tx.connection)
-            .await?;
-        Ok(())
-    }
-}
-
-impl Part {
-    fn row(&self) -> (&str, i64, i64) {
-        (&self.scope, self.window_start.0, self.amount)
-    }
-}
 
 struct Returning {
     tenant: TenantId,
     parts: Vec<Part>,
 }
 
-pub(crate) const RETURN: &str = "
+/// Of the tenant `$1`, `$2` is `[[scope, window_start, amount], …]`. It is looked at once, so that budgets and slices are
+/// found by their whole key.
+macro_rules! parts {
+    () => {
+        "
     WITH part AS MATERIALIZED (
         SELECT $1 AS tenant, CAST(value ->> 0 AS TEXT) AS scope,
-            CAST(value ->> 1 AS INTEGER) AS window_start, value ->> 2 AS amount FROM json_each($2))
-    UPDATE budgets SET reserved = reserved - part.amount FROM part
+            CAST(value ->> 1 AS INTEGER) AS window_start, value ->> 2 AS amount FROM json_each($2))"
+    };
+}
+
+/// What is held is no longer reserved; `$more` says what else becomes of it. A slice that is used up is none.
+macro_rules! take_from_slices {
+    ($more:literal) => {
+        concat!(
+            parts!(),
+            "
+    UPDATE budgets SET reserved = reserved - part.amount",
+            $more,
+            " FROM part
         WHERE budgets.tenant = part.tenant AND budgets.scope = part.scope
-            AND budgets.window_start = part.window_start;
-    WITH part AS MATERIALIZED (
-        SELECT $1 AS tenant, CAST(value ->> 0 AS TEXT) AS scope,
-            CAST(value ->> 1 AS INTEGER) AS window_start, value ->> 2 AS amount FROM json_each($2))
+            AND budgets.window_start = part.window_start;",
+            parts!(),
+            "
     UPDATE slices SET amount = slices.amount - part.amount FROM part
         WHERE slices.tenant = part.tenant AND slices.scope = part.scope
             AND slices.window_start = part.window_start;
     DELETE FROM slices WHERE tenant = $1 AND amount = 0
-        AND (scope, window_start) IN (SELECT value ->> 0, value ->> 1 FROM json_each($2))";
+        AND (scope, window_start) IN (SELECT value ->> 0, value ->> 1 FROM json_each($2))"
+        )
+    };
+}
+
+/// Parts that were used.
+pub(crate) const SPEND: &str = take_from_slices!(", settled = settled + part.amount");
+
+/// Parts that were not.
+pub(crate) const RETURN: &str = take_from_slices!("");
 
 impl Operation for Returning {
     type Output = ();
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<()> {
-        let parts = to_json("parts", &self.parts.iter().map(Part::row).collect::<Vec<_>>())?;
+        let parts = self.parts.iter().map(|part| (&part.scope, part.window_start.0, part.amount));
+        let parts = to_json("parts", &parts.collect::<Vec<_>>())?;
         let query = sql::query(RETURN).bind(self.tenant.as_str()).bind(parts);
         query.execute(&mut *tx.connection).await?;
         Ok(())

@@ -16,6 +16,7 @@ use crate::lane::{Lanes, Pace};
 use crate::mailbox::GiveBackAll;
 use crate::owner::{self, DATABASE, Owner};
 use crate::recover;
+use crate::spend::Pile;
 use crate::sql::Connection;
 use crate::writer::{Caller, Command, Job, Operation, Pending, Work, Writer};
 use crate::{Error, Result};
@@ -94,6 +95,7 @@ pub(crate) struct Inner {
     /// Claims made so far: each has a name of its own.
     pub(crate) claims: AtomicU64,
     pub(crate) artefacts: Artefacts,
+    pub(crate) pile: Arc<Pile>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -141,9 +143,20 @@ impl Store {
             owner: Arc::new(owner),
         };
         writer.start(waiting, to_settle)?;
-        let (queue, claims) = (Some(queue), AtomicU64::new(0));
-        let inner =
-            Inner { config, queue, health, lanes, settlements, readers, work, clock, claims, artefacts };
+        let (queue, claims, pile) = (Some(queue), AtomicU64::new(0), Arc::default());
+        let inner = Inner {
+            config,
+            queue,
+            health,
+            lanes,
+            settlements,
+            readers,
+            work,
+            clock,
+            claims,
+            artefacts,
+            pile,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -176,8 +189,20 @@ impl Store {
         let (clock, claims) = (Arc::new(SystemClock), AtomicU64::new(0));
         let (health, work, (settlements, _)) = (Arc::default(), Arc::default(), mpsc::unbounded_channel());
         let (queue, lanes, artefacts) = (None, Arc::default(), Artefacts::new(folder));
-        let inner =
-            Inner { config, queue, health, lanes, settlements, readers, work, clock, claims, artefacts };
+        let pile = Arc::default();
+        let inner = Inner {
+            config,
+            queue,
+            health,
+            lanes,
+            settlements,
+            readers,
+            work,
+            clock,
+            claims,
+            artefacts,
+            pile,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -46,7 +46,9 @@ impl Asked {
         }
         let parts = Parts::of(call, knowledge_version)?;
         let exact = exact(&parts, &call.prompts)?;
-        let question = question(call, language).filter(|_| *level >= CacheLevel::Canonical);
+        // Reading a question takes longer than all else here: only for who may have what another form of it brought.
+        let is_read = *level >= CacheLevel::Canonical;
+        let question = is_read.then(|| question(call, language)).flatten();
         let key = question.as_ref().map_or(exact, |question| question.key(&parts, language));
         Some(Self { key, exact, parts, question, level: *level })
     }

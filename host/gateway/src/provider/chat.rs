@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::http::{WireError, sort};
 use super::sse::Event;
-use super::{Ask, Piece, Trouble, count, put, told};
+use super::{Ask, Piece, Trouble, count, put, set, told};
 use crate::{
     Call, Effort, Form, Part, Prompt, Role, Tool, ToolCall, ToolChoice, ToolDelta, ToolHead, ToolResult,
 };
@@ -21,7 +21,7 @@ pub(crate) fn body(ask: &Ask, strict: bool) -> Value {
     let limit = if strict { "max_completion_tokens" } else { "max_tokens" };
     let mut body = Map::new();
     put(&mut body, "model", Some(&ask.model));
-    put(&mut body, "messages", Some(messages(call)));
+    set(&mut body, "messages", messages(call));
     put(&mut body, "stream", Some(true));
     put(&mut body, "stream_options", Some(json!({"include_usage": true})));
     put(&mut body, limit, Some(ask.max_output.0));
@@ -32,7 +32,7 @@ pub(crate) fn body(ask: &Ask, strict: bool) -> Value {
     put(&mut body, "reasoning_effort", call.effort.map(Effort::as_str));
     put(&mut body, "response_format", form(&call.form));
     if !call.tools.is_empty() {
-        put(&mut body, "tools", Some(call.tools.iter().map(tool).collect::<Vec<_>>()));
+        set(&mut body, "tools", call.tools.iter().map(tool).collect::<Vec<_>>());
         put(&mut body, "tool_choice", choice(&call.tool_choice));
         put(&mut body, "parallel_tool_calls", call.parallel_tool_calls);
     }

@@ -1,8 +1,10 @@
 //! Providers over HTTP: one driver, three wire formats.
 
+use bytes::Bytes;
 use chela_egress::{Egress, Request, StreamResponse, Timeouts, retry_after};
 use futures::future::BoxFuture;
-use futures::{StreamExt, stream};
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt, stream};
 use http::header::{ACCEPT, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use secrecy::SecretString;
@@ -11,6 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::place::Place;
 use super::sse::{Event, Sse};
@@ -189,7 +192,10 @@ fn pieces(answer: StreamResponse, reader: Reader, place: OwnedSemaphorePermit) -
         let mut state = state?;
         loop {
             match state.ready.pop_front() {
-                Some(Piece::End) => return None,
+                Some(Piece::End) => {
+                    drain(state.answer.body);
+                    return None;
+                }
                 Some(piece) => return Some((Ok(piece), Some(state))),
                 None => {}
             }
@@ -205,6 +211,20 @@ fn pieces(answer: StreamResponse, reader: Reader, place: OwnedSemaphorePermit) -
         }
     })
     .boxed()
+}
+
+/// Longest wait for the end after the format's own mark of it.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// A connection serves again only if its answer was read to the end, which comes with the mark or right after it.
+fn drain(mut body: BoxStream<'static, Result<Bytes, chela_egress::Error>>) {
+    if let Some(None | Some(Err(_))) = body.next().now_or_never() {
+        return;
+    }
+    tokio::spawn(async move {
+        let rest = async { while let Some(Ok(_)) = body.next().await {} };
+        let _late_or_done = timeout(DRAIN, rest).await;
+    });
 }
 
 impl Reading {

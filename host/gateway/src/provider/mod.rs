@@ -111,6 +111,11 @@ pub(crate) fn put(fields: &mut Map<String, Value>, name: &str, value: Option<imp
     fields.extend(value.map(|value| (name.to_owned(), value)));
 }
 
+/// The same for what is JSON already: written anew, a long conversation would be copied once more.
+pub(crate) fn set(fields: &mut Map<String, Value>, name: &str, value: impl Into<Value>) {
+    fields.insert(name.to_owned(), value.into());
+}
+
 /// A tool's answer for formats that cannot say that it failed.
 pub(crate) fn told(result: &ToolResult) -> Cow<'_, str> {
     if result.is_error { Cow::Owned(format!("Error: {}", result.text)) } else { Cow::Borrowed(&result.text) }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::http::{WireError, sort};
 use super::sse::Event;
-use super::{Ask, Piece, Trouble, count, put, told};
+use super::{Ask, Piece, Trouble, count, put, set, told};
 use crate::{Call, Effort, Form, Kind, Part, Prompt, Role, Tool, ToolChoice, ToolDelta, ToolHead};
 
 /// The request's body. This format has no texts to stop at, and no seed, which is a wish only.
@@ -22,7 +22,7 @@ pub(crate) fn body(ask: &Ask) -> Result<Value, Trouble> {
     let mut body = Map::new();
     put(&mut body, "model", Some(&ask.model));
     put(&mut body, "instructions", call.system.as_ref());
-    put(&mut body, "input", Some(call.prompts.iter().flat_map(items).collect::<Vec<_>>()));
+    set(&mut body, "input", call.prompts.iter().flat_map(items).collect::<Vec<_>>());
     put(&mut body, "stream", Some(true));
     put(&mut body, "store", Some(false));
     put(&mut body, "max_output_tokens", Some(ask.max_output.0));

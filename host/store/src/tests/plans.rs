@@ -4,13 +4,13 @@
 use super::*;
 use crate::{
     blob, change, event, frame, health, inbox, journal, ledger, mailbox, outbox, progress, record, replay,
-    retention, slice, version,
+    retention, slice, spend, version,
 };
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row};
 
 /// The statements on a message's way.
-const EVERY_MESSAGE: [&str; 23] = [
+const EVERY_MESSAGE: [&str; 24] = [
     inbox::KEEP,
     change::FIND,
     progress::SET,
@@ -30,6 +30,7 @@ const EVERY_MESSAGE: [&str; 23] = [
     slice::TAKE,
     slice::SPEND,
     slice::RETURN,
+    spend::COUNT,
     outbox::ANSWER,
     outbox::STEP,
     outbox::DELIVER,

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::provider::{Ask, Trouble, put};
+use crate::provider::{Ask, Trouble, put, set};
 use crate::{Call, Form, Image, Kind, Part, Prompt, Role, Tool, ToolChoice};
 
 /// A shorter prefix is not marked for the provider's cache, which takes none of less than 1,024 tokens (its smaller
@@ -17,7 +17,7 @@ pub(crate) fn body(ask: &Ask, prompt_cache: bool) -> Result<Value, Trouble> {
     put(&mut body, "model", Some(&ask.model));
     let length = prefix(&mut body, call, prompt_cache);
     put(&mut body, "system", system(call, prompt_cache && length >= PREFIX_BYTES_MIN));
-    put(&mut body, "messages", Some(alternating(call)));
+    set(&mut body, "messages", alternating(call));
     put(&mut body, "stream", Some(true));
     put(&mut body, "max_tokens", Some(ask.max_output.0));
     put(&mut body, "temperature", call.temperature);
@@ -35,7 +35,7 @@ fn prefix(body: &mut Map<String, Value>, call: &Call, prompt_cache: bool) -> usi
         mark(tools.last_mut());
     }
     if !tools.is_empty() {
-        put(body, "tools", Some(tools));
+        set(body, "tools", tools);
         put(body, "tool_choice", choice(call));
     }
     bytes.saturating_add(call.system.as_deref().map_or(0, str::len))

@@ -319,6 +319,11 @@ pub enum BenchCommand {
         after_help = "Examples:\n  chela bench sandbox\n  chela bench sandbox --router urgent-rust --router urgent-python --router urgent-js\n  chela bench sandbox --seconds 3 --waiting 1000 --json"
     )]
     Sandbox(SandboxBench),
+    /// Model calls through the gateway, against calls without it and through other gateways
+    #[command(
+        after_help = "Model and clients are part of this program, and all run on this machine. Another gateway is measured where its program is named: LiteLLM's comes with `pip install 'litellm[proxy]'`, Portkey's with `npm install @portkey-ai/gateway`.\n\nExamples:\n  chela bench gateway\n  chela bench gateway --litellm venv/bin/litellm --portkey node_modules/.bin/gateway\n  chela bench gateway --soak 1000000 --json"
+    )]
+    Gateway(GatewayBench),
     /// Whole messages, from signed webhook to delivered answer, durable
     Host(Bench),
     /// One department's messages, alone and beside another's flood
@@ -336,6 +341,26 @@ pub struct SandboxBench {
     /// Guests that wait at once; fewer where the machine has no memory mappings for so many
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub waiting: u32,
+    /// Seconds for each measurement
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub seconds: u64,
+    /// One JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of the measurement of the gateway.
+#[derive(Debug, Clone, Args)]
+pub struct GatewayBench {
+    /// The program `litellm`, to be measured as well
+    #[arg(long, value_name = "PROGRAM")]
+    pub litellm: Option<PathBuf>,
+    /// Portkey's program, to be measured as well
+    #[arg(long, value_name = "PROGRAM")]
+    pub portkey: Option<PathBuf>,
+    /// Make so many more calls at the end, and watch the memory
+    #[arg(long, value_name = "CALLS", value_parser = clap::value_parser!(u64).range(1_000..=100_000_000))]
+    pub soak: Option<u64>,
     /// Seconds for each measurement
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub seconds: u64,

@@ -3,6 +3,7 @@
 //! Absolute times mean little on a shared machine, so each figure stands beside something that was measured
 //! in the same run: a bare wasmtime loop, or the time of one commit to this disk.
 
+mod gateway;
 mod host;
 mod neighbours;
 mod rig;
@@ -32,6 +33,7 @@ pub(super) async fn run(command: BenchCommand) -> Outcome {
             let run = tokio::spawn(async move { sandbox::run(&bench).await });
             (run.await.map_err(|error| Failure::new(error.to_string()))??, json)
         }
+        BenchCommand::Gateway(bench) => (gateway::run(&bench).await?, bench.json),
         BenchCommand::Host(bench) => (host::run(Duration::from_secs(bench.seconds)).await?, bench.json),
         BenchCommand::Neighbours(bench) => {
             (neighbours::run(Duration::from_secs(bench.seconds)).await?, bench.json)

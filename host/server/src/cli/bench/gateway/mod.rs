@@ -1,0 +1,326 @@
+//! `chela bench gateway`: what it costs that a model is asked through a gateway.
+//!
+//! The same requests go to the same model: straight, and through each gateway in turn. Model, clients and gateway share
+//! this machine's cores, so what is told of a gateway is what is left for it. Ours has everything on; the others have what
+//! they have when nothing is said.
+
+mod child;
+mod load;
+mod provider;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use super::super::Failure;
+use super::super::args::GatewayBench;
+use super::{Bar, Machine, Report, Times, progress};
+use child::{Gateway, free_address};
+use load::{Asked, CONNECTIONS, Load, Pace, Target};
+use provider::Provider;
+
+/// Calls a second at which the time that is added is measured.
+const RATE: f64 = 1_000.0;
+/// What may be added there.
+const ADDED_P50_MS: f64 = 0.3;
+const ADDED_P99_MS: f64 = 1.0;
+/// Rates at which the second one is looked for, too.
+const RATES: [f64; 9] = [1_500.0, 2_000.0, 2_500.0, 3_000.0, 4_000.0, 5_000.0, 6_000.0, 8_000.0, 10_000.0];
+/// How often straight calls and others take turns.
+const ROUNDS: u32 = 5;
+/// An answer that is kept comes within this time.
+const HIT_P50_MS: f64 = 0.2;
+/// As many calls as another gateway makes, and so many times more.
+const TIMES_LITELLM: f64 = 50.0;
+const TIMES_PORTKEY: f64 = 5.0;
+/// Memory at the end of many calls, against a tenth of them.
+const GROWTH_MAX: f64 = 1.05;
+const KEY_BYTES: usize = 24;
+
+/// Whoever measures, and the model.
+struct Bench {
+    load: Load,
+    provider: Provider,
+    straight: Target,
+    /// For each measurement.
+    time: Duration,
+}
+
+/// What was measured of a gateway.
+struct Measured {
+    /// Calls a second, as fast as it goes.
+    rate: f64,
+    times: Times,
+    /// What it used of the processors for each call, in microseconds.
+    processor_us: f64,
+}
+
+pub(super) async fn run(asked: &GatewayBench) -> Result<Report, Failure> {
+    let folder = tempfile::tempdir()?;
+    let machine = Machine::look(Some(folder.path()))?;
+    let provider = Provider::start().await?;
+    let key = hex::encode(rand::random::<[u8; KEY_BYTES]>());
+    let straight =
+        Target { address: provider.address, model: "model", key: key.clone(), headers: Vec::new() };
+    let bench =
+        Bench { load: Load::new()?, provider, straight, time: Duration::from_secs(asked.seconds.max(1)) };
+
+    let mut bars = Vec::new();
+    let direct = bench.flat(&bench.straight, "straight, flat out").await?;
+    let chela = bench.chela(folder.path(), &key).await?;
+    bars.extend(bench.ours(&chela, asked).await?);
+    drop(chela);
+    let ours = bars.iter().find(|bar| bar.name == FLAT_OUT).map_or(0.0, |bar| bar.value);
+    bars.push(Bar::told("straight calls a second, flat out", direct.rate, "/s"));
+    let others = [
+        (
+            "LiteLLM",
+            &asked.litellm,
+            litellm as fn(&Peer) -> Result<(Command, Target), Failure>,
+            TIMES_LITELLM,
+        ),
+        ("Portkey", &asked.portkey, portkey, TIMES_PORTKEY),
+    ];
+    for (name, program, command, times) in others {
+        let Some(program) = program else { continue };
+        let folder = tempfile::tempdir()?;
+        let peer = Peer {
+            program: program.clone(),
+            folder: folder.path(),
+            provider: bench.provider.base_url(),
+            address: free_address()?,
+            key: &key,
+        };
+        let (command, target) = command(&peer)?;
+        let gateway = Gateway::start(command, target, (&bench.load, folder.path())).await?;
+        bars.extend(bench.other((name, times), &gateway, ours).await?);
+    }
+    Ok(Report { machine, bars })
+}
+
+/// The bar from which the others' follow.
+const FLAT_OUT: &str = "calls a second, flat out";
+
+impl Bench {
+    async fn chela(&self, folder: &Path, key: &str) -> Result<Gateway, Failure> {
+        let address = free_address()?;
+        crate::demo::write_secret(&folder.join("key"), key)?;
+        let config = include_str!("gateway.toml")
+            .replace("{public}", &address.to_string())
+            .replace("{provider}", &self.provider.base_url());
+        std::fs::write(folder.join("chela.toml"), config)?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["up", "--config", "chela.toml"]).current_dir(folder);
+        let target = Target { address, model: "fast", key: key.to_owned(), headers: Vec::new() };
+        Gateway::start(command, target, (&self.load, folder)).await
+    }
+
+    /// Everything that is measured of ours.
+    async fn ours(&self, chela: &Gateway, asked: &GatewayBench) -> Result<Vec<Bar>, Failure> {
+        self.flat(&chela.target, "warming up").await?;
+        let bytes = chela.memory_bytes();
+        let [straight, through] = self.beside(&chela.target, RATE).await?;
+        let mut bars = vec![
+            Bar::told("added at 1,000 calls a second, p50", added(&through, &straight, 0.5), "ms")
+                .at_most(ADDED_P50_MS),
+            Bar::told("added at 1,000 calls a second, p99", added(&through, &straight, 0.99), "ms")
+                .at_most(ADDED_P99_MS),
+        ];
+        for (name, times) in [("straight", &straight), ("through the gateway", &through)] {
+            for (share, what) in [(0.5, "p50"), (0.99, "p99")] {
+                bars.push(Bar::told(&format!("{name}, {what}"), ms(times, share), "ms"));
+            }
+        }
+        bars.push(Bar::told(
+            "highest rate at which added p99 is ≤ 1 ms",
+            self.highest(chela, &bars).await?,
+            "/s",
+        ));
+        let flat = self.flat_through(chela, "flat out").await?;
+        bars.push(Bar::told(FLAT_OUT, flat.rate, "/s"));
+        bars.push(Bar::told("processor time of a call", flat.processor_us, "µs"));
+        bars.push(Bar::told(&format!("flat out, {CONNECTIONS} clients, p99"), ms(&flat.times, 0.99), "ms"));
+        bars.push(Bar::told("a kept answer, p50", self.kept(chela).await?, "ms").at_most(HIT_P50_MS));
+        bars.push(Bar::told("memory at the beginning", bytes as f64 / MIB, "MiB"));
+        if let Some(calls) = asked.soak {
+            bars.extend(self.soak(chela, calls).await?);
+        }
+        bars.push(Bar::told("memory at the end", chela.memory_bytes() as f64 / MIB, "MiB"));
+        Ok(bars)
+    }
+
+    /// As fast as it goes.
+    async fn flat(&self, target: &Target, what: &str) -> Result<Measured, Failure> {
+        let pace = Pace::Flat { clients: CONNECTIONS, time: self.time };
+        let (times, took) = self.anew(target, pace, what).await?;
+        Ok(Measured { rate: times.0.len() as f64 / took.as_secs_f64(), times, processor_us: 0.0 })
+    }
+
+    /// The same through a gateway.
+    async fn flat_through(&self, gateway: &Gateway, what: &str) -> Result<Measured, Failure> {
+        let before = gateway.processor_time();
+        let measured = self.flat(&gateway.target, what).await?;
+        let used = gateway.processor_time().saturating_sub(before);
+        Ok(Measured { processor_us: used.as_secs_f64() * 1e6 / measured.times.0.len() as f64, ..measured })
+    }
+
+    /// Sends what was not asked before, and sees that the model was asked for each: an answer from a cache costs less.
+    async fn anew(&self, target: &Target, pace: Pace, what: &str) -> Result<(Times, Duration), Failure> {
+        let (before, bar) = (self.provider.answered(), progress(what, 1));
+        let (times, took) = self.load.send(target, (Asked::Anew, pace), &bar).await?;
+        bar.finish_and_clear();
+        let asked = self.provider.answered() - before;
+        match asked >= times.0.len() as u64 {
+            true => Ok((times, took)),
+            false => {
+                Err(Failure::new(format!("the model was asked {asked} times for {} answers", times.0.len())))
+            }
+        }
+    }
+
+    /// Straight and through a gateway, in turns.
+    async fn beside(&self, target: &Target, rate: f64) -> Result<[Times; 2], Failure> {
+        let mut times = [Times::default(), Times::default()];
+        let pace = Pace::Paced { rate, time: self.time / ROUNDS };
+        for _ in 0..ROUNDS {
+            for (target, times) in [&self.straight, target].into_iter().zip(&mut times) {
+                times.0.extend(self.anew(target, pace, &format!("{rate:.0} calls a second")).await?.0.0);
+            }
+        }
+        Ok(times)
+    }
+
+    /// Of the rates that are tried the last before the first at which more is added than may be.
+    async fn highest(&self, chela: &Gateway, bars: &[Bar]) -> Result<f64, Failure> {
+        if bars.iter().any(|bar| bar.holds == Some(false)) {
+            return Ok(0.0);
+        }
+        let mut highest = RATE;
+        for rate in RATES {
+            let [straight, through] = self.beside(&chela.target, rate).await?;
+            if added(&through, &straight, 0.99) > ADDED_P99_MS {
+                break;
+            }
+            highest = rate;
+        }
+        Ok(highest)
+    }
+
+    /// One client who asks what was answered before; nobody else asks meanwhile.
+    async fn kept(&self, chela: &Gateway) -> Result<f64, Failure> {
+        let (before, bar) = (self.provider.answered(), progress("kept answers", 1));
+        let pace = Pace::Flat { clients: 1, time: self.time };
+        let (times, _) = self.load.send(&chela.target, (Asked::Again, pace), &bar).await?;
+        bar.finish_and_clear();
+        let asked = self.provider.answered() - before;
+        match asked <= 1 {
+            true => Ok(ms(&times, 0.5)),
+            false => Err(Failure::new(format!("the model was asked {asked} times for what is kept"))),
+        }
+    }
+
+    /// Many calls, and the memory after each tenth of them.
+    async fn soak(&self, chela: &Gateway, calls: u64) -> Result<Vec<Bar>, Failure> {
+        let mut memory = Vec::new();
+        for tenth in 1..=TENTHS {
+            let pace = Pace::Count(calls / TENTHS);
+            self.anew(&chela.target, pace, &format!("{tenth} of {TENTHS} tenths of all")).await?;
+            memory.push(chela.memory_bytes() as f64);
+        }
+        let first = memory.first().copied().unwrap_or_default();
+        let most = memory.iter().copied().fold(0.0, f64::max);
+        Ok(vec![
+            Bar::told("memory after a tenth of many calls", first / MIB, "MiB"),
+            Bar::told(&format!("most memory until the end of {calls} calls, against it"), most / first, "×")
+                .at_most(GROWTH_MAX),
+        ])
+    }
+
+    /// Everything that is measured of another one.
+    async fn other(
+        &self,
+        (name, times): (&str, f64),
+        gateway: &Gateway,
+        ours: f64,
+    ) -> Result<Vec<Bar>, Failure> {
+        self.flat(&gateway.target, &format!("{name}, warming up")).await?;
+        let flat = self.flat_through(gateway, &format!("{name}, flat out")).await?;
+        let rate = RATE.min(flat.rate / 2.0);
+        let [straight, through] = self.beside(&gateway.target, rate).await?;
+        let bytes = gateway.memory_bytes();
+        Ok(vec![
+            Bar::told(&format!("calls a second, flat out, against {name}"), ours / flat.rate, "×")
+                .at_least(times),
+            Bar::told(&format!("{name}: calls a second, flat out"), flat.rate, "/s"),
+            Bar::told(&format!("{name}: processor time of a call"), flat.processor_us, "µs"),
+            Bar::told(
+                &format!("{name}: added at {rate:.0} calls a second, p50"),
+                added(&through, &straight, 0.5),
+                "ms",
+            ),
+            Bar::told(
+                &format!("{name}: added at {rate:.0} calls a second, p99"),
+                added(&through, &straight, 0.99),
+                "ms",
+            ),
+            Bar::told(&format!("{name}: memory at the end"), bytes as f64 / MIB, "MiB"),
+        ])
+    }
+}
+
+const MIB: f64 = 1_048_576.0;
+const TENTHS: u64 = 10;
+
+fn ms(times: &Times, share: f64) -> f64 {
+    times.quantile(share).as_secs_f64() * 1e3
+}
+
+fn added(through: &Times, straight: &Times, share: f64) -> f64 {
+    ms(through, share) - ms(straight, share)
+}
+
+/// Another gateway, as it is to be started.
+struct Peer<'a> {
+    program: PathBuf,
+    folder: &'a Path,
+    /// The model.
+    provider: String,
+    address: std::net::SocketAddr,
+    key: &'a str,
+}
+
+/// LiteLLM's proxy as its documentation starts it, without a database, with a worker for each core.
+fn litellm(peer: &Peer<'_>) -> Result<(Command, Target), Failure> {
+    let config = peer.folder.join("config.yaml");
+    let text = format!(
+        "model_list:\n  - model_name: bench\n    litellm_params:\n      model: openai/model\n      api_base: {}\n      api_key: {}\n",
+        peer.provider, peer.key
+    );
+    std::fs::write(&config, text)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut command = Command::new(&peer.program);
+    command
+        .arg("--config")
+        .arg(&config)
+        .args(["--host", "127.0.0.1", "--port", &peer.address.port().to_string()])
+        .args(["--num_workers", &cores.to_string()])
+        // Its list of prices comes with it; it need not look for a newer one.
+        .env("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+        .current_dir(peer.folder);
+    let target =
+        Target { address: peer.address, model: "bench", key: peer.key.to_owned(), headers: Vec::new() };
+    Ok((command, target))
+}
+
+/// Portkey's gateway; whom to ask it is told with each request.
+fn portkey(peer: &Peer<'_>) -> Result<(Command, Target), Failure> {
+    let mut command = Command::new(&peer.program);
+    command
+        .args(["--headless", &format!("--port={}", peer.address.port())])
+        .env("TRUSTED_CUSTOM_HOSTS", "127.0.0.1,localhost")
+        .current_dir(peer.folder);
+    let headers =
+        vec![("x-portkey-provider", "openai".to_owned()), ("x-portkey-custom-host", peer.provider.clone())];
+    Ok((command, Target { address: peer.address, model: "model", key: peer.key.to_owned(), headers }))
+}
