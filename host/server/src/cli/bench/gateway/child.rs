@@ -14,8 +14,8 @@ use super::super::super::Failure;
 use super::load::{Asked, Load, Pace, Target};
 use super::progress;
 
-/// Longest wait until one answers. LiteLLM takes half a minute.
-const START: Duration = Duration::from_secs(180);
+/// Longest wait until one answers. LiteLLM takes half a minute, on a busy machine many.
+const START: Duration = Duration::from_secs(600);
 /// How often it is asked whether it does.
 const LOOK: Duration = Duration::from_millis(100);
 /// Lines of its log that are shown where it does not.

@@ -6,18 +6,21 @@
 
 mod child;
 mod load;
+mod others;
 mod provider;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::super::Failure;
 use super::super::args::GatewayBench;
 use super::{Bar, Machine, Report, Times, progress};
 use child::{Gateway, free_address};
 use load::{Asked, CONNECTIONS, Load, Pace, Target};
+use others::{Peer, litellm, portkey};
 use provider::Provider;
 
 /// Calls a second at which the time that is added is measured.
@@ -56,51 +59,46 @@ struct Measured {
     processor_us: f64,
 }
 
+/// Whoever stops it stops the gateways, too: they are processes of their own.
 pub(super) async fn run(asked: &GatewayBench) -> Result<Report, Failure> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    tokio::select! {
+        report = report(asked) => report,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            Err(Failure::new("interrupted"))
+        }
+        _ = terminated.recv() => Err(Failure::new("terminated")),
+    }
+}
+
+async fn report(asked: &GatewayBench) -> Result<Report, Failure> {
     let folder = tempfile::tempdir()?;
     let machine = Machine::look(Some(folder.path()))?;
     let provider = Provider::start().await?;
-    let key = hex::encode(rand::random::<[u8; KEY_BYTES]>());
+    let key = format!("sk-{}", hex::encode(rand::random::<[u8; KEY_BYTES]>()));
     let straight =
         Target { address: provider.address, model: "model", key: key.clone(), headers: Vec::new() };
     let bench =
         Bench { load: Load::new()?, provider, straight, time: Duration::from_secs(asked.seconds.max(1)) };
-
-    let mut bars = Vec::new();
     let direct = bench.flat(&bench.straight, "straight, flat out").await?;
     let chela = bench.chela(folder.path(), &key).await?;
-    bars.extend(bench.ours(&chela, asked).await?);
+    let mut bars = bench.ours(&chela, asked).await?;
     drop(chela);
     let ours = bars.iter().find(|bar| bar.name == FLAT_OUT).map_or(0.0, |bar| bar.value);
     bars.push(Bar::told("straight calls a second, flat out", direct.rate, "/s"));
-    let others = [
-        (
-            "LiteLLM",
-            &asked.litellm,
-            litellm as fn(&Peer) -> Result<(Command, Target), Failure>,
-            TIMES_LITELLM,
-        ),
-        ("Portkey", &asked.portkey, portkey, TIMES_PORTKEY),
-    ];
-    for (name, program, command, times) in others {
-        let Some(program) = program else { continue };
-        let folder = tempfile::tempdir()?;
-        let peer = Peer {
-            program: program.clone(),
-            folder: folder.path(),
-            provider: bench.provider.base_url(),
-            address: free_address()?,
-            key: &key,
-        };
-        let (command, target) = command(&peer)?;
-        let gateway = Gateway::start(command, target, (&bench.load, folder.path())).await?;
-        bars.extend(bench.other((name, times), &gateway, ours).await?);
+    if let Some(program) = &asked.litellm {
+        bars.extend(bench.other(("LiteLLM", TIMES_LITELLM, litellm), (program, &key), ours).await?);
+    }
+    if let Some(program) = &asked.portkey {
+        bars.extend(bench.other(("Portkey", TIMES_PORTKEY, portkey), (program, &key), ours).await?);
     }
     Ok(Report { machine, bars })
 }
 
-/// The bar from which the others' follow.
+/// What all are compared by, and what it takes.
 const FLAT_OUT: &str = "calls a second, flat out";
+const PROCESSOR: &str = "processor time of a call";
 
 impl Bench {
     async fn chela(&self, folder: &Path, key: &str) -> Result<Gateway, Failure> {
@@ -139,7 +137,7 @@ impl Bench {
         ));
         let flat = self.flat_through(chela, "flat out").await?;
         bars.push(Bar::told(FLAT_OUT, flat.rate, "/s"));
-        bars.push(Bar::told("processor time of a call", flat.processor_us, "µs"));
+        bars.push(Bar::told(PROCESSOR, flat.processor_us, "µs"));
         bars.push(Bar::told(&format!("flat out, {CONNECTIONS} clients, p99"), ms(&flat.times, 0.99), "ms"));
         bars.push(Bar::told("a kept answer, p50", self.kept(chela).await?, "ms").at_most(HIT_P50_MS));
         bars.push(Bar::told("memory at the beginning", bytes as f64 / MIB, "MiB"));
@@ -240,31 +238,29 @@ impl Bench {
     /// Everything that is measured of another one.
     async fn other(
         &self,
-        (name, times): (&str, f64),
-        gateway: &Gateway,
+        (name, times, how): (&str, f64, fn(&Peer<'_>) -> Result<(Command, Target), Failure>),
+        (program, key): (&Path, &str),
         ours: f64,
     ) -> Result<Vec<Bar>, Failure> {
+        let folder = tempfile::tempdir()?;
+        let (provider, address) = (self.provider.base_url(), free_address()?);
+        let (command, target) = how(&Peer { program, folder: folder.path(), provider, address, key })?;
+        let gateway = Gateway::start(command, target, (&self.load, folder.path())).await?;
         self.flat(&gateway.target, &format!("{name}, warming up")).await?;
-        let flat = self.flat_through(gateway, &format!("{name}, flat out")).await?;
+        let flat = self.flat_through(&gateway, &format!("{name}, flat out")).await?;
         let rate = RATE.min(flat.rate / 2.0);
         let [straight, through] = self.beside(&gateway.target, rate).await?;
         let bytes = gateway.memory_bytes();
+        let told = |what: &str, value, unit| Bar::told(&format!("{name}: {what}"), value, unit);
+        let at = |share| format!("added at {rate:.0} calls a second, {share}");
         Ok(vec![
             Bar::told(&format!("calls a second, flat out, against {name}"), ours / flat.rate, "×")
                 .at_least(times),
-            Bar::told(&format!("{name}: calls a second, flat out"), flat.rate, "/s"),
-            Bar::told(&format!("{name}: processor time of a call"), flat.processor_us, "µs"),
-            Bar::told(
-                &format!("{name}: added at {rate:.0} calls a second, p50"),
-                added(&through, &straight, 0.5),
-                "ms",
-            ),
-            Bar::told(
-                &format!("{name}: added at {rate:.0} calls a second, p99"),
-                added(&through, &straight, 0.99),
-                "ms",
-            ),
-            Bar::told(&format!("{name}: memory at the end"), bytes as f64 / MIB, "MiB"),
+            told(FLAT_OUT, flat.rate, "/s"),
+            told(PROCESSOR, flat.processor_us, "µs"),
+            told(&at("p50"), added(&through, &straight, 0.5), "ms"),
+            told(&at("p99"), added(&through, &straight, 0.99), "ms"),
+            told("memory at the end", bytes as f64 / MIB, "MiB"),
         ])
     }
 }
@@ -278,49 +274,4 @@ fn ms(times: &Times, share: f64) -> f64 {
 
 fn added(through: &Times, straight: &Times, share: f64) -> f64 {
     ms(through, share) - ms(straight, share)
-}
-
-/// Another gateway, as it is to be started.
-struct Peer<'a> {
-    program: PathBuf,
-    folder: &'a Path,
-    /// The model.
-    provider: String,
-    address: std::net::SocketAddr,
-    key: &'a str,
-}
-
-/// LiteLLM's proxy as its documentation starts it, without a database, with a worker for each core.
-fn litellm(peer: &Peer<'_>) -> Result<(Command, Target), Failure> {
-    let config = peer.folder.join("config.yaml");
-    let text = format!(
-        "model_list:\n  - model_name: bench\n    litellm_params:\n      model: openai/model\n      api_base: {}\n      api_key: {}\n",
-        peer.provider, peer.key
-    );
-    std::fs::write(&config, text)?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut command = Command::new(&peer.program);
-    command
-        .arg("--config")
-        .arg(&config)
-        .args(["--host", "127.0.0.1", "--port", &peer.address.port().to_string()])
-        .args(["--num_workers", &cores.to_string()])
-        // Its list of prices comes with it; it need not look for a newer one.
-        .env("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-        .current_dir(peer.folder);
-    let target =
-        Target { address: peer.address, model: "bench", key: peer.key.to_owned(), headers: Vec::new() };
-    Ok((command, target))
-}
-
-/// Portkey's gateway; whom to ask it is told with each request.
-fn portkey(peer: &Peer<'_>) -> Result<(Command, Target), Failure> {
-    let mut command = Command::new(&peer.program);
-    command
-        .args(["--headless", &format!("--port={}", peer.address.port())])
-        .env("TRUSTED_CUSTOM_HOSTS", "127.0.0.1,localhost")
-        .current_dir(peer.folder);
-    let headers =
-        vec![("x-portkey-provider", "openai".to_owned()), ("x-portkey-custom-host", peer.provider.clone())];
-    Ok((command, Target { address: peer.address, model: "model", key: peer.key.to_owned(), headers }))
 }
