@@ -178,6 +178,7 @@ impl Setup {
             cache: chela_gateway::CacheLevel::Exact,
             cache_ttl: None,
             over_budget: chela_engine::OverBudget::default(),
+            answer_within: None,
             rate_per_minute: 60_000,
             concurrency: 64,
             history: 0,

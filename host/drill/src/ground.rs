@@ -206,6 +206,7 @@ fn agent(is_reached: bool) -> Result<AgentConfig, Error> {
         cache: chela_gateway::CacheLevel::Exact,
         cache_ttl: None,
         over_budget: chela_engine::OverBudget::default(),
+        answer_within: None,
         rate_per_minute: u32::MAX,
         concurrency: 1,
         history: 0,

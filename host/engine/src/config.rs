@@ -117,6 +117,8 @@ pub struct AgentConfig {
     pub cache_ttl: Option<Duration>,
     /// Where a budget is used up.
     pub over_budget: OverBudget,
+    /// How long its people wait at most, if that was promised.
+    pub answer_within: Option<Duration>,
     /// Messages a minute.
     pub rate_per_minute: u32,
     /// Turns at once.

@@ -25,6 +25,7 @@ use crate::dispatcher::Dispatcher;
 use crate::drafts::{Draft, Drafts};
 use crate::error::Error;
 use crate::journey::Journey;
+use crate::promptness::Promptness;
 use crate::retention;
 use crate::router::Router;
 use crate::swap::{
@@ -122,6 +123,7 @@ impl Engine {
                 waiting,
                 drafts: Drafts::default(),
                 frames: Frames::default(),
+                promptness: Promptness::default(),
                 suspects: Semaphore::new(1),
             };
             Ok(Self { journey: Arc::new(journey), sessions })

@@ -20,6 +20,7 @@ use crate::drafts::{Draft, Drafts, Sink, Windows};
 use crate::error::Error;
 use crate::journal::Journal;
 use crate::policy::Policy;
+use crate::promptness::Promptness;
 use crate::router::Routing;
 use crate::swap::{Fleet, House, RECEIVE, Seen, Share};
 
@@ -38,6 +39,8 @@ pub(crate) struct Journey {
     pub(crate) drafts: Drafts,
     /// What components were told, as far as it is known to be kept.
     pub(crate) frames: Frames,
+    /// Whether people wait longer than was promised.
+    pub(crate) promptness: Promptness,
     /// The one place for turns that may stop the host.
     pub(crate) suspects: Semaphore,
 }
@@ -316,6 +319,12 @@ impl Journey {
             let took = self.clock.now().since(turn.message.received);
             metrics::histogram!("turn_duration_seconds", "agent" => outgoing.agent.to_string())
                 .record(took.as_secs_f64());
+            let promised = house.config.agents.get(&outgoing.agent).and_then(|agent| agent.answer_within);
+            if let Some(within) = promised {
+                let now = self.clock.now();
+                let pressure = self.promptness.answered(&outgoing.agent, (took, within), now);
+                house.gateway.press(&outgoing.agent, pressure);
+            }
         }
         Ok(())
     }

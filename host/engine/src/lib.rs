@@ -22,6 +22,7 @@ mod journey;
 pub mod measure;
 mod policy;
 pub mod probe;
+mod promptness;
 mod rate;
 mod retention;
 mod router;

@@ -76,6 +76,7 @@ fn configuration() -> Config {
         cache: chela_gateway::CacheLevel::Exact,
         cache_ttl: None,
         over_budget: chela_engine::OverBudget::default(),
+        answer_within: None,
         rate_per_minute: 60,
         concurrency: 1,
         history: 0,

@@ -292,6 +292,7 @@ fn agent(given: &Agent, knowledge: Option<(String, Digest)>, refusal: &str) -> R
         cache: given.cache,
         cache_ttl: given.cache_ttl,
         over_budget: OverBudget { refusal: refusal.to_owned(), to_human: given.over_budget_to_human },
+        answer_within: given.answer_within,
         rate_per_minute: given.rate_per_minute,
         concurrency: given.concurrency,
         history: given.history,

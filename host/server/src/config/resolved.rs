@@ -551,6 +551,8 @@ pub struct Agent {
     pub budget: Vec<Limit>,
     /// Whether a human goes on where a budget is used up.
     pub over_budget_to_human: bool,
+    /// How long its people wait at most, if that is promised.
+    pub answer_within: Option<Duration>,
     /// Earlier utterances.
     pub history: usize,
     /// What the plugin is told for this agent.

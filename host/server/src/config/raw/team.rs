@@ -210,6 +210,11 @@ pub(in crate::config) struct Agent {
     /// to a human as well, with what the agent said.
     #[serde(default)]
     pub(in crate::config) over_budget: OverBudget,
+    /// How long people wait for its answer at most, from their message to its delivery. When more than two of the newest
+    /// twenty waited longer, its calls are made for five minutes by the cheaper tier as the faster one: `cheap_tier`, or
+    /// `cheaper` of its tier.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub(in crate::config) answer_within_s: Option<u64>,
     /// Earlier utterances of the conversation that it gets.
     #[serde(default = "history")]
     #[schemars(range(min = 0, max = 200))]

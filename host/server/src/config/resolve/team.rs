@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chela_gateway::difficulty::Scorer;
 use chela_gateway::{CacheLevel, TierPolicy};
@@ -119,6 +120,7 @@ impl Resolver<'_> {
         let knowledge =
             agent.knowledge.as_deref().and_then(|path| self.folder(&["agent", name, "knowledge"], path));
         let reach = self.reach(raw, name, agent);
+        let answer_within = self.answer_within(raw, name, (agent, tier.as_ref()));
         let own: (At<'_>, _) = (&["agent", name, "budget"], agent.budget.as_deref());
         let budget = self.own_limits(raw, own, &budget.agent);
         let config = self.free(&["agent", name, "config"], &agent.config);
@@ -140,9 +142,32 @@ impl Resolver<'_> {
             concurrency: size(agent.concurrency),
             budget,
             over_budget_to_human: agent.over_budget == raw::OverBudget::Human,
+            answer_within,
             history: size(agent.history),
             config,
         })
+    }
+
+    /// What people were promised. Where it is not kept, a faster tier is asked: so there has to be one.
+    fn answer_within(
+        &mut self,
+        raw: &Raw,
+        name: &str,
+        (agent, tier): (&raw::Agent, Option<&TierId>),
+    ) -> Option<Duration> {
+        let within = agent.answer_within_s?;
+        let of_tier = tier.and_then(|tier| raw.tier.get(tier.as_str()));
+        let has_cheaper = of_tier.is_none_or(|tier| tier.cheaper.is_some());
+        if agent.tier_policy != raw::TierPolicy::Calibrated && !has_cheaper {
+            let message =
+                format!("the tier of the agent `{name}` has no `cheaper` one that could answer faster");
+            let note = Note::new(Code::WrongValue, message, "nothing can be done to keep it");
+            self.fail(
+                &["agent", name, "answer_within_s"],
+                note.help("name a faster tier as `cheaper` of its tier"),
+            );
+        }
+        Some(seconds(within))
     }
 
     /// What may answer instead of a model. What is confidential is answered by nothing else.

@@ -32,6 +32,17 @@ fn loaded(folder: &Path, agent: &str, more: &str) -> Result<Config, Vec<Code>> {
     loaded.map(|(config, _)| config).map_err(|error| error.problems().iter().map(|one| one.code()).collect())
 }
 
+#[test]
+fn what_people_were_promised_needs_a_faster_tier() {
+    let folder = tempfile::tempdir().unwrap();
+    let promised = "answer_within_s = 20\n";
+    assert_eq!(loaded(folder.path(), promised, "").map(|_| ()), Err(vec![Code::WrongValue]));
+    let text = asking(promised, "").replace("chain = [\"s/n\"]\n", "chain = [\"s/n\"]\ncheaper = \"fast\"\n");
+    let (config, _) = load_in(folder.path(), &text).map_err(|error| error.to_string()).unwrap();
+    let within = config.agents[&AgentId::new("hr").unwrap()].answer_within;
+    assert_eq!(within, Some(std::time::Duration::from_secs(20)));
+}
+
 fn policy(config: &Config) -> &TierPolicy {
     &config.agents[&AgentId::new("hr").unwrap()].tier_policy
 }
