@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chela_engine::{Ambiguous, OverBudget};
-use chela_gateway::{Budgets, Limit, Rule, Window};
+use chela_gateway::{AgentTier, Budgets, Limit, Rule, Tier, TierPolicy, Window};
 use chela_server::standin::slack::Say;
 use chela_server::standin::{Fault, provider};
 use chela_store::{Phase, Store, TurnState};
 use chela_tests::NOTICE;
 use chela_tests::{Outside, eventually, eventually_some, host, say};
-use chela_types::{Clock, DepartmentId, Millis, Money, RoutedBy, TenantId};
+use chela_types::{AgentId, Clock, DepartmentId, Millis, Money, RoutedBy, TenantId, TierId};
 use serde_json::json;
 
 const DAY_MS: i64 = 24 * 3_600 * 1_000;
@@ -289,6 +289,34 @@ async fn over_budget_no_model_is_asked_and_the_person_is_told() {
         assert!(replies[0].reply.text.contains("No budget, and no answer."), "{replies:?}");
         assert!(outside.provider.bills().is_empty() && outside.provider.faults().is_spent());
         assert_eq!(host.store.ledger(1).await.unwrap().settled, Money::ZERO);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waited_longer_than_promised_is_answered_by_a_faster_tier() {
+    let outside = Outside::new().await;
+    let (support, usual) = (AgentId::new("support").unwrap(), TierId::new("usual").unwrap());
+    let own = AgentTier { tier: usual.clone(), policy: TierPolicy::Wish };
+    let host = host(&outside)
+        .agent("support", "assistant")
+        .with_agent("support", |agent| {
+            agent.tier = usual.clone();
+            // Every answer comes later than this.
+            agent.answer_within = Some(Duration::ZERO);
+        })
+        .with_gateway(|gateway| {
+            let fast = gateway.tiers[0].clone();
+            gateway.tiers.push(Tier { id: usual.clone(), cheaper: Some(fast.id.clone()), ..fast });
+            gateway.agents.insert(support, own);
+        })
+        .webhook("partner", "support")
+        .run()
+        .await;
+    for (text, why) in [("one", "wish"), ("two", "wish"), ("three", "wish"), ("four", "sla")] {
+        host.partner_says(&outside, "t1", text).await;
+        let record = host.closed(text).await;
+        let call = record.calls[0].call.as_ref().unwrap();
+        assert_eq!(call.why.as_deref(), Some(why), "{text}: {call:?}");
     }
 }
 
