@@ -98,7 +98,8 @@ pub(crate) async fn first(
         None => Trouble::bad("it ended before it began"),
     };
     // A count before the end is not the last one.
-    Err(Trouble { usage: opened.usage.filter(|_| opened.finish.is_some()).map(Box::new), ..trouble })
+    let counted = opened.counted().filter(|_| opened.finish.is_some());
+    Err(Trouble { usage: counted.map(Box::new), ..trouble })
 }
 
 /// Holds the first text back until it is seen to come fast enough. A tool call, a thought or the end are no slowness.

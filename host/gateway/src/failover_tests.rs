@@ -286,6 +286,15 @@ async fn an_answer_that_says_nothing_is_a_failure() {
     }
 }
 
+/// Nobody has counted what was ended here: a count so far says nothing of what came after it.
+#[tokio::test(start_paused = true)]
+async fn blanks_without_end_are_charged_at_the_bound() {
+    let (failover, _) = chain(vec![Act::Say(vec![usage(10, 1), Piece::Text(" ".repeat(13_000))])]);
+    let error = run(&failover).await.unwrap_err();
+    let bound = Rate { price: PRICE, input: call("hello").input_bound(), output: Tokens(100) }.bound();
+    assert_eq!((&error.kind, error.call.as_ref().unwrap().cost), (&Kind::NoRoom, bound));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_link_that_thinks_and_thinks_leaves_time_for_the_next() {
     let thinks = Slow((0..1_000).map(|_| (5, Piece::Alive)).collect());

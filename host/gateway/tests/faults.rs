@@ -326,6 +326,13 @@ async fn counts_that_cannot_be_true_cost_the_bound() {
             met(&Row { what: "a count", answer, toxics: vec![], sees, ledger }, wire).await;
         }
     }
+    for (count, what) in [("null", "the count of the start alone"), ("{}", "an end that counts nothing")] {
+        let body = reply(Wire::Messages, Some((12, 5))).replace(r#"{"output_tokens":5}"#, count);
+        assert!(body.contains(r#""output_tokens":1"#) && !body.contains(r#""output_tokens":5"#));
+        let answer = Answer::stream(body);
+        met(&Row { what, answer, toxics: vec![], sees: Sees::First, ledger: Ledger::Bound }, Wire::Messages)
+            .await;
+    }
     let more_cached = reply(Wire::Chat, Some((12, 5))).replace(
         "\"prompt_tokens\":12",
         "\"prompt_tokens\":12,\"prompt_tokens_details\":{\"cached_tokens\":13}",
