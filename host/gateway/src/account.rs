@@ -208,6 +208,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_quota_that_says_when_it_is_there_again_is_left_alone_until_then() {
+        let quota = |seconds| Kind::Quota { code: "x".into(), retry_after: Duration::from_secs(seconds) };
+        for (asked, waits) in [(30, 60), (1_800, 1_800), (7_200, 3_600)] {
+            let link = link();
+            assert_eq!(refuse(&link, quota(asked)), Some(Duration::from_secs(waits)), "first");
+            assert_eq!(link.admit(1).unwrap_err().kind.class(), "quota");
+        }
+        let link = link();
+        refuse(&link, quota(0));
+        advance(Duration::from_secs(60)).await;
+        assert_eq!(refuse(&link, quota(900)), Some(Duration::from_secs(900)), "by who finds out");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn who_is_over_its_pace_is_passed_over_and_nothing_is_sent() {
         use crate::Model as _;
         use std::sync::atomic::Ordering;
