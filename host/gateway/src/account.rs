@@ -132,8 +132,11 @@ impl Leave {
         self.paced.took(tokens);
     }
 
-    /// It has not. What a status refused took no tokens.
+    /// It has not. What a status refused took no tokens, and what waited here in vain says nothing.
     pub(crate) fn failed(&mut self, trouble: &Trouble, rest_max: Duration) {
+        if trouble.is_ours {
+            return;
+        }
         self.model.failed(&trouble.kind);
         self.quota.failed(&trouble.kind);
         self.account.refused(&trouble.kind, self.started, rest_max);

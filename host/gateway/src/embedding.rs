@@ -16,7 +16,8 @@ use tokio::time::{Instant, timeout};
 use crate::failover::worse;
 use crate::ledger::{Purses, Reservation};
 use crate::plan::{Link, Plan, SharedClock};
-use crate::provider::{Embed, Embedded, Trouble};
+use crate::provider::{Embed, Embedded, Sent, Trouble};
+use crate::retries::Retry;
 use crate::{Budgets, Call, Error, Kind, Purse, Rate};
 
 /// Texts of one call: OpenAI's limit.
@@ -203,11 +204,10 @@ impl Walk {
 
 /// Asks one link. Vectors come all at once: who is silent until then is slow only when all of its time is over.
 async fn ask(link: &Link, inputs: &Arc<Vec<String>>) -> Result<Embedded, Trouble> {
-    let sent = chela_egress::Begun::default();
+    let sent = Sent::default();
     let ask = Embed { model: link.model.clone(), inputs: inputs.clone(), sent: sent.clone() };
     let after = link.limits.total;
-    let late = |_| Trouble::new(Kind::TooSlow { after }, sent.is_begun());
-    timeout(after, link.backend.embed(ask)).await.map_err(late)?
+    timeout(after, link.backend.embed(ask)).await.map_err(|_| sent.late(after))?
 }
 
 fn wrong(inputs: &[String]) -> Option<&'static str> {

@@ -9,7 +9,6 @@
 //! have one budget for all calls of a tier (`retries.rs`). A tier may have the next link asked beside the first when that
 //! is silent for long (a hedge): who says the first text wins, and the other is dropped.
 
-use chela_egress::Begun;
 use chela_types::Usage;
 use futures::future::{BoxFuture, select_all};
 use std::sync::Arc;
@@ -19,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::account::Leave;
 use crate::attempt::{Opened, Way, first};
 use crate::plan::{Link, Plan};
-use crate::provider::Trouble;
+use crate::provider::{Sent, Trouble};
 use crate::relay::{Relay, Voice, answer};
 use crate::retries::Retry;
 use crate::tally::{Charge, Tally};
@@ -67,7 +66,7 @@ struct Running {
     leave: Leave,
     retry: Option<Retry>,
     started: Instant,
-    sent: Begun,
+    sent: Sent,
     is_hedge: bool,
     first: BoxFuture<'static, Result<(Opened, Vec<Chunk>), Trouble>>,
 }
@@ -112,7 +111,7 @@ impl Walk {
             match link.admit(rate.tokens().0) {
                 Ok(leave) => {
                     let way = Way { rate, share, is_probed: self.next < self.plan.links.len() };
-                    let sent = Begun::default();
+                    let sent = Sent::default();
                     let first = asked(link.clone(), self.call.clone(), way, sent.clone());
                     let retry = retry.take();
                     self.running.push(Running { link, rate, leave, retry, started, sent, is_hedge, first });
@@ -215,7 +214,7 @@ fn asked(
     link: Arc<Link>,
     call: Arc<Call>,
     way: Way,
-    sent: Begun,
+    sent: Sent,
 ) -> BoxFuture<'static, Result<(Opened, Vec<Chunk>), Trouble>> {
     Box::pin(async move { first(&link, &call, way, sent).await })
 }

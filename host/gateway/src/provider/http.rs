@@ -8,11 +8,12 @@ use http::{Method, StatusCode};
 use secrecy::SecretString;
 use serde::Deserialize;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 
 use super::place::Place;
+use super::places::Places;
 use super::sse::{Event, Sse};
 use super::{Ask, Backend, Embed, Embedded, Piece, Pieces, Trouble, anthropic, chat, embeddings, responses};
 use crate::Kind;
@@ -38,7 +39,7 @@ pub(crate) struct Remote {
     place: Place,
     key: Option<SecretString>,
     limits: ProviderLimits,
-    places: Arc<Semaphore>,
+    places: Places,
     egress: Egress,
     clock: SharedClock,
 }
@@ -50,7 +51,7 @@ impl Remote {
         limits: ProviderLimits,
         (egress, clock): (Egress, SharedClock),
     ) -> Self {
-        let places = Arc::new(Semaphore::new(limits.concurrent_max));
+        let places = Places::new(limits.concurrent_max);
         Self { place, key, limits, places, egress, clock }
     }
 
@@ -74,9 +75,8 @@ impl Remote {
 
     async fn open(&self, ask: Ask) -> Result<Pieces, Trouble> {
         let mut request = self.request(&ask)?;
-        let place = self.places.clone().acquire_owned().await;
-        let place = place.map_err(|_| Trouble::new(unavailable("closed"), false))?;
-        request.begun = ask.sent.clone();
+        let place = self.places.take(&ask.sent).await?;
+        request.begun = ask.sent.begun();
         let answer = self.egress.stream(request).await.map_err(|error| from_egress(error, true))?;
         if answer.status != StatusCode::OK {
             return Err(self.refusal(answer).await);
@@ -93,9 +93,8 @@ impl Remote {
         request.credential = self.key.clone().map(|key| self.place.credential(key));
         let total = Some(self.limits.total);
         request.timeouts = Timeouts { first_byte: total, idle: Some(self.limits.idle), total };
-        let place = self.places.clone().acquire_owned().await;
-        let _place = place.map_err(|_| Trouble::new(unavailable("closed"), false))?;
-        request.begun = ask.sent.clone();
+        let _place = self.places.take(&ask.sent).await?;
+        request.begun = ask.sent.begun();
         let answer = self.egress.stream(request).await.map_err(|error| from_egress(error, true))?;
         if answer.status != StatusCode::OK {
             return Err(self.refusal(answer).await);
