@@ -145,6 +145,11 @@ impl Leave {
         }
     }
 
+    /// Another that was asked later was faster.
+    pub(crate) fn slow(&mut self, after: Duration) {
+        self.model.failed(&Kind::TooSlow { after });
+    }
+
     /// It broke off.
     pub(crate) fn broke_off(&mut self) {
         self.model.failed(&Kind::Interrupted);

@@ -28,6 +28,8 @@ use crate::{Answer, Call, Chunk, Error, Kind, Model, Rate};
 const HEDGED: &str = "hedged";
 /// An attempt that was started beside another and came second.
 const LOST: &str = "lost";
+/// An attempt that was ended because the call failed for good beside it.
+const DROPPED: &str = "dropped";
 
 /// A tier's chain.
 pub(crate) struct Failover {
@@ -184,19 +186,24 @@ impl Walk {
         moves_on
     }
 
-    /// What is not the winner is dropped, which cancels it.
-    fn overtaken(&mut self) {
-        for mut lost in std::mem::take(&mut self.running) {
-            let (class, sent) = (if lost.is_hedge { LOST } else { HEDGED }, lost.sent.is_begun());
-            if !sent {
-                lost.leave.unsent();
+    /// What is not the winner is dropped, which cancels it. A first that a hedge overtook was slow: with few calls each
+    /// is hedged, and nothing else would ever tell that it hangs.
+    fn overtaken(&mut self, is_won: bool) {
+        for lost in std::mem::take(&mut self.running) {
+            let Running { link, rate, mut leave, started, sent, is_hedge, first, .. } = lost;
+            drop(first);
+            let (class, was_sent) = (class(is_won, is_hedge), sent.give_up());
+            if !was_sent {
+                leave.unsent();
+            } else if class == HEDGED {
+                leave.slow(started.elapsed());
             }
-            self.tally.overtaken((&lost.link, lost.rate), class, (sent, lost.started));
+            self.tally.overtaken((&link, rate), class, (was_sent, started));
         }
     }
 
     fn won(mut self, winner: Running, (opened, said): (Opened, Vec<Chunk>)) -> Answer {
-        self.overtaken();
+        self.overtaken(true);
         let Running { link, rate, leave, retry, .. } = winner;
         let Self { plan, rest_max, call, tally, next, .. } = self;
         let voice = Voice { opened, link, rate, leave, retry };
@@ -204,7 +211,7 @@ impl Walk {
     }
 
     fn error(mut self) -> Error {
-        self.overtaken();
+        self.overtaken(false);
         let error = self.failed.unwrap_or_else(|| Error::new(Kind::Config("chain is empty".into())));
         error.with_call(self.tally.record(None, Usage::default(), Charge::default()))
     }
@@ -217,6 +224,15 @@ fn asked(
     sent: Sent,
 ) -> BoxFuture<'static, Result<(Opened, Vec<Chunk>), Trouble>> {
     Box::pin(async move { first(&link, &call, way, sent).await })
+}
+
+/// Of an attempt that is ended by another's.
+const fn class(is_won: bool, is_hedge: bool) -> &'static str {
+    match (is_won, is_hedge) {
+        (true, false) => HEDGED,
+        (true, true) => LOST,
+        (false, _) => DROPPED,
+    }
 }
 
 /// When a link must have said its first word, so that those after it have their time too: one that thinks and
@@ -241,7 +257,7 @@ pub(crate) fn worse(before: Option<Error>, trouble: Trouble) -> Error {
 }
 
 /// A failure after which somebody else would have been asked if not so many were: it says when that is so again.
-fn later(error: Error, wait: Duration) -> Error {
+pub(crate) fn later(error: Error, wait: Duration) -> Error {
     let retry_after = error.kind.retry_after().max(wait);
     let kind = match &error.kind {
         Kind::RateLimited { .. } => Kind::RateLimited { retry_after },
