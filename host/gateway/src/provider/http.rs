@@ -20,6 +20,12 @@ use crate::Kind;
 use crate::config::ProviderLimits;
 use crate::plan::SharedClock;
 
+/// Longest wait for the body of a refusal: its status has said what matters most.
+const REFUSAL_WAIT: Duration = Duration::from_secs(2);
+/// A whole stream: 2 KiB around each of the 131,072 tokens that a tier may allow at most; OpenAI has some 330 bytes
+/// around each. What is kept of it has limits of its own.
+const STREAM_BYTES_MAX: usize = 256 << 20;
+
 /// A wire format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wire {
@@ -70,6 +76,7 @@ impl Remote {
         request.credential = self.key.clone().map(|key| self.place.credential(key));
         request.timeouts =
             Timeouts { first_byte: Some(ask.total), idle: Some(self.limits.idle), total: Some(ask.total) };
+        request.stream_bytes_max = Some(STREAM_BYTES_MAX);
         Ok(request)
     }
 
@@ -111,7 +118,8 @@ impl Remote {
         }
         let status = answer.status.as_u16();
         let wait = retry_after(&answer.headers, self.clock.now());
-        let body = answer.whole().await.map(|answer| answer.body).unwrap_or_default();
+        let body = timeout(REFUSAL_WAIT, answer.whole()).await.ok().and_then(Result::ok);
+        let body = body.map(|answer| answer.body).unwrap_or_default();
         let error = serde_json::from_slice::<Body>(&body).map(|body| body.error).unwrap_or_default();
         let trouble = sort(status, &error, wait);
         let is_refusal = matches!(trouble.kind, Kind::Refused | Kind::TooLong { .. });
