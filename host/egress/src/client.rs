@@ -223,7 +223,7 @@ impl Egress {
         let body = begun.watch(request.body);
         let sending = client.request(request.method, request.url).headers(headers).body(body).send();
         let answer = match timeout_at(head_until, sending).await {
-            Err(_) if !begun.is_begun() => return Err(late(Phase::Connect)),
+            Err(_) if begun.give_up() => return Err(late(Phase::Connect)),
             Err(_) => return Err(late(Phase::FirstByte)),
             Ok(Err(error)) if !begun.is_begun() => {
                 return Err(unsent(sort(&host, config.connect_timeout, error)));
@@ -235,6 +235,9 @@ impl Egress {
         let idle = request.timeouts.idle.unwrap_or(config.idle_timeout);
         let bytes_max = config.response_bytes_max;
         let bytes_max = request.response_bytes_max.map_or(bytes_max, |own| own.min(bytes_max));
+        // A refusal is read whole, like any other answer.
+        let streamed = request.stream_bytes_max.filter(|_| answer.status().is_success());
+        let bytes_max = streamed.unwrap_or(bytes_max);
         if request.leaks.as_ref().is_some_and(|leaks| headers_leak(leaks, answer.headers())) {
             return Err(Error::Leak { host, way: Way::In });
         }

@@ -37,6 +37,8 @@ pub struct Request {
     pub leaks: Option<Arc<Leaks>>,
     /// Bytes of the answer, if it may have fewer than the configuration says.
     pub response_bytes_max: Option<usize>,
+    /// Bytes of a good answer (2xx) that is read piece by piece and kept by nobody; absent: as of any other.
+    pub stream_bytes_max: Option<usize>,
     /// Tells whoever keeps a clone whether the request was begun, also if the exchange is dropped.
     pub begun: Begun,
 }
@@ -54,6 +56,7 @@ impl Request {
             timeouts: Timeouts::default(),
             leaks: None,
             response_bytes_max: None,
+            stream_bytes_max: None,
             begun: Begun::default(),
         }
     }

@@ -132,14 +132,22 @@ impl Leave {
         self.paced.took(tokens);
     }
 
-    /// It has not. What a status refused took no tokens.
+    /// It has not. What a status refused took no tokens, and what waited here in vain says nothing.
     pub(crate) fn failed(&mut self, trouble: &Trouble, rest_max: Duration) {
+        if trouble.is_ours {
+            return;
+        }
         self.model.failed(&trouble.kind);
         self.quota.failed(&trouble.kind);
         self.account.refused(&trouble.kind, self.started, rest_max);
         if !trouble.billed {
             self.paced.took(0);
         }
+    }
+
+    /// Another that was asked later was faster.
+    pub(crate) fn slow(&mut self, after: Duration) {
+        self.model.failed(&Kind::TooSlow { after });
     }
 
     /// It broke off.
@@ -205,6 +213,20 @@ mod tests {
         assert_eq!(link.admit(1).unwrap_err().kind.class(), "quota", "one finds out");
         probe.began();
         assert!(link.admit(1).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quota_that_says_when_it_is_there_again_is_left_alone_until_then() {
+        let quota = |seconds| Kind::Quota { code: "x".into(), retry_after: Duration::from_secs(seconds) };
+        for (asked, waits) in [(30, 60), (1_800, 1_800), (7_200, 3_600)] {
+            let link = link();
+            assert_eq!(refuse(&link, quota(asked)), Some(Duration::from_secs(waits)), "first");
+            assert_eq!(link.admit(1).unwrap_err().kind.class(), "quota");
+        }
+        let link = link();
+        refuse(&link, quota(0));
+        advance(Duration::from_secs(60)).await;
+        assert_eq!(refuse(&link, quota(900)), Some(Duration::from_secs(900)), "by who finds out");
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chela_egress::Begun;
 use chela_types::{Finish, Tokens, Usage};
 use futures::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
 use crate::calls::Calls;
 use crate::plan::Link;
-use crate::provider::{Ask, Piece, Pieces, Trouble};
+use crate::provider::{Ask, Piece, Pieces, Sent, Trouble};
 use crate::speed::{Probe, Speed};
 use crate::{Call, Chunk, Kind, Rate, ToolDelta};
 
@@ -68,7 +67,7 @@ pub(crate) async fn first(
     link: &Link,
     call: &Arc<Call>,
     way: Way,
-    sent: Begun,
+    sent: Sent,
 ) -> Result<(Opened, Vec<Chunk>), Trouble> {
     let mut opened = open(link, call, way.rate, sent).await?;
     let mut silence = Silence::first(link, opened.started);
@@ -98,7 +97,8 @@ pub(crate) async fn first(
         None => Trouble::bad("it ended before it began"),
     };
     // A count before the end is not the last one.
-    Err(Trouble { usage: opened.usage.filter(|_| opened.finish.is_some()).map(Box::new), ..trouble })
+    let counted = opened.counted().filter(|_| opened.finish.is_some());
+    Err(Trouble { usage: counted.map(Box::new), ..trouble })
 }
 
 /// Holds the first text back until it is seen to come fast enough. A tool call, a thought or the end are no slowness.
@@ -132,7 +132,7 @@ fn called(mut opened: Opened, delta: ToolDelta) -> Result<(Opened, Vec<Chunk>), 
 }
 
 /// Asks one link.
-async fn open(link: &Link, call: &Arc<Call>, rate: Rate, sent: Begun) -> Result<Opened, Trouble> {
+async fn open(link: &Link, call: &Arc<Call>, rate: Rate, sent: Sent) -> Result<Opened, Trouble> {
     let (started, total) = (Instant::now(), link.limits.total);
     let ask = Ask {
         call: call.clone(),
@@ -142,8 +142,7 @@ async fn open(link: &Link, call: &Arc<Call>, rate: Rate, sent: Begun) -> Result<
         sent: sent.clone(),
     };
     let Silence { until, after } = Silence::first(link, started);
-    let late = |_| Trouble::new(Kind::TooSlow { after }, sent.is_begun());
-    let rest = timeout_at(until, link.backend.start(ask)).await.map_err(late)??;
+    let rest = timeout_at(until, link.backend.start(ask)).await.map_err(|_| sent.late(after))??;
     Ok(Opened {
         text: String::new(),
         calls: Calls::new(call.clone()),

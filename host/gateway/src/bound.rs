@@ -2,7 +2,7 @@
 
 use chela_types::Tokens;
 
-use crate::{Call, Form, Part, Tool};
+use crate::{Call, Form, Part, Tool, ToolCall};
 
 /// Tokens of overhead for each message and part of one (role, separators): the vendors document less than ten.
 const PART_OVERHEAD: u64 = 16;
@@ -17,6 +17,9 @@ const TOOL_OVERHEAD: u64 = 64;
 /// tags around each argument, as JSON with spaces. None needs more than two tokens for a byte of compact JSON: the
 /// shortest argument, `"a":1,`, is six bytes, and eleven tokens even where it stands between tags.
 const STRUCTURE_TOKENS_PER_BYTE: u64 = 2;
+/// Arguments are read and written anew for some, and `1e15`, four bytes, becomes the eighteen of `1000000000000000.0`.
+/// No number grows by more; and without an exponent none to more than twice its bytes.
+const EXPONENT_TOKENS: u64 = 16;
 
 /// The most that one image can be at Anthropic: 2,576 pixels on the long edge, in patches of 28 (platform.claude.com:
 /// vision). Larger ones are made smaller there.
@@ -36,10 +39,12 @@ impl Call {
     /// The same at a provider for which an image is at most so many tokens.
     pub(crate) fn input_bound_with(&self, image: Tokens) -> Tokens {
         let system = self.system.iter().map(|text| bytes(text).saturating_add(PART_OVERHEAD));
+        // One that says nothing is a message all the same.
+        let bare = self.prompts.iter().filter(|prompt| prompt.parts.is_empty()).map(|_| PART_OVERHEAD);
         let parts = self.prompts.iter().flat_map(|prompt| &prompt.parts).map(|each| part(each, image));
         let tools = self.tools.iter().map(tool);
         let around = if self.tools.is_empty() && !self.calls_tools() { 0 } else { TOOLS_OVERHEAD };
-        let all = system.chain(parts).chain(tools).chain([around, form(&self.form)]);
+        let all = system.chain(bare).chain(parts).chain(tools).chain([around, form(&self.form)]);
         Tokens(all.fold(CALL_OVERHEAD, u64::saturating_add))
     }
 
@@ -52,9 +57,10 @@ fn part(part: &Part, image: Tokens) -> u64 {
     let inside = match part {
         Part::Text(text) => bytes(text),
         Part::Image(_) => image.0,
-        Part::ToolCall(call) => [bytes(&call.id), bytes(&call.name), structure(&call.arguments)]
-            .into_iter()
-            .fold(TOOL_OVERHEAD, u64::saturating_add),
+        Part::ToolCall(ToolCall { id, name, arguments }) => {
+            let each = [bytes(id), bytes(name), structure(arguments), exponents(arguments)];
+            each.into_iter().fold(TOOL_OVERHEAD, u64::saturating_add)
+        }
         Part::ToolResult(result) => {
             bytes(&result.id).saturating_add(bytes(&result.text)).saturating_add(TOOL_OVERHEAD)
         }
@@ -86,11 +92,18 @@ fn structure(json: &str) -> u64 {
     bytes(json).saturating_mul(STRUCTURE_TOKENS_PER_BYTE)
 }
 
+/// What numbers with an exponent may be longer than they were told.
+fn exponents(json: &str) -> u64 {
+    let is_one = |pair: &&[u8]| matches!(pair, [b'0'..=b'9', b'e' | b'E']);
+    let count = json.as_bytes().windows(2).filter(is_one).count() as u64;
+    count.saturating_mul(EXPONENT_TOKENS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::failover::tests::call;
-    use crate::{Image, Prompt, Role, ToolCall, ToolResult};
+    use crate::{Image, Prompt, Role, ToolResult};
     use serde_json::json;
 
     fn of(parts: Vec<Part>) -> Call {
@@ -119,6 +132,29 @@ mod tests {
             (Call { form: Form::JsonObject, ..call("") }, empty + TOOL_OVERHEAD),
         ] {
             assert_eq!(call.input_bound(), Tokens(bound));
+        }
+    }
+
+    /// One without parts is sent as an empty one, and has the words around it.
+    #[test]
+    fn messages_that_say_nothing_are_counted() {
+        let silent = Prompt { role: Role::User, parts: Vec::new() };
+        let call = Call { prompts: vec![silent; 2_048], ..call("") };
+        assert_eq!(call.input_bound(), Tokens(CALL_OVERHEAD + 2_048 * PART_OVERHEAD));
+    }
+
+    /// Arguments are read and written anew for a format that wants them as JSON, and then a number may be longer.
+    #[test]
+    fn numbers_are_counted_as_they_may_be_written() {
+        let list = |number: &str| format!(r#"{{"a":[{}]}}"#, vec![number; 100].join(","));
+        for number in
+            ["1e15", "1E15", "1.5e15", "-1e+15", "9e-5", "1e16", "-0", "1e-7", "123456789012345678901"]
+        {
+            let arguments = list(number);
+            let written = serde_json::from_str::<serde_json::Value>(&arguments).unwrap().to_string();
+            let asked = ToolCall { id: String::new(), name: String::new(), arguments };
+            let bound = part(&Part::ToolCall(asked), Tokens(0)) - PART_OVERHEAD - TOOL_OVERHEAD;
+            assert!(bound >= written.len() as u64, "{number}: {bound} for {}", written.len());
         }
     }
 

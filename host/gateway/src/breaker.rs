@@ -123,8 +123,8 @@ impl Breaker {
         Ok(Trial { breaker: Arc::clone(self), is_probe })
     }
 
-    /// A call ended that was let pass while it was closed.
-    fn note(&self, failed: bool) {
+    /// A call ended that was let pass while it was closed. If it opens by that, for so long at least.
+    fn note(&self, failed: bool, least: Duration) {
         let now = Instant::now();
         let mut state = self.state.lock();
         // What ends after others have opened it was begun before, and says nothing new.
@@ -136,15 +136,16 @@ impl Breaker {
         }
         let failures = calls.iter().filter(|(_, failed)| *failed).count();
         if failures >= self.measure.failed && failures * 2 >= calls.len() {
-            self.open(&mut state, self.measure.pause);
+            self.open(&mut state, self.measure.pause.max(least));
+            self.tell();
         }
     }
 
-    fn probed(&self, failed: bool) {
+    fn probed(&self, failed: bool, least: Duration) {
         let mut state = self.state.lock();
         let State::Open { pause, .. } = &*state else { return };
         if failed {
-            let pause = (*pause * 2).min(self.measure.pause_max);
+            let pause = (*pause * 2).max(least);
             self.open(&mut state, pause);
         } else {
             *state = State::Closed(VecDeque::new());
@@ -154,13 +155,18 @@ impl Breaker {
     }
 
     fn open(&self, state: &mut State, pause: Duration) {
+        let pause = pause.min(self.measure.pause_max);
         *state = State::Open { until: Instant::now() + pause, pause, is_probed: false };
         self.show(1.0);
         if self.measure.gauge == MODEL.gauge {
             metrics::counter!("gateway_breaker_opened_total", "model" => self.name.clone()).increment(1);
             tracing::warn!(model = self.name, ?pause, "the model fails, and is left alone");
-        } else if pause == self.measure.pause {
-            // Told once, not at each probe.
+        }
+    }
+
+    /// Of a quota once, not at each probe.
+    fn tell(&self) {
+        if self.measure.gauge == QUOTA.gauge {
             tracing::warn!(
                 provider = self.name,
                 "the account is empty or its quota is used up; it is left alone"
@@ -177,26 +183,30 @@ impl Trial {
     /// The model has begun to answer, which is what a probe finds out.
     pub(crate) fn began(&mut self) {
         if std::mem::take(&mut self.is_probe) {
-            self.breaker.probed(false);
+            self.breaker.probed(false, Duration::ZERO);
         }
     }
 
     /// It has answered.
     pub(crate) fn answered(&mut self) {
-        self.ended(false);
+        self.ended(false, Duration::ZERO);
     }
 
-    /// It has not, or broke off.
+    /// It has not, or broke off. Who says when a used up quota is there again is not asked before.
     pub(crate) fn failed(&mut self, kind: &Kind) {
+        let least = match kind {
+            Kind::Quota { retry_after, .. } => *retry_after,
+            _ => Duration::ZERO,
+        };
         if let Some(failed) = (self.breaker.measure.is_failure)(kind) {
-            self.ended(failed);
+            self.ended(failed, least);
         }
     }
 
-    fn ended(&mut self, failed: bool) {
+    fn ended(&mut self, failed: bool, least: Duration) {
         match std::mem::take(&mut self.is_probe) {
-            true => self.breaker.probed(failed),
-            false => self.breaker.note(failed),
+            true => self.breaker.probed(failed, least),
+            false => self.breaker.note(failed, least),
         }
     }
 }

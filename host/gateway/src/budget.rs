@@ -15,7 +15,7 @@ use crate::ledger::{Purses, Reservation};
 use crate::plan::{Plans, SharedClock};
 use crate::{Answer, Budgets, Call, Chunk, Completed, Error, Kind, Model, Rate, Tab};
 
-/// The outermost layer.
+/// The layer around all that spend.
 pub(crate) struct Budget {
     pub(crate) budgets: Arc<Budgets>,
     pub(crate) purses: Arc<Purses>,

@@ -13,10 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-use crate::failover::worse;
+use crate::failover::{later, worse};
 use crate::ledger::{Purses, Reservation};
 use crate::plan::{Link, Plan, SharedClock};
-use crate::provider::{Embed, Embedded, Trouble};
+use crate::provider::{Embed, Embedded, Sent, Trouble};
+use crate::retries::Retry;
 use crate::{Budgets, Call, Error, Kind, Purse, Rate};
 
 /// Texts of one call: OpenAI's limit.
@@ -138,22 +139,42 @@ impl Walk {
         (inputs, bound): (&Arc<Vec<String>>, Tokens),
         cooldown_max: Duration,
     ) -> Result<Embeddings, Error> {
-        let mut failed: Option<Error> = None;
+        plan.retries.called();
+        let (mut failed, mut has_asked, mut retry) = (None, false, None);
         for link in &plan.links {
-            let (rate, started) = (rate(link, bound), Instant::now());
+            if has_asked && retry.is_none() {
+                match plan.retries.take(Instant::now() + link.limits.first_token).await {
+                    Ok(place) => retry = Some(place),
+                    Err(wait) => {
+                        metrics::counter!("gateway_retries_refused_total").increment(1);
+                        failed = failed.map(|error| later(error, wait));
+                        break;
+                    }
+                }
+            }
+            let (rate, started, sent) = (rate(link, bound), Instant::now(), Sent::default());
             let trouble = match link.admit(rate.tokens().0) {
                 Err(trouble) => trouble,
-                Ok(mut leave) => match ask(link, inputs).await {
-                    Ok(embedded) => {
-                        leave.began();
-                        leave.answered(embedded.tokens.unwrap_or(rate.input.0).min(rate.input.0));
-                        return Ok(self.answered(link, (embedded, rate), started));
+                Ok(mut leave) => {
+                    has_asked = true;
+                    // Dropped by a failure, which keeps it taken.
+                    let place: Option<Retry> = retry.take();
+                    match ask(link, inputs, sent.clone()).await {
+                        Ok(embedded) => {
+                            place.into_iter().for_each(Retry::give_back);
+                            leave.began();
+                            leave.answered(embedded.tokens.unwrap_or(rate.input.0).min(rate.input.0));
+                            return Ok(self.answered(link, (embedded, rate), started));
+                        }
+                        Err(trouble) => {
+                            leave.failed(&trouble, cooldown_max);
+                            if !sent.is_begun() && !trouble.billed {
+                                leave.unsent();
+                            }
+                            trouble
+                        }
                     }
-                    Err(trouble) => {
-                        leave.failed(&trouble, cooldown_max);
-                        trouble
-                    }
-                },
+                }
             };
             self.failed(link, (&trouble, rate), started);
             let moves_on = trouble.kind.elsewhere();
@@ -162,6 +183,8 @@ impl Walk {
                 break;
             }
         }
+        // Nobody was left who could use it.
+        retry.into_iter().for_each(Retry::give_back);
         let error = failed.unwrap_or_else(|| Error::new(Kind::Config("chain is empty".into())));
         Err(error.with_call(self.record))
     }
@@ -202,12 +225,10 @@ impl Walk {
 }
 
 /// Asks one link. Vectors come all at once: who is silent until then is slow only when all of its time is over.
-async fn ask(link: &Link, inputs: &Arc<Vec<String>>) -> Result<Embedded, Trouble> {
-    let sent = chela_egress::Begun::default();
+async fn ask(link: &Link, inputs: &Arc<Vec<String>>, sent: Sent) -> Result<Embedded, Trouble> {
     let ask = Embed { model: link.model.clone(), inputs: inputs.clone(), sent: sent.clone() };
     let after = link.limits.total;
-    let late = |_| Trouble::new(Kind::TooSlow { after }, sent.is_begun());
-    timeout(after, link.backend.embed(ask)).await.map_err(late)?
+    timeout(after, link.backend.embed(ask)).await.map_err(|_| sent.late(after))?
 }
 
 fn wrong(inputs: &[String]) -> Option<&'static str> {

@@ -9,7 +9,6 @@
 //! have one budget for all calls of a tier (`retries.rs`). A tier may have the next link asked beside the first when that
 //! is silent for long (a hedge): who says the first text wins, and the other is dropped.
 
-use chela_egress::Begun;
 use chela_types::Usage;
 use futures::future::{BoxFuture, select_all};
 use std::sync::Arc;
@@ -19,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::account::Leave;
 use crate::attempt::{Opened, Way, first};
 use crate::plan::{Link, Plan};
-use crate::provider::Trouble;
+use crate::provider::{Sent, Trouble};
 use crate::relay::{Relay, Voice, answer};
 use crate::retries::Retry;
 use crate::tally::{Charge, Tally};
@@ -29,6 +28,8 @@ use crate::{Answer, Call, Chunk, Error, Kind, Model, Rate};
 const HEDGED: &str = "hedged";
 /// An attempt that was started beside another and came second.
 const LOST: &str = "lost";
+/// An attempt that was ended because the call failed for good beside it.
+const DROPPED: &str = "dropped";
 
 /// A tier's chain.
 pub(crate) struct Failover {
@@ -67,7 +68,7 @@ struct Running {
     leave: Leave,
     retry: Option<Retry>,
     started: Instant,
-    sent: Begun,
+    sent: Sent,
     is_hedge: bool,
     first: BoxFuture<'static, Result<(Opened, Vec<Chunk>), Trouble>>,
 }
@@ -112,7 +113,7 @@ impl Walk {
             match link.admit(rate.tokens().0) {
                 Ok(leave) => {
                     let way = Way { rate, share, is_probed: self.next < self.plan.links.len() };
-                    let sent = Begun::default();
+                    let sent = Sent::default();
                     let first = asked(link.clone(), self.call.clone(), way, sent.clone());
                     let retry = retry.take();
                     self.running.push(Running { link, rate, leave, retry, started, sent, is_hedge, first });
@@ -185,19 +186,24 @@ impl Walk {
         moves_on
     }
 
-    /// What is not the winner is dropped, which cancels it.
-    fn overtaken(&mut self) {
-        for mut lost in std::mem::take(&mut self.running) {
-            let (class, sent) = (if lost.is_hedge { LOST } else { HEDGED }, lost.sent.is_begun());
-            if !sent {
-                lost.leave.unsent();
+    /// What is not the winner is dropped, which cancels it. A first that a hedge overtook was slow: with few calls each
+    /// is hedged, and nothing else would ever tell that it hangs.
+    fn overtaken(&mut self, is_won: bool) {
+        for lost in std::mem::take(&mut self.running) {
+            let Running { link, rate, mut leave, started, sent, is_hedge, first, .. } = lost;
+            drop(first);
+            let (class, was_sent) = (class(is_won, is_hedge), sent.give_up());
+            if !was_sent {
+                leave.unsent();
+            } else if class == HEDGED {
+                leave.slow(started.elapsed());
             }
-            self.tally.overtaken((&lost.link, lost.rate), class, (sent, lost.started));
+            self.tally.overtaken((&link, rate), class, (was_sent, started));
         }
     }
 
     fn won(mut self, winner: Running, (opened, said): (Opened, Vec<Chunk>)) -> Answer {
-        self.overtaken();
+        self.overtaken(true);
         let Running { link, rate, leave, retry, .. } = winner;
         let Self { plan, rest_max, call, tally, next, .. } = self;
         let voice = Voice { opened, link, rate, leave, retry };
@@ -205,7 +211,7 @@ impl Walk {
     }
 
     fn error(mut self) -> Error {
-        self.overtaken();
+        self.overtaken(false);
         let error = self.failed.unwrap_or_else(|| Error::new(Kind::Config("chain is empty".into())));
         error.with_call(self.tally.record(None, Usage::default(), Charge::default()))
     }
@@ -215,9 +221,18 @@ fn asked(
     link: Arc<Link>,
     call: Arc<Call>,
     way: Way,
-    sent: Begun,
+    sent: Sent,
 ) -> BoxFuture<'static, Result<(Opened, Vec<Chunk>), Trouble>> {
     Box::pin(async move { first(&link, &call, way, sent).await })
+}
+
+/// Of an attempt that is ended by another's.
+const fn class(is_won: bool, is_hedge: bool) -> &'static str {
+    match (is_won, is_hedge) {
+        (true, false) => HEDGED,
+        (true, true) => LOST,
+        (false, _) => DROPPED,
+    }
 }
 
 /// When a link must have said its first word, so that those after it have their time too: one that thinks and
@@ -242,7 +257,7 @@ pub(crate) fn worse(before: Option<Error>, trouble: Trouble) -> Error {
 }
 
 /// A failure after which somebody else would have been asked if not so many were: it says when that is so again.
-fn later(error: Error, wait: Duration) -> Error {
+pub(crate) fn later(error: Error, wait: Duration) -> Error {
     let retry_after = error.kind.retry_after().max(wait);
     let kind = match &error.kind {
         Kind::RateLimited { .. } => Kind::RateLimited { retry_after },

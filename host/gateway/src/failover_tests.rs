@@ -39,6 +39,8 @@ pub(crate) enum Act {
     Fail(Kind, bool),
     /// Is silent, after sending or before.
     Hang(bool),
+    /// Waits for its turn here, and never has it.
+    Queue,
 }
 
 struct Fake {
@@ -57,6 +59,10 @@ impl Backend for Fake {
                     Ok(futures::stream::iter(pieces.collect::<Vec<_>>()).boxed())
                 }
                 Act::Fail(kind, billed) => Err(Trouble::new(kind, billed)),
+                Act::Queue => {
+                    ask.sent.waits(true);
+                    std::future::pending().await
+                }
                 Act::Hang(sent) => {
                     if sent {
                         ask.sent.mark();
@@ -165,6 +171,18 @@ async fn a_slow_first_token_is_a_failure() {
     // The silent one may have worked: its bound is paid on top of the answer's own count.
     let bound = Rate { price: PRICE, input: call("hello").input_bound(), output: Tokens(100) }.bound();
     assert_eq!(completed.call.cost, bound.plus(Money::from_nanos(10 * 1000 + 3 * 2000)));
+}
+
+/// Overload here is no outage there.
+#[tokio::test(start_paused = true)]
+async fn who_waited_here_in_vain_says_nothing_of_the_model() {
+    let (failover, asked) = chain(vec![Act::Queue, whole("two")]);
+    for _ in 0..20 {
+        let completed = run(&failover).await.unwrap();
+        assert_eq!(classes(&completed.call), ["rate_limited", "ok"]);
+        assert_eq!(completed.call.cost, Money::from_nanos(10 * 1000 + 3 * 2000));
+    }
+    assert_eq!(asked[0].load(Ordering::SeqCst), 20, "it is neither left alone nor rests");
 }
 
 #[tokio::test(start_paused = true)]
@@ -284,6 +302,15 @@ async fn an_answer_that_says_nothing_is_a_failure() {
             assert_eq!(error.call.unwrap().cost, PRICE.cost(&told), "what the provider counted");
         }
     }
+}
+
+/// Nobody has counted what was ended here: a count so far says nothing of what came after it.
+#[tokio::test(start_paused = true)]
+async fn blanks_without_end_are_charged_at_the_bound() {
+    let (failover, _) = chain(vec![Act::Say(vec![usage(10, 1), Piece::Text(" ".repeat(13_000))])]);
+    let error = run(&failover).await.unwrap_err();
+    let bound = Rate { price: PRICE, input: call("hello").input_bound(), output: Tokens(100) }.bound();
+    assert_eq!((&error.kind, error.call.as_ref().unwrap().cost), (&Kind::NoRoom, bound));
 }
 
 #[tokio::test(start_paused = true)]

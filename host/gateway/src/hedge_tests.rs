@@ -102,6 +102,31 @@ async fn a_hedge_that_fails_harms_nobody_and_a_first_that_fails_waits_for_it() {
     assert_eq!(attempts(&completed.call), [("p0/m", "too_slow"), ("p1/m", "ok")]);
 }
 
+/// With few calls each of them is hedged, and nothing else would ever tell that the first hangs.
+#[tokio::test(start_paused = true)]
+async fn a_first_that_is_always_overtaken_is_left_alone() {
+    let (failover, _) = hedged(Duration::from_secs(60), Duration::from_secs(1));
+    let often = [(9, "hedged"); 5];
+    // Then it is left alone, found out about by one call, and left alone for longer.
+    for (wait, class) in often.into_iter().chain([(0, "unavailable"), (9, "hedged"), (9, "unavailable")]) {
+        tokio::time::sleep(Duration::from_secs(wait)).await;
+        let completed = run(&failover).await.unwrap();
+        assert_eq!(attempts(&completed.call), [("p0/m", class), ("p1/m", "ok")]);
+    }
+    assert!(failover.plan.links[1].admit(1).is_ok(), "who came second or first has not failed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_still_runs_when_the_call_fails_for_good_is_dropped() {
+    let (mut failover, _) = hedged(Duration::from_secs(4), Duration::from_secs(1));
+    let refusing = chain(vec![Act::Fail(Kind::Refused, false)]).0;
+    let plan = Arc::get_mut(&mut failover.plan).unwrap();
+    Arc::get_mut(&mut plan.links[1]).unwrap().backend = refusing.plan.links[0].backend.clone();
+    let record = run(&failover).await.unwrap_err().call.unwrap();
+    assert_eq!(attempts(&record), [("p1/m", "refused"), ("p0/m", "dropped")]);
+    assert_eq!(record.cost, failover.plan.rate(&failover.plan.links[0], &call("hello")).bound());
+}
+
 #[tokio::test(start_paused = true)]
 async fn nobody_who_rests_is_asked_beside_another() {
     let (failover, _) = hedged(Duration::from_secs(4), Duration::from_secs(1));

@@ -1,9 +1,9 @@
-//! Models: a call meets `budget(cache(tier(failover(providers))))`, in this order.
+//! Models: a call meets `choice(budget(cache(tier(failover(providers)))))`, in this order.
 //!
 //! Every layer is a [`Model`] over the next one, held as `dyn`: one virtual call beside a network call of
-//! seconds buys short types and an order that is read in one function (`Gateway::new`). The budget stands
-//! outermost, so that nothing reaches a provider without money set aside, and settles with what the layers
-//! below report. This room knows nothing of plugins.
+//! seconds buys short types and an order that is read in one function (`Gateway::new`). The choice of a tier costs
+//! nothing and comes first; the budget stands around everything else, so that nothing reaches a provider without money
+//! set aside, and settles with what the layers below report. This room knows nothing of plugins.
 
 mod account;
 mod attempt;

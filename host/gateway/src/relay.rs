@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chela_egress::Begun;
 use chela_types::{Finish, Usage};
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -13,7 +12,7 @@ use crate::account::Leave;
 use crate::attempt::{Heard, Opened, Way, first, heard};
 use crate::continuation;
 use crate::plan::{Link, Plan};
-use crate::provider::Trouble;
+use crate::provider::{Sent, Trouble};
 use crate::retries::Retry;
 use crate::tally::{Charge, Tally};
 use crate::{Answer, Call, Chunk, Completed, Error, Kind, Rate, ToolDelta};
@@ -167,7 +166,7 @@ impl Relay {
         (call, rate): (&Arc<Call>, Rate),
         retry: Retry,
     ) -> Option<(Voice, Vec<Chunk>)> {
-        let (started, sent) = (Instant::now(), Begun::default());
+        let (started, sent) = (Instant::now(), Sent::default());
         let mut leave = match link.admit(rate.tokens().0) {
             Ok(leave) => leave,
             Err(trouble) => {

@@ -102,14 +102,16 @@ impl Retries {
         }
     }
 
-    /// A place for one attempt more, waited for until then; or how long there will be none.
+    /// A place for one attempt more, waited for until then; or how long there will be none. None is given when the time
+    /// is over: what is begun then is given up at once, and paid for.
     pub(crate) async fn take(self: &Arc<Self>, until: Instant) -> Result<Retry, Duration> {
         loop {
             let freed = self.freed.notified();
             {
                 let mut state = self.state.lock();
                 state.turn();
-                if state.has_place() {
+                let is_late = Instant::now() >= until;
+                if state.has_place() && !is_late {
                     let at = state.at;
                     state.under_way += 1;
                     if let Some(now) = state.now() {
@@ -117,8 +119,8 @@ impl Retries {
                     }
                     return Ok(Retry { retries: Arc::clone(self), at, is_back: false });
                 }
-                if state.under_way == 0 || Instant::now() >= until {
-                    return Err(state.wait());
+                if state.under_way == 0 || is_late {
+                    return Err(if state.has_place() { Duration::ZERO } else { state.wait() });
                 }
             }
             let look = until.min(Instant::now() + LOOK_AGAIN);
@@ -210,6 +212,14 @@ mod tests {
         tokio::task::yield_now().await;
         drop(held);
         assert!(!waiting.await.unwrap(), "nobody is under way, and all failed");
+    }
+
+    /// Who is over its time would be given up at its first wait, and be paid for.
+    #[tokio::test(start_paused = true)]
+    async fn nobody_begins_when_the_time_is_over() {
+        let retries = Arc::new(Retries::default());
+        assert_eq!(retries.take(Instant::now()).await.unwrap_err(), Duration::ZERO, "there are places");
+        assert!(retries.take(Instant::now() + Duration::from_millis(1)).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,8 +16,11 @@ use tokio::time::Instant;
 const GATHER: Duration = Duration::from_millis(500);
 /// A budget that is used is looked at again after so long, whatever was seen of it here.
 const STALE: Duration = Duration::from_secs(60);
-/// Budgets remembered. With more, those that wait for no look are forgotten, and looked at again when they are used.
+/// Budgets remembered. With more, those are forgotten that would be looked at again anyway if they were used.
 const SEEN_MAX: usize = 50_000;
+/// Budgets of one look; the others are looked at when they are used again. So many that what is looked at within
+/// [`STALE`] has room among those remembered: a look takes [`GATHER`] at least.
+const DUE_MAX: usize = SEEN_MAX / 125;
 
 /// The watch over all budgets.
 pub(crate) struct Watch {
@@ -55,6 +58,12 @@ enum Due {
     Exhausted { used: Quantity, limit: Quantity },
 }
 
+impl State {
+    fn has_room(&self, name: &Name) -> bool {
+        self.due.len() < DUE_MAX || self.due.contains_key(name)
+    }
+}
+
 impl Watch {
     pub(crate) fn new(store: Store, thresholds: Vec<u8>, lower_at: Option<u8>) -> Arc<Self> {
         Arc::new(Self { store, thresholds, lower_at, state: Mutex::default() })
@@ -75,7 +84,9 @@ impl Watch {
         });
         if is_due {
             let limit = Quantity { amount: limit, ..used };
-            state.due.entry(name).or_insert(Due::Used { limit });
+            if state.has_room(&name) {
+                state.due.entry(name).or_insert(Due::Used { limit });
+            }
             self.wake(&mut state);
         }
     }
@@ -102,8 +113,10 @@ impl Watch {
         if self.thresholds.last() != Some(&100) {
             return;
         }
-        let mut state = self.state.lock();
-        state.due.insert((tenant.clone(), scope.to_owned(), start), Due::Exhausted { used, limit });
+        let (name, mut state) = ((tenant.clone(), scope.to_owned(), start), self.state.lock());
+        if state.has_room(&name) {
+            state.due.insert(name, Due::Exhausted { used, limit });
+        }
         self.wake(&mut state);
     }
 
@@ -150,7 +163,7 @@ impl Watch {
     fn due(&self) -> HashMap<Name, Due> {
         let mut state = self.state.lock();
         if state.seen.len() > SEEN_MAX {
-            state.seen.clear();
+            state.seen.retain(|_, seen| seen.looked.elapsed() <= STALE);
         }
         state.is_awake = !state.due.is_empty();
         let due = std::mem::take(&mut state.due);
@@ -208,4 +221,38 @@ fn share(settled: i64, limit: i64) -> u8 {
 fn part(limit: i64, percent: u8) -> i64 {
     let part = (i128::from(limit) * i128::from(percent) + 99) / 100;
     i64::try_from(part).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chela_types::{SystemClock, Unit};
+
+    /// More people at work than are remembered: those whom nobody asks for are forgotten, and not all that is known.
+    #[tokio::test]
+    async fn what_is_remembered_and_looked_at_has_an_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = chela_store::Config::new(folder.path());
+        let store = Store::open(config, Arc::new(SystemClock)).await.unwrap();
+        let watch = Watch::new(store, vec![100], None);
+        let tenant = TenantId::default_tenant();
+        let name = |number: usize| (tenant.clone(), format!("user:{number}/day"), Millis(0));
+        tokio::time::pause();
+        (0..SEEN_MAX).for_each(|number| watch.remember(&name(number), (1, 0, 1_000)));
+        tokio::time::advance(STALE + GATHER).await;
+        let new = SEEN_MAX..SEEN_MAX + DUE_MAX;
+        new.clone().for_each(|number| watch.remember(&name(number), (1, 0, 1_000)));
+        // Nobody is to look meanwhile.
+        watch.state.lock().is_awake = true;
+        for number in 0..2 * DUE_MAX {
+            let (_, scope, window_start) = name(number);
+            let used = Quantity { unit: Unit::Dollars, amount: 1 };
+            let scope = ScopeLimit { scope, window_start, limit: Some(1_000), most: used };
+            watch.used(&tenant, &scope, used);
+        }
+        assert_eq!(watch.due().len(), DUE_MAX);
+        let state = watch.state.lock();
+        assert_eq!(state.seen.len(), DUE_MAX);
+        assert!(new.map(name).all(|name| state.seen.contains_key(&name)));
+    }
 }

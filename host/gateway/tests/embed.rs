@@ -64,11 +64,19 @@ struct House {
 
 async fn house(kinds: Vec<ProviderKind>, user: Option<Money>) -> House {
     let limits = ProviderLimits { total: Duration::from_millis(800), ..ProviderLimits::standard() };
+    house_within(kinds, user, limits).await
+}
+
+/// These limits are the first provider's.
+async fn house_within(kinds: Vec<ProviderKind>, user: Option<Money>, limits: ProviderLimits) -> House {
     let each = |(n, kind)| Provider {
         name: format!("p{n}"),
         kind,
         prices: BTreeMap::from([("m".to_owned(), PRICE.into())]),
-        limits,
+        limits: ProviderLimits {
+            requests_per_minute: limits.requests_per_minute.filter(|_| n == 0),
+            ..limits
+        },
     };
     let providers: Vec<Provider> = kinds.into_iter().enumerate().map(each).collect();
     let chain: Vec<ModelName> =
@@ -261,5 +269,33 @@ async fn what_no_provider_takes_is_refused_here() {
         let error = refused(inputs).await;
         assert_eq!(error.is_none(), is_good, "{}", inputs.len());
         assert!(error.is_none_or(|error| matches!(error.kind, Kind::Invalid { .. })));
+    }
+}
+
+/// Attempts beyond the first have one budget: ten, and a fifth of the calls.
+#[tokio::test]
+async fn an_outage_of_all_makes_no_storm() {
+    let too_long = || StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    let ((first, asked), (second, asked_next)) = (provider(too_long).await, provider(too_long).await);
+    let house = house(vec![openai(first), openai(second)], None).await;
+    for _ in 0..20 {
+        house.gateway.embed(call(&["one"])).await.unwrap_err();
+    }
+    assert_eq!((asked.lock().unwrap().len(), asked_next.lock().unwrap().len()), (20, 14));
+}
+
+#[tokio::test]
+async fn what_was_never_sent_uses_up_no_pace() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let closed = Url::parse(&format!("http://{}/v1", listener.local_addr().unwrap())).unwrap();
+    drop(listener);
+    let (second, _) = provider(says(GOOD)).await;
+    // One at once.
+    let limits = ProviderLimits { requests_per_minute: Some(12), ..ProviderLimits::standard() };
+    let house = house_within(vec![openai(closed), openai(second)], None, limits).await;
+    for _ in 0..3 {
+        let made = house.gateway.embed(call(&["one", "two"])).await.unwrap();
+        let classes: Vec<_> = made.call.attempts.iter().map(|attempt| attempt.class.as_str()).collect();
+        assert_eq!(classes, ["unavailable", "ok"]);
     }
 }

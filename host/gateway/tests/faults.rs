@@ -304,6 +304,22 @@ async fn every_fault_of_a_provider_has_an_honest_end() {
     }
 }
 
+/// The status of a refusal says what matters, and is not forgotten over a body that does not come.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_whose_body_hangs_is_a_refusal() {
+    let headers = "retry-after: 30\r\ncontent-length: 100\r\n";
+    let answer = Answer { stays: true, ..Answer::status("429 Too Many Requests", headers, "{") };
+    let (first, _) = provider(answer).await;
+    let house = house(vec![vec![kind(Wire::Chat, first), kind(Wire::Chat, second().await)]], LONG).await;
+    let began = Instant::now();
+    for _ in 0..2 {
+        let record = ask(&house, 0).await.record;
+        assert_eq!(record.attempts[0].class, "rate_limited");
+        assert_eq!(record.cost, PRICE.cost(&BILLED), "a refusal is not billed");
+    }
+    assert!(began.elapsed() < LONG / 2, "waited for once, and then it rests: {:?}", began.elapsed());
+}
+
 /// What is compressed though nobody asked for it is not unpacked: a bomb stays as small as it came.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_compressed_is_not_understood() {
@@ -325,6 +341,13 @@ async fn counts_that_cannot_be_true_cost_the_bound() {
             let (sees, ledger) = (Sees::First, Ledger::Bound);
             met(&Row { what: "a count", answer, toxics: vec![], sees, ledger }, wire).await;
         }
+    }
+    for (count, what) in [("null", "the count of the start alone"), ("{}", "an end that counts nothing")] {
+        let body = reply(Wire::Messages, Some((12, 5))).replace(r#"{"output_tokens":5}"#, count);
+        assert!(body.contains(r#""output_tokens":1"#) && !body.contains(r#""output_tokens":5"#));
+        let answer = Answer::stream(body);
+        met(&Row { what, answer, toxics: vec![], sees: Sees::First, ledger: Ledger::Bound }, Wire::Messages)
+            .await;
     }
     let more_cached = reply(Wire::Chat, Some((12, 5))).replace(
         "\"prompt_tokens\":12",
@@ -349,6 +372,20 @@ async fn an_endless_answer_is_cut_at_its_reservation() {
     let answer = Answer { stays: true, ..Answer::stream(format!("{line}\n\n").repeat(4_000)) };
     let row = Row { what: "endless", answer, toxics: vec![], sees: Sees::Truncated, ledger: Ledger::Bound };
     met(&row, Wire::Chat).await;
+}
+
+/// Around each token there are some hundred bytes that nobody keeps: they are no reason to break an answer off.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_answer_may_have_more_around_it_than_is_kept_of_any() {
+    let around = "x".repeat(40_000);
+    let delta = r#""choices":[{"delta":{"content":"word "}}]"#;
+    let chunk = format!("data: {{\"obfuscation\":\"{around}\",{delta}}}\n\n");
+    let end = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+    let body = chunk.repeat(220) + end;
+    assert!(body.len() > chela_egress::Config::standard().response_bytes_max);
+    let (only, _) = provider(Answer::stream(body)).await;
+    let outcome = ask(&house(vec![vec![kind(Wire::Chat, only)]], LONG).await, 0).await;
+    assert_eq!((outcome.ended.unwrap(), outcome.text.len()), (Finish::Stop, 220 * 5));
 }
 
 /// A short reply cut after every byte: the second answers, or what was shown is told as broken off; it is whole only if

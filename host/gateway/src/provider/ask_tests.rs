@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use chela_egress::Begun;
 use chela_types::Tokens;
 use serde_json::{Value, json};
 
-use super::{Ask, anthropic, chat, responses};
+use super::{Ask, Sent, anthropic, chat, responses};
 use crate::failover::tests::call;
 use crate::{Call, Effort, Form, Image, Part, Prompt, Role, Tool, ToolCall, ToolChoice, ToolResult};
 
@@ -16,7 +15,7 @@ fn ask(call: Call) -> Ask {
         model: "m".into(),
         max_output: Tokens(200),
         total: std::time::Duration::from_secs(1),
-        sent: Begun::default(),
+        sent: Sent::default(),
     }
 }
 

@@ -202,6 +202,8 @@ impl Counted {
 #[derive(Default)]
 pub(crate) struct Reader {
     begun: Vec<String>,
+    /// It has told a count, which some servers do with each chunk.
+    has_counted: bool,
 }
 
 impl Reader {
@@ -225,8 +227,14 @@ impl Reader {
             }
             // Some send an empty reason with each piece.
             let reason = choice.finish_reason.filter(|reason| !reason.is_empty());
-            pieces.extend(reason.map(|reason| finish(&reason)).transpose()?.map(Piece::Finish));
+            let ended = reason.map(|reason| finish(&reason)).transpose()?.map(Piece::Finish);
+            if ended.is_some() && self.has_counted {
+                // A count before the end is not the last one: until that comes there is none.
+                pieces.push(Piece::Usage(Usage::default()));
+            }
+            pieces.extend(ended);
         }
+        self.has_counted |= chunk.usage.is_some();
         pieces.extend(chunk.usage.map(Counted::usage));
         Ok(pieces)
     }

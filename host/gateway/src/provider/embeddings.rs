@@ -18,8 +18,8 @@ pub(crate) struct Embed {
     pub(crate) model: String,
     /// The texts.
     pub(crate) inputs: std::sync::Arc<Vec<String>>,
-    /// Set before the first byte may leave.
-    pub(crate) sent: chela_egress::Begun,
+    /// How far it has come.
+    pub(crate) sent: super::Sent,
 }
 
 /// Their vectors.

@@ -10,17 +10,23 @@ use http::{Method, StatusCode};
 use secrecy::SecretString;
 use serde::Deserialize;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::place::Place;
+use super::places::Places;
 use super::sse::{Event, Sse};
 use super::{Ask, Backend, Embed, Embedded, Piece, Pieces, Trouble, anthropic, chat, embeddings, responses};
 use crate::Kind;
 use crate::config::ProviderLimits;
 use crate::plan::SharedClock;
+
+/// Longest wait for the body of a refusal: its status has said what matters most.
+const REFUSAL_WAIT: Duration = Duration::from_secs(2);
+/// A whole stream: 2 KiB around each of the 131,072 tokens that a tier may allow at most; OpenAI has some 330 bytes
+/// around each. What is kept of it has limits of its own.
+const STREAM_BYTES_MAX: usize = 256 << 20;
 
 /// A wire format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +47,7 @@ pub(crate) struct Remote {
     place: Place,
     key: Option<SecretString>,
     limits: ProviderLimits,
-    places: Arc<Semaphore>,
+    places: Places,
     egress: Egress,
     clock: SharedClock,
 }
@@ -53,7 +59,7 @@ impl Remote {
         limits: ProviderLimits,
         (egress, clock): (Egress, SharedClock),
     ) -> Self {
-        let places = Arc::new(Semaphore::new(limits.concurrent_max));
+        let places = Places::new(limits.concurrent_max);
         Self { place, key, limits, places, egress, clock }
     }
 
@@ -72,14 +78,14 @@ impl Remote {
         request.credential = self.key.clone().map(|key| self.place.credential(key));
         request.timeouts =
             Timeouts { first_byte: Some(ask.total), idle: Some(self.limits.idle), total: Some(ask.total) };
+        request.stream_bytes_max = Some(STREAM_BYTES_MAX);
         Ok(request)
     }
 
     async fn open(&self, ask: Ask) -> Result<Pieces, Trouble> {
         let mut request = self.request(&ask)?;
-        let place = self.places.clone().acquire_owned().await;
-        let place = place.map_err(|_| Trouble::new(unavailable("closed"), false))?;
-        request.begun = ask.sent.clone();
+        let place = self.places.take(&ask.sent).await?;
+        request.begun = ask.sent.begun();
         let answer = self.egress.stream(request).await.map_err(|error| from_egress(error, true))?;
         if answer.status != StatusCode::OK {
             return Err(self.refusal(answer).await);
@@ -96,9 +102,8 @@ impl Remote {
         request.credential = self.key.clone().map(|key| self.place.credential(key));
         let total = Some(self.limits.total);
         request.timeouts = Timeouts { first_byte: total, idle: Some(self.limits.idle), total };
-        let place = self.places.clone().acquire_owned().await;
-        let _place = place.map_err(|_| Trouble::new(unavailable("closed"), false))?;
-        request.begun = ask.sent.clone();
+        let _place = self.places.take(&ask.sent).await?;
+        request.begun = ask.sent.begun();
         let answer = self.egress.stream(request).await.map_err(|error| from_egress(error, true))?;
         if answer.status != StatusCode::OK {
             return Err(self.refusal(answer).await);
@@ -115,7 +120,8 @@ impl Remote {
         }
         let status = answer.status.as_u16();
         let wait = retry_after(&answer.headers, self.clock.now());
-        let body = answer.whole().await.map(|answer| answer.body).unwrap_or_default();
+        let body = timeout(REFUSAL_WAIT, answer.whole()).await.ok().and_then(Result::ok);
+        let body = body.map(|answer| answer.body).unwrap_or_default();
         let error = serde_json::from_slice::<Body>(&body).map(|body| body.error).unwrap_or_default();
         let trouble = sort(status, &error, wait);
         let is_refusal = matches!(trouble.kind, Kind::Refused | Kind::TooLong { .. });

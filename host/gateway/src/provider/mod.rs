@@ -9,14 +9,17 @@ mod chat;
 mod embeddings;
 mod http;
 mod place;
+mod places;
 mod responses;
 pub mod scripted;
+mod sent;
 mod sse;
 
 pub(crate) use embeddings::{Embed, Embedded};
 pub(crate) use http::{Wire, decoded};
+pub(crate) use sent::Sent;
 
-use chela_egress::{Begun, Egress};
+use chela_egress::Egress;
 use chela_types::{Finish, Usage};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -25,6 +28,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::account::Account;
 use crate::config::{Config, Provider, ProviderKind};
@@ -42,9 +46,9 @@ pub(crate) struct Ask {
     /// Most output tokens, as reserved.
     pub(crate) max_output: Tokens,
     /// Whole time.
-    pub(crate) total: std::time::Duration,
-    /// Set before the first byte may leave, so that a caller who gives up knows what it gives up.
-    pub(crate) sent: Begun,
+    pub(crate) total: Duration,
+    /// How far it has come, so that a caller who gives up knows what it gives up.
+    pub(crate) sent: Sent,
 }
 
 /// What a provider tells while it answers.
@@ -73,14 +77,25 @@ pub(crate) struct Trouble {
     /// What it counted, if it did.
     pub(crate) usage: Option<Box<Usage>>,
     pub(crate) cause: Option<Box<chela_egress::Error>>,
+    /// It waited for its turn among this host's own requests: that says nothing of the provider.
+    pub(crate) is_ours: bool,
 }
 
 impl Trouble {
     /// An answer may be cut for reasons that have yet to be invented; it is not taken for a whole one.
     pub(crate) const UNKNOWN_END: Self = Self::bad("why it ended is not known");
 
+    /// Too many of this host's own requests are under way there.
+    pub(crate) const QUEUED: Self = Self {
+        kind: Kind::RateLimited { retry_after: Duration::from_secs(1) },
+        billed: false,
+        usage: None,
+        cause: None,
+        is_ours: true,
+    };
+
     pub(crate) const fn new(kind: Kind, billed: bool) -> Self {
-        Self { kind, billed, usage: None, cause: None }
+        Self { kind, billed, usage: None, cause: None, is_ours: false }
     }
 
     /// The wire format was not met; the provider did work for it.

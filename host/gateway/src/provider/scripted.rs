@@ -238,7 +238,7 @@ mod tests {
         )
         .unwrap();
         let ask = |call: Call| async {
-            let sent = chela_egress::Begun::default();
+            let sent = super::super::Sent::default();
             let ask = Ask {
                 call: Arc::new(call),
                 model: "m".into(),

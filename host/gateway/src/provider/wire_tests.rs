@@ -109,6 +109,55 @@ fn cached_input_is_counted_in_one_way() {
     assert_eq!(sum(&decode(messages(), &[framed(body).as_bytes()]).unwrap()).1, counted);
 }
 
+/// Whoever ends without a count has none: that of the start says one token of however many came.
+#[test]
+fn the_count_of_the_start_is_not_the_last_one() {
+    let start = r#"{"type":"message_start","message":{"usage":{"input_tokens":10,"output_tokens":1}}}"#;
+    for (end, output) in [
+        ("", 0),
+        (r#","usage":null"#, 0),
+        (r#","usage":{}"#, 0),
+        (r#","usage":{"input_tokens":10}"#, 0),
+        (r#","usage":{"output_tokens":7}"#, 7),
+    ] {
+        let end = format!(r#"{{"type":"message_delta","delta":{{"stop_reason":"end_turn"}}{end}}}"#);
+        let pieces = decode(messages(), &[framed(&format!("{start}\n{end}")).as_bytes()]).unwrap();
+        assert_eq!(sum(&pieces), (String::new(), usage(10, 0, output), Some(Finish::Stop)), "{end}");
+    }
+}
+
+/// Counts are sums so far: a zero at the end takes nothing back.
+#[test]
+fn a_count_never_falls() {
+    let body = concat!(
+        r#"{"type":"message_start","message":{"usage":{"input_tokens":1000,"cache_read_input_tokens":500,"#,
+        r#""output_tokens":1}}}"#,
+        "\n",
+        r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"#,
+        r#""usage":{"input_tokens":0,"cache_read_input_tokens":0,"output_tokens":20}}"#
+    );
+    let pieces = decode(messages(), &[framed(body).as_bytes()]).unwrap();
+    assert_eq!(sum(&pieces).1, usage(1500, 500, 20));
+}
+
+#[test]
+fn a_count_before_the_end_is_not_the_last_one() {
+    let chunk = |finish: &str, usage: &str| {
+        format!(r#"{{"choices":[{{"delta":{{"content":"a"}}{finish}}}]{usage}}}"#)
+    };
+    let middle = chunk("", r#","usage":{"prompt_tokens":3,"completion_tokens":1}"#);
+    let end = chunk(r#","finish_reason":"stop""#, "");
+    let last = r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#;
+    for (lines, counted) in [
+        (vec![middle.as_str(), &end], usage(0, 0, 0)),
+        (vec![&middle, &end, last], usage(3, 0, 2)),
+        (vec![&end], None),
+    ] {
+        let pieces = decode(openai(), &[framed(&lines.join("\n")).as_bytes()]).unwrap();
+        assert_eq!(sum(&pieces).1, counted, "{lines:?}");
+    }
+}
+
 #[test]
 fn usage_beside_choices_is_not_lost() {
     let body = r#"{"choices":[{"delta":{"content":"a"},"finish_reason":"length"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#;

@@ -104,7 +104,13 @@ impl Reader {
             "message_delta" => {
                 let reason = message.delta.and_then(|delta| delta.stop_reason);
                 let ended = reason.map(|reason| finish(&reason)).transpose()?.map(Piece::Finish);
-                Ok(self.count(message.usage).into_iter().chain(ended).collect())
+                let mut usage = message.usage;
+                if ended.is_some() {
+                    // The count of the start is not the last one: an end without a count has none.
+                    self.counted.output_tokens = None;
+                    usage = usage.or(Some(Counted::default()));
+                }
+                Ok(self.count(usage).into_iter().chain(ended).collect())
             }
             "message_stop" => Ok(vec![Piece::End]),
             "error" => {
@@ -156,13 +162,14 @@ impl Reader {
         }
     }
 
+    /// Each count is the sum so far, so it never falls: some proxies tell a zero at the end.
     fn count(&mut self, new: Option<Counted>) -> Option<Piece> {
         let (new, old) = (new?, self.counted);
         self.counted = Counted {
-            input_tokens: new.input_tokens.or(old.input_tokens),
-            cache_creation_input_tokens: new.cache_creation_input_tokens.or(old.cache_creation_input_tokens),
-            cache_read_input_tokens: new.cache_read_input_tokens.or(old.cache_read_input_tokens),
-            output_tokens: new.output_tokens.or(old.output_tokens),
+            input_tokens: new.input_tokens.max(old.input_tokens),
+            cache_creation_input_tokens: new.cache_creation_input_tokens.max(old.cache_creation_input_tokens),
+            cache_read_input_tokens: new.cache_read_input_tokens.max(old.cache_read_input_tokens),
+            output_tokens: new.output_tokens.max(old.output_tokens),
         };
         let of = |tokens: Option<u64>| tokens.unwrap_or(0);
         let cached = of(self.counted.cache_read_input_tokens);

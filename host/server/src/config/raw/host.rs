@@ -160,7 +160,7 @@ pub(in crate::config) struct Egress {
     /// Silence that ends a call.
     #[schemars(range(min = 1, max = 600))]
     pub(in crate::config) idle_timeout_s: u64,
-    /// Largest response, streams included.
+    /// Largest response, streams included; a model's answer that comes in pieces may have 256 MiB around its text.
     #[schemars(range(min = 1024, max = 1_073_741_824))]
     pub(in crate::config) response_bytes_max: u64,
     /// Calls at once; more wait.

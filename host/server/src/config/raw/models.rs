@@ -65,7 +65,8 @@ pub(in crate::config) struct Provider {
     #[serde(default = "total_timeout_s")]
     #[schemars(range(min = 1, max = 3_600))]
     pub(in crate::config) total_timeout_s: u64,
-    /// Calls at once; the others wait for as long as `first_token_s` allows.
+    /// Calls at once; four times as many, at least 64, wait for as long as `first_token_s` allows, the others take the
+    /// next model.
     #[serde(default = "concurrency")]
     #[schemars(range(min = 1, max = 10_000))]
     pub(in crate::config) concurrency: u32,

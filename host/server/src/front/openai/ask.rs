@@ -93,7 +93,11 @@ fn parts(message: &mut Fields<'_>) -> Result<Vec<Part>, Wrong> {
         Value::String(text) => Ok(vec![Part::Text(text.clone())]),
         Value::Array(parts) => {
             let part = |(index, part)| part_of(Fields::of(format!("{at}.{index}"), part)?);
-            parts.iter().enumerate().map(part).collect()
+            let read: Vec<Part> = parts.iter().enumerate().map(part).collect::<Result<_, _>>()?;
+            if read.is_empty() {
+                return Err(Wrong::value(at, "it says nothing"));
+            }
+            Ok(read)
         }
         _ => Err(Wrong::new(at, What::Type("a string or an array"))),
     }

@@ -96,6 +96,7 @@ fn what_cannot_be_is_refused_with_its_place() {
     }
     for (more, at) in [
         (json!({"messages": []}), "messages"),
+        (user(json!([])), "messages.0.content"),
         (
             user(json!([{"type": "image_url", "image_url": {"url": "http://a.example/b.png"}}])),
             "messages.0.content.0.image_url.url",
