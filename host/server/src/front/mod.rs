@@ -12,6 +12,7 @@ mod client;
 mod fields;
 mod list;
 mod openai;
+mod pace;
 mod refusal;
 mod said;
 #[cfg(test)]
@@ -39,6 +40,7 @@ use uuid::Uuid;
 use asked::{Asked, Model};
 use client::Client;
 use fields::{Fields, Wrong};
+use pace::at_its_pace;
 use refusal::Refusal;
 use said::{Counted, Envelope, Saying, Tell, Told};
 
@@ -293,7 +295,7 @@ async fn streamed(
         }
         Err(_) => (None, later(begun)),
     };
-    let events = events(wire.teller(envelope), id, saying).map(move |told| {
+    let events = at_its_pace(events(wire.teller(envelope), id, saying)).map(move |told| {
         // The seat is taken until the stream is dropped.
         let _seat = &seat;
         let event = told.event.map_or_else(Event::default, |name| Event::default().event(name));
