@@ -18,9 +18,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::refusal::Refusal;
 use crate::config::{ApiKey, Config};
 
-/// Longest name of a person in a request, in bytes.
-const USER_BYTES_MAX: usize = 256;
-
 /// Whoever shows a key.
 pub(super) struct Client {
     pub(super) name: String,
@@ -75,11 +72,6 @@ impl Client {
     pub(super) fn person(&self, named: Option<&str>) -> String {
         named.map_or_else(|| self.user.clone(), |user| format!("key:{}/{user}", self.name))
     }
-}
-
-/// Whether a request may call somebody so.
-pub(super) fn is_person(user: &str) -> bool {
-    !user.is_empty() && user.len() <= USER_BYTES_MAX && !user.contains(char::is_control)
 }
 
 /// The clients of the configuration that serves. Clones share them.
@@ -209,11 +201,5 @@ pub(super) mod tests {
         assert_eq!(person(0, None), "key:ann");
         assert_eq!(person(1, None), "bob");
         assert_eq!(person(0, Some("bob")), "key:ann/bob");
-        assert!(
-            is_person("ann@example.org")
-                && !is_person("")
-                && !is_person("a\nb")
-                && !is_person(&"x".repeat(257))
-        );
     }
 }

@@ -112,3 +112,12 @@ fn what_cannot_be_is_refused_with_its_place() {
         assert!(wrong.at == at && matches!(wrong.what, What::Value(_)), "{more}: {wrong:?}");
     }
 }
+
+#[test]
+fn what_a_model_would_not_say_is_said_where_it_said_nothing_else() {
+    for (content, said) in [(json!(null), "No."), (json!(""), "No."), (json!("Yes."), "Yes.")] {
+        let message = json!({"role": "assistant", "content": content, "refusal": "No."});
+        let asked = read(&body(&json!({ "messages": [message] }))).unwrap();
+        assert_eq!(asked.prompts[0].texts().collect::<String>(), said);
+    }
+}
