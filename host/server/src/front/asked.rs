@@ -44,6 +44,8 @@ pub(super) struct Asked {
     pub(super) user: Option<String>,
     /// The conversation with an agent, by the client's name for it.
     pub(super) conversation: Option<String>,
+    /// No kept answer will do, and this one is not kept.
+    pub(super) is_fresh: bool,
     /// As it comes.
     pub(super) stream: bool,
     /// A stream tells at its end what was used.
@@ -102,7 +104,7 @@ impl Client {
             form: asked.form,
             seed: asked.seed,
             effort: asked.effort,
-            cache: CachePolicy::exact(""),
+            cache: if self.cache && !asked.is_fresh { CachePolicy::exact("") } else { CachePolicy::Off },
             purse: Purse::Key(self.name.clone()),
             ..Call::new(tenant.clone(), agent, user, tier, asked.prompts)
         })
@@ -204,6 +206,18 @@ mod tests {
         assert_eq!((of_none.agent.as_str(), &of_none.purse), ("chela-key-ann", &Purse::Key("ann".into())));
         assert_ne!(of_none.agent_version, of_one.agent_version, "what is kept for one is not the other's");
         assert_eq!(of_one.department.map(|id| id.to_string()).as_deref(), Some("d"));
+    }
+
+    #[test]
+    fn a_kept_answer_is_for_who_wants_one() {
+        let cache = |more: &str, is_fresh| {
+            let keys = format!("[api_key.ann]\nkey = \"env:ANN\"\ntiers = [\"fast\"]\n{more}");
+            let (asked, tier) = (Asked { is_fresh, ..Asked::default() }, TierId::new("fast").unwrap());
+            client(&keys).call(&TenantId::default_tenant(), tier, asked).unwrap().cache
+        };
+        assert_eq!(cache("", false), CachePolicy::exact(""));
+        assert_eq!(cache("", true), CachePolicy::Off);
+        assert_eq!(cache("cache = false\n", false), CachePolicy::Off);
     }
 
     #[test]

@@ -185,7 +185,7 @@ impl Refusal {
     pub(super) fn response(&self, wire: Wire, request: &str) -> Response {
         let status = StatusCode::from_u16(self.status(wire)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         if status.is_server_error() {
-            self.tell(request);
+            self.log(request);
         }
         let mut response = (status, Json(self.body(wire, request))).into_response();
         let headers = response.headers_mut();
@@ -200,7 +200,7 @@ impl Refusal {
     }
 
     /// For the operator.
-    pub(super) fn tell(&self, request: &str) {
+    pub(super) fn log(&self, request: &str) {
         let why = match self {
             Self::Gateway(kind) => kind.to_string(),
             Self::Door(error) => error.to_string(),

@@ -177,8 +177,8 @@ async fn an_answer_that_has_not_begun_fails_in_its_stream() {
 fn who_wants_no_kept_answer_says_so() {
     let headers =
         |value: &'static str| HeaderMap::from_iter([(CACHE_CONTROL, HeaderValue::from_static(value))]);
-    assert!(is_cacheable(&HeaderMap::new()) && is_cacheable(&headers("max-age=0")));
-    assert!(!is_cacheable(&headers("no-cache")) && !is_cacheable(&headers("private, no-store")));
+    assert!(!is_fresh(&HeaderMap::new()) && !is_fresh(&headers("max-age=0")));
+    assert!(is_fresh(&headers("no-cache")) && is_fresh(&headers("private, no-store")));
     assert_eq!(dollars(Money::from_nanos(1_000_012_300)), "1.000012300");
 }
 
