@@ -17,6 +17,7 @@ mod refusal;
 mod said;
 #[cfg(test)]
 mod tests;
+mod written;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use bytes::Bytes;
 use chela_gateway::{Gateway, Kind};
 use chela_types::{CacheVerdict, IdError, Money};
 use futures::future::BoxFuture;
@@ -149,6 +151,8 @@ struct Asking {
     /// No kept answer will do.
     is_fresh: bool,
     body: Value,
+    /// The same as it was written.
+    text: Bytes,
     seat: OwnedSemaphorePermit,
 }
 
@@ -192,19 +196,20 @@ async fn asking(doors: Arc<Doors>, wire: Wire, id: &str, request: Request) -> Re
     }
     let seat = client.seat()?;
     let is_fresh = is_fresh(request.headers());
-    let bytes = doors.body(request).await?;
+    let text = doors.body(request).await?;
     // From here on the client's own share of the host bounds it.
     drop(gate);
-    let body = match bytes.is_empty() {
+    let body = match text.is_empty() {
         true => Value::Null,
-        false => serde_json::from_slice(&bytes).map_err(|_| Refusal::Json)?,
+        false => serde_json::from_slice(&text).map_err(|_| Refusal::Json)?,
     };
-    Ok(Asking { doors, client, wire, id: id.to_owned(), is_fresh, body, seat })
+    Ok(Asking { doors, client, wire, id: id.to_owned(), is_fresh, body, text, seat })
 }
 
 /// Chat completions and messages.
 async fn answer(asking: Asking) -> Result<Response, Refusal> {
-    let asked = Asked { is_fresh: asking.is_fresh, ..asking.wire.read(&asking.body)? };
+    let asked = asking.wire.read(&asking.body)?.as_written(&asking.text).map_err(|_| Refusal::Json)?;
+    let asked = Asked { is_fresh: asking.is_fresh, ..asked };
     let model = asking.client.model(&asked.model).ok_or_else(|| Refusal::Model(asked.model.clone()))?;
     let envelope = Envelope {
         id: asking.id.trim_start_matches("req_").to_owned(),

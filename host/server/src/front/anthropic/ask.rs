@@ -166,7 +166,7 @@ fn tools(fields: &mut Fields<'_>, asked: &mut Asked) -> Result<(), Wrong> {
         asked.tools.push(Tool {
             name: tool.needed_text("name")?.to_owned(),
             description: tool.text("description")?.map(str::to_owned),
-            parameters: schema.clone(),
+            parameters: schema.clone().into(),
             strict: tool.switch("strict")?,
         });
         // Examples help one vendor's models.
@@ -203,7 +203,7 @@ fn shape(fields: &mut Fields<'_>, asked: &mut Asked) -> Result<(), Wrong> {
             return Err(Wrong::new(form.at("schema"), What::Type("an object")));
         }
         let (name, strict) = ("output".to_owned(), Some(true));
-        asked.form = Form::JsonSchema { name, schema: schema.clone(), strict };
+        asked.form = Form::JsonSchema { name, schema: schema.clone().into(), strict };
         form.end()?;
     }
     output.end()

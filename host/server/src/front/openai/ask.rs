@@ -168,7 +168,7 @@ fn tools(fields: &mut Fields<'_>, asked: &mut Asked) -> Result<(), Wrong> {
         asked.tools.push(Tool {
             name: function.needed_text("name")?.to_owned(),
             description: function.text("description")?.map(str::to_owned),
-            parameters: schema(&mut function, "parameters")?,
+            parameters: schema(&mut function, "parameters")?.into(),
             strict: function.switch("strict")?,
         });
         function.end()?;
@@ -242,7 +242,7 @@ fn shape(fields: &mut Fields<'_>, asked: &mut Asked) -> Result<(), Wrong> {
             let name = inner.needed_text("name")?.to_owned();
             let form = Form::JsonSchema {
                 name,
-                schema: schema(&mut inner, "schema")?,
+                schema: schema(&mut inner, "schema")?.into(),
                 strict: inner.switch("strict")?,
             };
             inner.end()?;

@@ -44,7 +44,7 @@ fn a_conversation_with_all_its_parts() {
     assert_eq!(asked.prompts[1].tool_calls().count(), 2);
     let results: Vec<_> = asked.prompts[2].tool_results().map(|result| result.text.as_str()).collect();
     assert_eq!(results, ["one", "two"]);
-    assert_eq!(asked.tools[0].parameters, json!({"type": "object", "properties": {}}));
+    assert_eq!(asked.tools[0].parameters, json!({"type": "object", "properties": {}}).into());
     assert_eq!(asked.tool_choice, ToolChoice::Named("look".into()));
     assert_eq!((asked.max_output, asked.seed, asked.effort), (Some(20), Some(-3), Some(Effort::Low)));
     assert_eq!((asked.temperature, asked.top_p, asked.stop), (Some(0.5), Some(1.0), vec!["END".to_owned()]));
