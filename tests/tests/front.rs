@@ -176,6 +176,14 @@ async fn who_asks_wrongly_is_told_so_in_his_own_format() {
     let answer = messages(&process, &with(hello.clone(), "colour", json!("blue"))).await;
     let message = "colour: Extra inputs are not permitted";
     assert_eq!((answer.status, &answer.json()["error"]["message"]), (400, &json!(message)));
+    let id = answer.json()["request_id"].as_str().unwrap().to_owned();
+    assert!(answer.head.contains(&format!("\r\nrequest-id: {id}\r\n")), "{id}: {}", answer.head);
+    let key = format!("x-api-key: {KEY}\r\n");
+    for path in ["/v1/messages", "/v1/chat/completions"] {
+        let answer = asked(&process, ("GET", path), &key, "").await;
+        assert_eq!((answer.status, &answer.json()["error"]["type"]), (405, &json!("invalid_request_error")));
+        assert_eq!(answer.json()["type"] == "error", path == "/v1/messages", "{}", answer.body);
+    }
     for headers in ["", "authorization: Bearer wrong\r\n", "x-api-key: \r\n"] {
         let body = hello.to_string();
         let answer = asked(&process, ("POST", "/v1/chat/completions"), headers, &body).await;

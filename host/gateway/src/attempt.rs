@@ -31,6 +31,8 @@ pub(crate) struct Opened {
     /// The tools that it has called.
     pub(crate) calls: Calls,
     rest: Pieces,
+    /// Nothing more comes.
+    is_over: bool,
     usage: Option<Usage>,
     pub(crate) finish: Option<Finish>,
     pub(crate) started: Instant,
@@ -59,10 +61,14 @@ pub(crate) struct Way {
     pub(crate) share: Instant,
     /// Whether its start is probed: another could still be asked.
     pub(crate) is_probed: bool,
+    /// Whether to say nothing and to stop is an answer. To a client that runs its tools itself it is: a model may have
+    /// nothing to add to their results. An agent has to say something.
+    pub(crate) may_be_silent: bool,
 }
 
 /// Asks one link and waits for its first text or tool call, and tells it. Blank text is none: an answer may begin with
-/// it, and one that is nothing else is a failure. Where the start is probed, what it says until then is held back.
+/// it, and one that is nothing else is a failure, unless the way allows it. Where the start is probed, what it says until
+/// then is held back.
 pub(crate) async fn first(
     link: &Link,
     call: &Arc<Call>,
@@ -88,6 +94,9 @@ pub(crate) async fn first(
             Piece::Alive => silence = Silence::between(link),
             piece => opened.note(&piece),
         }
+    }
+    if opened.finish == Some(Finish::Stop) && way.may_be_silent {
+        return Ok(opened.shown());
     }
     let trouble = match opened.finish {
         Some(Finish::Filtered) => Trouble::new(Kind::Refused, true),
@@ -147,6 +156,7 @@ async fn open(link: &Link, call: &Arc<Call>, rate: Rate, sent: Sent) -> Result<O
         text: String::new(),
         calls: Calls::new(call.clone()),
         rest,
+        is_over: false,
         usage: None,
         finish: None,
         started,
@@ -184,12 +194,15 @@ impl Silence {
 
 /// The next piece, if there is one.
 async fn next(opened: &mut Opened, silence: Silence) -> Result<Option<Piece>, Trouble> {
-    if opened.room.is_cut {
+    if opened.room.is_cut || opened.is_over {
         return Ok(None);
     }
     match timeout_at(opened.until.min(silence.until), opened.rest.next()).await {
         Err(_) => Err(Trouble::new(Kind::TooSlow { after: silence.after }, true)),
-        Ok(None | Some(Ok(Piece::End))) => Ok(None),
+        Ok(None | Some(Ok(Piece::End))) => {
+            opened.is_over = true;
+            Ok(None)
+        }
         Ok(Some(piece)) => piece.map(Some),
     }
 }

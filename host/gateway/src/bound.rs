@@ -70,7 +70,7 @@ fn part(part: &Part, image: Tokens) -> u64 {
 
 fn tool(tool: &Tool) -> u64 {
     let words = [bytes(&tool.name), tool.description.as_deref().map_or(0, bytes)];
-    let schema = structure(&tool.parameters.to_string());
+    let schema = structure(tool.parameters.as_str());
     words.into_iter().chain([schema]).fold(TOOL_OVERHEAD, u64::saturating_add)
 }
 
@@ -78,9 +78,9 @@ fn form(form: &Form) -> u64 {
     match form {
         Form::Text => 0,
         Form::JsonObject => TOOL_OVERHEAD,
-        Form::JsonSchema { name, schema, .. } => [bytes(name), structure(&schema.to_string())]
-            .into_iter()
-            .fold(TOOLS_OVERHEAD, u64::saturating_add),
+        Form::JsonSchema { name, schema, .. } => {
+            [bytes(name), structure(schema.as_str())].into_iter().fold(TOOLS_OVERHEAD, u64::saturating_add)
+        }
     }
 }
 
@@ -118,7 +118,7 @@ mod tests {
         let tool = Tool {
             name: "look".into(),
             description: Some("y".repeat(50)),
-            parameters: json!({"type": "object"}),
+            parameters: json!({"type": "object"}).into(),
             strict: None,
         };
         let empty = CALL_OVERHEAD + PART_OVERHEAD;

@@ -4,7 +4,7 @@ use super::*;
 use crate::failover::Failover;
 use crate::failover::tests::{Act, PRICE, call as hello, chain, down, tool, whole};
 use crate::provider::Piece;
-use crate::{Chunk, Completed, Error, Kind, Model};
+use crate::{Chunk, Completed, Error, Kind, Model, Purse};
 use chela_types::{Finish, Money};
 use futures::StreamExt;
 use std::sync::atomic::Ordering;
@@ -72,6 +72,16 @@ async fn only_plain_text_and_only_once() {
     let (shown, ended) = heard(&failover, hello("x")).await;
     assert_eq!((shown.as_str(), ended.unwrap_err().kind), ("one two ", Kind::Interrupted));
     assert_eq!(asked[2].load(Ordering::SeqCst), 0);
+}
+
+/// To a client's key an answer that says nothing is one; half an answer does not become a whole one by it.
+#[tokio::test(start_paused = true)]
+async fn who_goes_on_and_says_nothing_has_ended_nothing() {
+    let nothing = Act::Say(vec![Piece::Finish(Finish::Stop), Piece::End]);
+    let (failover, _) = continued(vec![half("one "), nothing]);
+    let of_key = Call { purse: Purse::Key("app".into()), ..hello("x") };
+    let (shown, ended) = heard(&failover, of_key).await;
+    assert_eq!((shown.as_str(), ended.unwrap_err().kind), ("one ", Kind::Interrupted));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,9 +1,9 @@
 //! Walks a chain until somebody answers.
 //!
-//! Each link is asked at most once. Until something has been shown, any failure whose class allows it
-//! moves on to the next link, and *slow* is a failure too, as is an answer that ends well and says nothing. After
-//! something has been shown another model would say something else: so a break is told as one, unless the tier has it
-//! gone on with (`continuation.rs`).
+//! Each link is asked at most once. Until something has been shown, any failure whose class allows it moves on to the next
+//! link, and *slow* is a failure too, as is an answer to an agent that ends well and says nothing. After something has been
+//! shown another model would say something else: so a break is told as one, unless the tier has it gone on with
+//! (`continuation.rs`).
 //!
 //! Two things bound what an outage costs: a model that fails is left alone (`breaker.rs`), and attempts beyond the first
 //! have one budget for all calls of a tier (`retries.rs`). A tier may have the next link asked beside the first when that
@@ -22,7 +22,7 @@ use crate::provider::{Sent, Trouble};
 use crate::relay::{Relay, Voice, answer};
 use crate::retries::Retry;
 use crate::tally::{Charge, Tally};
-use crate::{Answer, Call, Chunk, Error, Kind, Model, Rate};
+use crate::{Answer, Call, Chunk, Error, Kind, Model, Purse, Rate};
 
 /// An attempt that was overtaken by the one started beside it.
 const HEDGED: &str = "hedged";
@@ -112,7 +112,9 @@ impl Walk {
             self.next += 1;
             match link.admit(rate.tokens().0) {
                 Ok(leave) => {
-                    let way = Way { rate, share, is_probed: self.next < self.plan.links.len() };
+                    let is_probed = self.next < self.plan.links.len();
+                    let may_be_silent = matches!(self.call.purse, Purse::Key(_));
+                    let way = Way { rate, share, is_probed, may_be_silent };
                     let sent = Sent::default();
                     let first = asked(link.clone(), self.call.clone(), way, sent.clone());
                     let retry = retry.take();

@@ -23,7 +23,7 @@ pub(crate) fn tool(name: &str) -> Tool {
     Tool {
         name: name.into(),
         description: None,
-        parameters: serde_json::json!({"type": "object"}),
+        parameters: serde_json::json!({"type": "object"}).into(),
         strict: None,
     }
 }

@@ -1,7 +1,8 @@
 //! How an answer is to look, and how hard the model is to think.
 
 use serde::Serialize;
-use serde_json::Value;
+
+use crate::Schema;
 
 /// The form of an answer's text.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -17,7 +18,7 @@ pub enum Form {
         /// The schema's name: OpenAI wants one.
         name: String,
         /// The schema.
-        schema: Value,
+        schema: Schema,
         /// Whether the provider holds the model to it; the provider's own if absent.
         strict: Option<bool>,
     },

@@ -63,7 +63,7 @@ fn asked() -> Option<Call> {
     let tool = |name: &str| Tool {
         name: name.to_owned(),
         description: None,
-        parameters: serde_json::json!({}),
+        parameters: serde_json::json!({}).into(),
         strict: None,
     };
     let tools = OFFERED.map(tool).to_vec();

@@ -36,6 +36,7 @@ pub mod provider;
 pub mod reconcile;
 mod relay;
 mod retries;
+mod schema;
 mod speed;
 mod standing;
 mod tab;
@@ -62,6 +63,7 @@ pub use error::{Error, Kind};
 pub use form::{Effort, Form};
 pub use gateway::Gateway;
 pub use provider::scripted::{Fail, Rule, Script};
+pub use schema::Schema;
 pub use standing::Standing;
 #[doc(hidden)]
 pub use tab::Tab;

@@ -175,7 +175,9 @@ impl Relay {
                 return None;
             }
         };
-        let way = Way { rate, share: started + link.limits.total, is_probed: false };
+        // Who is to go on with half an answer, and has nothing to say, has not ended it.
+        let share = started + link.limits.total;
+        let way = Way { rate, share, is_probed: false, may_be_silent: false };
         match first(link, call, way, sent.clone()).await {
             Ok((opened, chunks)) => {
                 let (link, retry) = (Arc::clone(link), Some(retry));

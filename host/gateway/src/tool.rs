@@ -1,7 +1,8 @@
 //! Tools: what a model may call, that it called, and what came of it. This room runs none.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+
+use crate::Schema;
 
 /// A tool that the model may call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -11,7 +12,7 @@ pub struct Tool {
     /// What it is for, in words for the model.
     pub description: Option<String>,
     /// The JSON schema of its parameters, an object.
-    pub parameters: Value,
+    pub parameters: Schema,
     /// Whether the provider holds the model to the schema; the provider's own if absent.
     pub strict: Option<bool>,
 }

@@ -4,8 +4,8 @@ use super::*;
 use crate::cache::tests::{ask, on};
 use crate::failover::tests::{Act, call, chain, tool, usage, whole};
 use crate::provider::Piece;
-use crate::{Cache, Completed, ToolChoice, ToolDelta, ToolHead, cache};
-use chela_types::Finish;
+use crate::{Cache, Completed, Purse, ToolChoice, ToolDelta, ToolHead, cache};
+use chela_types::{Finish, Tokens};
 use futures::StreamExt;
 use std::sync::atomic::Ordering;
 
@@ -81,6 +81,21 @@ async fn a_call_without_arguments_is_told_an_empty_object() {
     assert_eq!(told(&chunks).1, ["{}"]);
     let Some(Ok(Chunk::End(completed))) = chunks.last() else { panic!("{chunks:?}") };
     assert_eq!(made(completed), [("c0", "look", "{}")]);
+}
+
+/// A client's loop over tools ended in an error, asked again and charged each time, where a model had nothing to add.
+#[tokio::test(start_paused = true)]
+async fn to_say_nothing_is_an_answer_to_a_client_and_none_to_an_agent() {
+    for said in [None, Some(text("\n"))] {
+        let pieces = said.into_iter().chain([usage(10, 3), STOPPED, Piece::End]).collect();
+        let (failover, asked_second) = chain(vec![Act::Say(pieces), whole("two")]);
+        let of_key = Call { purse: Purse::Key("app".into()), ..asked() };
+        let completed = run(&failover, of_key).await.unwrap();
+        assert_eq!((completed.text.trim(), completed.finish), ("", Finish::Stop));
+        assert_eq!(completed.call.usage.output, Tokens(3));
+        assert_eq!(asked_second[1].load(Ordering::SeqCst), 0);
+        assert_eq!(run(&failover, asked()).await.unwrap().text, "two");
+    }
 }
 
 #[tokio::test(start_paused = true)]

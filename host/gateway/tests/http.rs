@@ -196,7 +196,7 @@ async fn responses_are_asked_and_read() {
     let tool = |name: &str| Tool {
         name: name.into(),
         description: None,
-        parameters: serde_json::json!({"type": "object"}),
+        parameters: serde_json::json!({"type": "object"}).into(),
         strict: None,
     };
     let call = Call { tools: vec![tool("weather"), tool("clock")], ..call() };

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use chela_types::Tokens;
 use serde_json::{Value, json};
 
-use super::{Ask, Sent, anthropic, chat, responses};
+use super::{Ask, Object, Sent, anthropic, chat, responses};
 use crate::failover::tests::call;
-use crate::{Call, Effort, Form, Image, Part, Prompt, Role, Tool, ToolCall, ToolChoice, ToolResult};
+use crate::{Call, Effort, Form, Image, Part, Prompt, Role, Schema, Tool, ToolCall, ToolChoice, ToolResult};
 
 fn ask(call: Call) -> Ask {
     Ask {
@@ -19,23 +19,27 @@ fn ask(call: Call) -> Ask {
     }
 }
 
+fn value(body: &Object) -> Value {
+    serde_json::to_value(body).unwrap()
+}
+
 fn of_chat(call: Call) -> Value {
-    chat::body(&ask(call), false)
+    value(&chat::body(&ask(call), false))
 }
 
 fn of_responses(call: Call) -> Value {
-    responses::body(&ask(call)).unwrap()
+    value(&responses::body(&ask(call)).unwrap())
 }
 
 fn of_messages(call: Call) -> Value {
-    anthropic::body(&ask(call), true).unwrap()
+    value(&anthropic::body(&ask(call), true).unwrap())
 }
 
 fn weather() -> Tool {
     Tool {
         name: "weather".into(),
         description: Some("What it is like outside.".into()),
-        parameters: json!({"type": "object", "properties": {"city": {"type": "string"}}}),
+        parameters: json!({"type": "object", "properties": {"city": {"type": "string"}}}).into(),
         strict: Some(true),
     }
 }
@@ -187,7 +191,7 @@ fn what_is_not_asked_is_not_sent() {
 #[test]
 fn what_is_asked_is_sent_where_the_format_has_a_place() {
     let schema = json!({"type": "object"});
-    let form = Form::JsonSchema { name: "answer".into(), schema: schema.clone(), strict: Some(true) };
+    let form = Form::JsonSchema { name: "answer".into(), schema: schema.clone().into(), strict: Some(true) };
     let asked = Call {
         temperature: Some(0.5),
         top_p: Some(0.25),
@@ -230,6 +234,24 @@ fn what_is_asked_is_sent_where_the_format_has_a_place() {
         for (name, value) in fields.as_object().unwrap() {
             assert_eq!(body[name], *value, "{name}");
         }
+    }
+}
+
+/// Properties were sent by the alphabet: a model that was to reason before it answers had to answer first.
+#[test]
+fn a_schema_is_sent_in_the_order_in_which_it_was_written() {
+    let written =
+        r#"{"type":"object","properties":{"reasoning":{"type":"string"},"answer":{"type":"string"}}}"#;
+    let schema = || Schema::read(written).unwrap();
+    let form = Form::JsonSchema { name: "answer".into(), schema: schema(), strict: None };
+    let tools = vec![Tool { parameters: schema(), ..weather() }];
+    let asked = || ask(Call { form: form.clone(), tools: tools.clone(), ..call("hello") });
+    for body in [
+        chat::body(&asked(), false),
+        responses::body(&asked()).unwrap(),
+        anthropic::body(&asked(), true).unwrap(),
+    ] {
+        assert_eq!(body.text().matches(written).count(), 2, "{}", body.text());
     }
 }
 
@@ -276,5 +298,5 @@ fn a_long_prefix_is_marked_for_the_providers_cache() {
     assert_eq!(marks(of_messages(with_tool(4_096 - 150))), (true, false), "together they are long enough");
     assert_eq!(marks(of_messages(with_tool(10))), (false, false));
     let off = anthropic::body(&ask(with_tool(5_000)), false).unwrap();
-    assert!(!off.to_string().contains("cache_control"));
+    assert!(!off.text().contains("cache_control"));
 }

@@ -10,33 +10,33 @@ use serde_json::{Map, Value, json};
 
 use super::http::{WireError, sort};
 use super::sse::Event;
-use super::{Ask, Piece, Trouble, count, put, set, told};
+use super::{Ask, Object, Piece, Trouble, count, told};
 use crate::{
     Call, Effort, Form, Part, Prompt, Role, Tool, ToolCall, ToolChoice, ToolDelta, ToolHead, ToolResult,
 };
 
 /// The request's body. `strict` is OpenAI itself, which renamed the output limit; others know the old name.
-pub(crate) fn body(ask: &Ask, strict: bool) -> Value {
+pub(crate) fn body(ask: &Ask, strict: bool) -> Object {
     let call = &*ask.call;
     let limit = if strict { "max_completion_tokens" } else { "max_tokens" };
-    let mut body = Map::new();
-    put(&mut body, "model", Some(&ask.model));
-    set(&mut body, "messages", messages(call));
-    put(&mut body, "stream", Some(true));
-    put(&mut body, "stream_options", Some(json!({"include_usage": true})));
-    put(&mut body, limit, Some(ask.max_output.0));
-    put(&mut body, "temperature", call.temperature);
-    put(&mut body, "top_p", call.top_p);
-    put(&mut body, "stop", (!call.stop.is_empty()).then_some(&call.stop));
-    put(&mut body, "seed", call.seed);
-    put(&mut body, "reasoning_effort", call.effort.map(Effort::as_str));
-    put(&mut body, "response_format", form(&call.form));
+    let mut body = Object::default();
+    body.put("model", Some(&ask.model));
+    body.put("messages", Some(messages(call)));
+    body.put("stream", Some(true));
+    body.put("stream_options", Some(json!({"include_usage": true})));
+    body.put(limit, Some(ask.max_output.0));
+    body.put("temperature", call.temperature);
+    body.put("top_p", call.top_p);
+    body.put("stop", (!call.stop.is_empty()).then_some(&call.stop));
+    body.put("seed", call.seed);
+    body.put("reasoning_effort", call.effort.map(Effort::as_str));
+    body.put("response_format", form(&call.form));
     if !call.tools.is_empty() {
-        set(&mut body, "tools", call.tools.iter().map(tool).collect::<Vec<_>>());
-        put(&mut body, "tool_choice", choice(&call.tool_choice));
-        put(&mut body, "parallel_tool_calls", call.parallel_tool_calls);
+        body.put("tools", Some(call.tools.iter().map(tool).collect::<Vec<_>>()));
+        body.put("tool_choice", choice(&call.tool_choice));
+        body.put("parallel_tool_calls", call.parallel_tool_calls);
     }
-    Value::Object(body)
+    body
 }
 
 fn messages(call: &Call) -> Vec<Value> {
@@ -52,10 +52,12 @@ fn utterance(prompt: &Prompt) -> Vec<Value> {
     let is_said = content.is_some() || !calls.is_empty() || messages.is_empty();
     if is_said {
         let mut message = Map::new();
-        put(&mut message, "role", Some(prompt.role.as_str()));
+        message.insert("role".to_owned(), json!(prompt.role.as_str()));
         let empty = if calls.is_empty() { json!("") } else { Value::Null };
         message.insert("content".to_owned(), content.unwrap_or(empty));
-        put(&mut message, "tool_calls", (!calls.is_empty()).then_some(calls));
+        if !calls.is_empty() {
+            message.insert("tool_calls".to_owned(), Value::Array(calls));
+        }
         messages.push(Value::Object(message));
     }
     messages
@@ -90,13 +92,13 @@ fn tool_call(call: &ToolCall) -> Value {
     json!({"id": call.id, "type": "function", "function": function})
 }
 
-fn tool(tool: &Tool) -> Value {
-    let mut function = Map::new();
-    put(&mut function, "name", Some(&tool.name));
-    put(&mut function, "description", tool.description.as_ref());
-    put(&mut function, "parameters", Some(&tool.parameters));
-    put(&mut function, "strict", tool.strict);
-    json!({"type": "function", "function": function})
+fn tool(tool: &Tool) -> Object {
+    let mut function = Object::default();
+    function.put("name", Some(&tool.name));
+    function.put("description", tool.description.as_ref());
+    function.put("parameters", Some(&tool.parameters));
+    function.put("strict", tool.strict);
+    Object::default().with("type", "function").with("function", function)
 }
 
 fn choice(choice: &ToolChoice) -> Option<Value> {
@@ -108,16 +110,16 @@ fn choice(choice: &ToolChoice) -> Option<Value> {
     }
 }
 
-fn form(form: &Form) -> Option<Value> {
+fn form(form: &Form) -> Option<Object> {
     match form {
         Form::Text => None,
-        Form::JsonObject => Some(json!({"type": "json_object"})),
+        Form::JsonObject => Some(Object::default().with("type", "json_object")),
         Form::JsonSchema { name, schema, strict } => {
-            let mut inner = Map::new();
-            put(&mut inner, "name", Some(name));
-            put(&mut inner, "schema", Some(schema));
-            put(&mut inner, "strict", *strict);
-            Some(json!({"type": "json_schema", "json_schema": inner}))
+            let mut inner = Object::default();
+            inner.put("name", Some(name));
+            inner.put("schema", Some(schema));
+            inner.put("strict", *strict);
+            Some(Object::default().with("type", "json_schema").with("json_schema", inner))
         }
     }
 }

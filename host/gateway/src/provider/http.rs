@@ -69,7 +69,7 @@ impl Remote {
             Wire::Responses => responses::body(ask)?,
             Wire::Messages { prompt_cache } => anthropic::body(ask, prompt_cache)?,
         };
-        let mut request = Request::new(Method::POST, self.place.url(&ask.model), body.to_string()).json();
+        let mut request = Request::new(Method::POST, self.place.url(&ask.model), body.text()).json();
         request.headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         if matches!(self.place.wire, Wire::Messages { .. }) {
             let version = HeaderName::from_static("anthropic-version");

@@ -25,8 +25,10 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,15 +122,27 @@ pub(crate) fn count<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D
     Ok((!given.is_null()).then(|| given.as_u64().unwrap_or(u64::MAX)))
 }
 
-/// Writes a field of a request, unless there is none.
-pub(crate) fn put(fields: &mut Map<String, Value>, name: &str, value: Option<impl Serialize>) {
-    let value = value.and_then(|value| serde_json::to_value(value).ok());
-    fields.extend(value.map(|value| (name.to_owned(), value)));
-}
+/// An object of a request. What is in it is written as it is given: a schema keeps its order.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Object(BTreeMap<&'static str, Box<RawValue>>);
 
-/// The same for what is JSON already: written anew, a long conversation would be copied once more.
-pub(crate) fn set(fields: &mut Map<String, Value>, name: &str, value: impl Into<Value>) {
-    fields.insert(name.to_owned(), value.into());
+impl Object {
+    /// Writes a field, unless there is none. It is text from here on, and not made into one again with the whole.
+    pub(crate) fn put(&mut self, name: &'static str, value: Option<impl Serialize>) {
+        let value = value.and_then(|value| to_raw_value(&value).ok());
+        self.0.extend(value.map(|value| (name, value)));
+    }
+
+    /// The same with a field.
+    pub(crate) fn with(mut self, name: &'static str, value: impl Serialize) -> Self {
+        self.put(name, Some(value));
+        self
+    }
+
+    /// As JSON.
+    pub(crate) fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
 }
 
 /// A tool's answer for formats that cannot say that it failed.

@@ -5,43 +5,42 @@
 
 use chela_types::{Finish, Tokens, Usage};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 use super::http::{WireError, sort};
 use super::sse::Event;
-use super::{Ask, Piece, Trouble, count, put, set, told};
+use super::{Ask, Object, Piece, Trouble, count, told};
 use crate::{Call, Effort, Form, Kind, Part, Prompt, Role, Tool, ToolChoice, ToolDelta, ToolHead};
 
 /// The request's body. This format has no texts to stop at, and no seed, which is a wish only.
-pub(crate) fn body(ask: &Ask) -> Result<Value, Trouble> {
+pub(crate) fn body(ask: &Ask) -> Result<Object, Trouble> {
     let call = &*ask.call;
     if !call.stop.is_empty() {
         return Err(Trouble::new(Kind::Unsupported { what: "texts to stop at" }, false));
     }
-    let mut body = Map::new();
-    put(&mut body, "model", Some(&ask.model));
-    put(&mut body, "instructions", call.system.as_ref());
-    set(&mut body, "input", call.prompts.iter().flat_map(items).collect::<Vec<_>>());
-    put(&mut body, "stream", Some(true));
-    put(&mut body, "store", Some(false));
-    put(&mut body, "max_output_tokens", Some(ask.max_output.0));
-    put(&mut body, "temperature", call.temperature);
-    put(&mut body, "top_p", call.top_p);
-    put(&mut body, "reasoning", call.effort.map(Effort::as_str).map(|effort| json!({"effort": effort})));
-    put(&mut body, "text", form(&call.form).map(|format| json!({"format": format})));
+    let mut body = Object::default();
+    body.put("model", Some(&ask.model));
+    body.put("instructions", call.system.as_ref());
+    body.put("input", Some(call.prompts.iter().flat_map(items).collect::<Vec<_>>()));
+    body.put("stream", Some(true));
+    body.put("store", Some(false));
+    body.put("max_output_tokens", Some(ask.max_output.0));
+    body.put("temperature", call.temperature);
+    body.put("top_p", call.top_p);
+    body.put("reasoning", call.effort.map(Effort::as_str).map(|effort| json!({"effort": effort})));
+    body.put("text", form(&call.form).map(|format| Object::default().with("format", format)));
     tools(&mut body, call);
-    Ok(Value::Object(body))
+    Ok(body)
 }
 
-fn tools(body: &mut Map<String, Value>, call: &Call) {
+fn tools(body: &mut Object, call: &Call) {
     if call.tools.is_empty() {
         return;
     }
-    put(body, "tools", Some(call.tools.iter().map(tool).collect::<Vec<_>>()));
-    put(body, "parallel_tool_calls", call.parallel_tool_calls);
-    put(
-        body,
+    body.put("tools", Some(call.tools.iter().map(tool).collect::<Vec<_>>()));
+    body.put("parallel_tool_calls", call.parallel_tool_calls);
+    body.put(
         "tool_choice",
         match &call.tool_choice {
             ToolChoice::Auto => None,
@@ -53,27 +52,27 @@ fn tools(body: &mut Map<String, Value>, call: &Call) {
 }
 
 /// Left out, `strict` is true here, and false in the other formats.
-fn tool(tool: &Tool) -> Value {
-    let mut function = Map::new();
-    put(&mut function, "type", Some("function"));
-    put(&mut function, "name", Some(&tool.name));
-    put(&mut function, "description", tool.description.as_ref());
-    put(&mut function, "parameters", Some(&tool.parameters));
-    put(&mut function, "strict", Some(tool.strict.unwrap_or(false)));
-    Value::Object(function)
+fn tool(tool: &Tool) -> Object {
+    let mut function = Object::default();
+    function.put("type", Some("function"));
+    function.put("name", Some(&tool.name));
+    function.put("description", tool.description.as_ref());
+    function.put("parameters", Some(&tool.parameters));
+    function.put("strict", Some(tool.strict.unwrap_or(false)));
+    function
 }
 
-fn form(form: &Form) -> Option<Value> {
+fn form(form: &Form) -> Option<Object> {
     match form {
         Form::Text => None,
-        Form::JsonObject => Some(json!({"type": "json_object"})),
+        Form::JsonObject => Some(Object::default().with("type", "json_object")),
         Form::JsonSchema { name, schema, strict } => {
-            let mut inner = Map::new();
-            put(&mut inner, "type", Some("json_schema"));
-            put(&mut inner, "name", Some(name));
-            put(&mut inner, "schema", Some(schema));
-            put(&mut inner, "strict", *strict);
-            Some(Value::Object(inner))
+            let mut inner = Object::default();
+            inner.put("type", Some("json_schema"));
+            inner.put("name", Some(name));
+            inner.put("schema", Some(schema));
+            inner.put("strict", *strict);
+            Some(inner)
         }
     }
 }

@@ -717,6 +717,8 @@ pub struct ApiKey {
     pub tiers: BTreeSet<TierId>,
     /// What its calls of tiers may use; none: unlimited. `[budget] agent` is worked in.
     pub budget: Vec<Limit>,
+    /// Whether a kept answer may be given again.
+    pub cache: bool,
     /// Requests in a minute.
     pub requests_per_minute: u32,
     /// Requests at once.

@@ -1,6 +1,7 @@
 //! A message to an agent, on the way that every message goes: kept, routed by nobody, answered with all that bounds the
 //! agent. Drafts are pieces of the answer as they come; the kept answer is the answer.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Sleep;
 use uuid::Uuid;
 
 use super::asked::Asked;
@@ -22,8 +24,9 @@ use crate::doors::{Doors, Error, Share};
 
 /// Events that are read at once.
 const PAGE: usize = 50;
-/// How long a client may wait for an agent. The answer that comes later is kept in the conversation all the same.
-const WAIT_MAX: Duration = Duration::from_mins(10);
+/// How long a client may wait for an agent: less than the ten minutes after which both vendors' clients give up by
+/// themselves, and say it again. The answer that comes later is kept in the conversation all the same.
+const WAIT_MAX: Duration = Duration::from_mins(9);
 
 /// Says the last message to the agent; ready when it is kept.
 pub(super) async fn ask(
@@ -102,40 +105,44 @@ impl Following {
                         return;
                     }
                     Err(error) => {
-                        yield Err(Refusal::Door(error.into()));
+                        yield Err(unread(&error));
                         return;
                     }
                 }
-                // Drafts until something is kept.
-                loop {
-                    let news = tokio::select! {
-                        news = self.news.recv() => news,
-                        () = end.as_mut() => {
-                            yield Err(Refusal::Silent);
-                            return;
-                        }
-                    };
-                    match news {
-                        Ok(Draft::Text { turn, attempt, text }) => {
-                            let is_own = self.turn.as_deref() == Some(turn.to_string().as_str());
-                            if is_own && self.shown.take(attempt, &text) {
-                                yield Ok(Said::Text(text));
-                            }
-                        }
-                        Ok(Draft::Kept) => break,
-                        Err(RecvError::Lagged(_)) => {
-                            self.shown.is_broken = true;
-                            break;
-                        }
-                        Err(RecvError::Closed) => {
-                            yield Err(Refusal::Silent);
-                            return;
-                        }
+                while let Some(heard) = self.heard(end.as_mut()).await {
+                    let is_over = heard.is_err();
+                    yield heard.map(Said::Text);
+                    if is_over {
+                        return;
                     }
                 }
             }
         };
         pieces.boxed()
+    }
+
+    /// The next draft that can be shown; none once something is kept.
+    async fn heard(&mut self, mut end: Pin<&mut Sleep>) -> Option<Result<String, Refusal>> {
+        loop {
+            let news = tokio::select! {
+                news = self.news.recv() => news,
+                () = end.as_mut() => return Some(Err(Refusal::Silent)),
+            };
+            match news {
+                Ok(Draft::Text { turn, attempt, text }) => {
+                    let is_own = self.turn.as_deref() == Some(turn.to_string().as_str());
+                    if is_own && self.shown.take(attempt, &text) {
+                        return Some(Ok(text));
+                    }
+                }
+                Ok(Draft::Kept) => return None,
+                Err(RecvError::Lagged(_)) => {
+                    self.shown.is_broken = true;
+                    return None;
+                }
+                Err(RecvError::Closed) => return Some(Err(Refusal::Silent)),
+            }
+        }
     }
 
     /// The kept answer to what was said, if it is there.
@@ -160,6 +167,12 @@ impl Following {
     }
 }
 
+/// The message is taken, whatever became of waiting for its answer: who hears of a failure that passes says it again.
+fn unread(error: &chela_store::Error) -> Refusal {
+    tracing::warn!(%error, "an agent's answer could not be read");
+    Refusal::Silent
+}
+
 /// What was shown of an answer that is being made.
 #[derive(Debug, Default)]
 struct Shown {
@@ -182,7 +195,10 @@ impl Shown {
 
     /// What is missing of the kept answer; all of it, after an empty line, where it is another than was shown.
     fn rest(&self, kept: &str) -> Option<String> {
-        let rest = kept.strip_prefix(self.text.as_str()).or_else(|| kept.strip_prefix(self.text.trim_end()));
+        // Who keeps an answer may trim it, and add something.
+        let begun = self.text.trim_start();
+        let forms = [self.text.as_str(), self.text.trim_end(), begun, begun.trim_end()];
+        let rest = forms.into_iter().find_map(|shown| kept.strip_prefix(shown));
         match rest {
             Some("") => None,
             Some(rest) => Some(rest.to_owned()),
@@ -195,6 +211,7 @@ impl Shown {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::front::Wire;
 
     #[test]
     fn a_conversation_is_of_one_client_and_one_person() {
@@ -218,13 +235,27 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_for_an_agent_in_vain_does_not_say_it_again() {
+        let clients_own_patience = Duration::from_mins(10);
+        assert!(WAIT_MAX < clients_own_patience);
+        let error = chela_store::Error::Missing { folder: "x".into() };
+        for wire in [Wire::OpenAi, Wire::Anthropic] {
+            let response = unread(&error).response(wire, "r");
+            assert_eq!(response.status(), 504);
+            assert_eq!(response.headers()["x-should-retry"], "false");
+        }
+    }
+
+    #[test]
     fn the_kept_answer_is_told_to_its_end() {
         type Case = (&'static [(u32, &'static str)], &'static str, Option<&'static str>);
-        let cases: [Case; 7] = [
+        let cases: [Case; 9] = [
             (&[], "Hi.", Some("Hi.")),
             (&[(1, "Hi")], "Hi.", Some(".")),
             (&[(1, "Hi"), (1, ". ")], "Hi.", None),
             (&[(1, "\nHi.")], "Hi.", None),
+            (&[(1, "\n\nHi.")], "Hi.\n\nSources: a", Some("\n\nSources: a")),
+            (&[(1, "\n\nHi. ")], "Hi.\n\nSources: a", Some("\n\nSources: a")),
             (&[(1, "Hi. ")], "Hi.\n\nSources: a", Some("\n\nSources: a")),
             (&[(1, "Hi"), (2, "Good")], "Good.", Some("\n\nGood.")),
             (&[(1, "H"), (2, "H"), (2, "i")], "Hi.", Some("i.")),

@@ -4,10 +4,12 @@ use chela_gateway::{CachePolicy, Call, Effort, Form, Prompt, Purse, Role, Tool, 
 use chela_types::{AgentId, IdError, TenantId, TierId, Tokens};
 
 use super::client::Client;
-use super::fields::{What, Wrong};
+use super::fields::{Fields, What, Wrong};
 
 /// Messages of one request.
-pub(super) const MESSAGES_MAX: usize = 2_048;
+const MESSAGES_MAX: usize = 2_048;
+/// Longest name of a person in a request, in bytes.
+const USER_BYTES_MAX: usize = 256;
 
 /// A request of either format.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +44,8 @@ pub(super) struct Asked {
     pub(super) user: Option<String>,
     /// The conversation with an agent, by the client's name for it.
     pub(super) conversation: Option<String>,
+    /// No kept answer will do, and this one is not kept.
+    pub(super) is_fresh: bool,
     /// As it comes.
     pub(super) stream: bool,
     /// A stream tells at its end what was used.
@@ -100,11 +104,38 @@ impl Client {
             form: asked.form,
             seed: asked.seed,
             effort: asked.effort,
-            cache: CachePolicy::exact(""),
+            cache: if self.cache && !asked.is_fresh { CachePolicy::exact("") } else { CachePolicy::Off },
             purse: Purse::Key(self.name.clone()),
             ..Call::new(tenant.clone(), agent, user, tier, asked.prompts)
         })
     }
+}
+
+/// The messages of a request, each to be read field by field.
+pub(super) fn messages<'a>(
+    fields: &mut Fields<'a>,
+) -> Result<impl Iterator<Item = Result<Fields<'a>, Wrong>> + use<'a>, Wrong> {
+    let messages = fields.list("messages")?.ok_or_else(|| Wrong::new("messages", What::Missing))?;
+    if messages.is_empty() || messages.len() > MESSAGES_MAX {
+        return Err(Wrong::value("messages", format!("it has 1 to {MESSAGES_MAX} items")));
+    }
+    let of = |(index, message)| Fields::of(format!("messages.{index}"), message);
+    Ok(messages.iter().enumerate().map(of))
+}
+
+/// The person whom a request names at this place.
+pub(super) fn person(at: impl Into<String>, named: Option<&str>) -> Result<Option<String>, Wrong> {
+    match named {
+        Some(user) if !is_person(user) => {
+            let why = format!("it has 1 to {USER_BYTES_MAX} bytes and no control characters");
+            Err(Wrong::value(at, why))
+        }
+        user => Ok(user.map(str::to_owned)),
+    }
+}
+
+fn is_person(user: &str) -> bool {
+    !user.is_empty() && user.len() <= USER_BYTES_MAX && !user.contains(char::is_control)
 }
 
 impl Asked {
@@ -175,6 +206,27 @@ mod tests {
         assert_eq!((of_none.agent.as_str(), &of_none.purse), ("chela-key-ann", &Purse::Key("ann".into())));
         assert_ne!(of_none.agent_version, of_one.agent_version, "what is kept for one is not the other's");
         assert_eq!(of_one.department.map(|id| id.to_string()).as_deref(), Some("d"));
+    }
+
+    #[test]
+    fn a_kept_answer_is_for_who_wants_one() {
+        let cache = |more: &str, is_fresh| {
+            let keys = format!("[api_key.ann]\nkey = \"env:ANN\"\ntiers = [\"fast\"]\n{more}");
+            let (asked, tier) = (Asked { is_fresh, ..Asked::default() }, TierId::new("fast").unwrap());
+            client(&keys).call(&TenantId::default_tenant(), tier, asked).unwrap().cache
+        };
+        assert_eq!(cache("", false), CachePolicy::exact(""));
+        assert_eq!(cache("", true), CachePolicy::Off);
+        assert_eq!(cache("cache = false\n", false), CachePolicy::Off);
+    }
+
+    #[test]
+    fn a_request_calls_a_person_by_a_name_within_bounds() {
+        assert_eq!(person("user", None), Ok(None));
+        assert_eq!(person("user", Some("ann@example.org")), Ok(Some("ann@example.org".to_owned())));
+        for bad in ["", "a\nb", &"x".repeat(USER_BYTES_MAX + 1)] {
+            assert_eq!(person("user", Some(bad)).unwrap_err().at, "user");
+        }
     }
 
     #[test]

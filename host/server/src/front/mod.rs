@@ -12,10 +12,12 @@ mod client;
 mod fields;
 mod list;
 mod openai;
+mod pace;
 mod refusal;
 mod said;
 #[cfg(test)]
 mod tests;
+mod written;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -28,7 +30,8 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use chela_gateway::{CachePolicy, Gateway, Kind};
+use bytes::Bytes;
+use chela_gateway::{Gateway, Kind};
 use chela_types::{CacheVerdict, IdError, Money};
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt};
@@ -39,6 +42,7 @@ use uuid::Uuid;
 use asked::{Asked, Model};
 use client::Client;
 use fields::{Fields, Wrong};
+use pace::at_its_pace;
 use refusal::Refusal;
 use said::{Counted, Envelope, Saying, Tell, Told};
 
@@ -51,6 +55,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a stream waits for its first piece before it begins: until then a failure has a status of its own.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Where Anthropic's format alone is spoken.
+const MESSAGES: &str = "/v1/messages";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The same as Anthropic's clients read it.
 const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
@@ -118,13 +124,21 @@ pub(crate) fn routes() -> Router<Arc<Doors>> {
     let embeddings = async |doors, request| served(doors, Wire::OpenAi, request, embeddings).await;
     Router::new()
         .route("/v1/chat/completions", post(chat))
-        .route("/v1/messages", post(messages))
+        .route(MESSAGES, post(messages))
         .route("/v1/embeddings", post(embeddings))
         .route("/v1/models", get(async |doors, request| models(doors, None, request).await))
         .route(
             "/v1/models/{id}",
             get(async |doors, Path(id): Path<String>, request| models(doors, Some(id), request).await),
         )
+        .method_not_allowed_fallback(other_method)
+}
+
+/// Another method than an address has, refused in the format that the address speaks.
+async fn other_method(doors: State<Arc<Doors>>, request: Request) -> Response {
+    let is_messages = request.uri().path() == MESSAGES;
+    let wire = if is_messages { Wire::Anthropic } else { Wire::of(request.headers()) };
+    served(doors, wire, request, async |_| Err(Error::Method.into())).await
 }
 
 /// One request, by whom it is known who he is.
@@ -132,9 +146,13 @@ struct Asking {
     doors: Arc<Doors>,
     client: Arc<Client>,
     wire: Wire,
+    /// As it stands in the answer's headers.
     id: String,
-    headers: HeaderMap,
+    /// No kept answer will do.
+    is_fresh: bool,
     body: Value,
+    /// The same as it was written.
+    text: Bytes,
     seat: OwnedSemaphorePermit,
 }
 
@@ -148,7 +166,7 @@ async fn served(
     if doors.clients.is_empty() {
         return Error::NotFound.into_response();
     }
-    let id = Uuid::now_v7().simple().to_string();
+    let id = format!("req_{}", Uuid::now_v7().simple());
     let response = match asking(doors, wire, &id, request).await {
         Ok(asking) => work(asking).await,
         Err(refusal) => Err(refusal),
@@ -159,7 +177,7 @@ async fn served(
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     for name in [REQUEST_ID, ANTHROPIC_REQUEST_ID] {
-        mark(headers, name, &format!("req_{id}"));
+        mark(headers, name, &id);
     }
     response
 }
@@ -177,30 +195,31 @@ async fn asking(doors: Arc<Doors>, wire: Wire, id: &str, request: Request) -> Re
         return Err(Error::Draining.into());
     }
     let seat = client.seat()?;
-    let headers = request.headers().clone();
-    let bytes = doors.body(request).await?;
+    let is_fresh = is_fresh(request.headers());
+    let text = doors.body(request).await?;
     // From here on the client's own share of the host bounds it.
     drop(gate);
-    let body = match bytes.is_empty() {
+    let body = match text.is_empty() {
         true => Value::Null,
-        false => serde_json::from_slice(&bytes).map_err(|_| Refusal::Json)?,
+        false => serde_json::from_slice(&text).map_err(|_| Refusal::Json)?,
     };
-    Ok(Asking { doors, client, wire, id: id.to_owned(), headers, body, seat })
+    Ok(Asking { doors, client, wire, id: id.to_owned(), is_fresh, body, text, seat })
 }
 
 /// Chat completions and messages.
 async fn answer(asking: Asking) -> Result<Response, Refusal> {
-    let asked = asking.wire.read(&asking.body)?;
+    let asked = asking.wire.read(&asking.body)?.as_written(&asking.text).map_err(|_| Refusal::Json)?;
+    let asked = Asked { is_fresh: asking.is_fresh, ..asked };
     let model = asking.client.model(&asked.model).ok_or_else(|| Refusal::Model(asked.model.clone()))?;
     let envelope = Envelope {
-        id: asking.id.clone(),
+        id: asking.id.trim_start_matches("req_").to_owned(),
         created: asking.doors.clock.now().0 / 1_000,
         model: asked.model.clone(),
         include_usage: asked.include_usage,
     };
     let is_stream = asked.stream;
-    let Asking { doors, client, wire, id, headers, seat, .. } = asking;
-    let begun = begin(doors, client, model, (asked, is_cacheable(&headers)));
+    let Asking { doors, client, wire, id, seat, .. } = asking;
+    let begun = begin(doors, client, model, asked);
     match is_stream {
         true => streamed(wire, id, begun, (envelope, seat)).await,
         false => {
@@ -215,10 +234,10 @@ async fn answer(asking: Asking) -> Result<Response, Refusal> {
     }
 }
 
-/// Whether a kept answer will do: HTTP's own word for that it will not.
-fn is_cacheable(headers: &HeaderMap) -> bool {
+/// Whether no kept answer will do, in HTTP's own word for it.
+fn is_fresh(headers: &HeaderMap) -> bool {
     let said = headers.get_all(CACHE_CONTROL).into_iter().filter_map(|value| value.to_str().ok());
-    !said.flat_map(|value| value.split(',')).any(|word| matches!(word.trim(), "no-cache" | "no-store"))
+    said.flat_map(|value| value.split(',')).any(|word| matches!(word.trim(), "no-cache" | "no-store"))
 }
 
 /// What this host knows of an answer, and its format has no place for.
@@ -256,7 +275,7 @@ fn begin(
     doors: Arc<Doors>,
     client: Arc<Client>,
     model: Model,
-    (asked, is_cacheable): (Asked, bool),
+    asked: Asked,
 ) -> BoxFuture<'static, Result<Begun, Refusal>> {
     async move {
         match model {
@@ -266,10 +285,7 @@ fn begin(
             }
             Model::Tier(tier) => {
                 let call = client.call(&doors.tenant, tier, asked);
-                let mut call = call.map_err(|error: IdError| Kind::Config(error.to_string()));
-                if let (Ok(call), false) = (&mut call, is_cacheable) {
-                    call.cache = CachePolicy::Off;
-                }
+                let call = call.map_err(|error: IdError| Kind::Config(error.to_string()));
                 let gateway: Gateway = doors.engine.gateway();
                 let answer = gateway.complete(call.map_err(Refusal::Gateway)?).await?;
                 Ok(Begun { model: answer.begun.model.clone(), saying: said::of_model(answer) })
@@ -293,7 +309,7 @@ async fn streamed(
         }
         Err(_) => (None, later(begun)),
     };
-    let events = events(wire.teller(envelope), id, saying).map(move |told| {
+    let events = at_its_pace(events(wire.teller(envelope), id, saying)).map(move |told| {
         // The seat is taken until the stream is dropped.
         let _seat = &seat;
         let event = told.event.map_or_else(Event::default, |name| Event::default().event(name));
@@ -335,7 +351,7 @@ fn events(mut teller: Box<dyn Tell>, id: String, mut saying: Saying) -> impl Str
                     }
                 }
                 Err(refusal) => {
-                    refusal.tell(&id);
+                    refusal.log(&id);
                     for told in teller.fail(&refusal, &id) {
                         yield told;
                     }

@@ -15,6 +15,8 @@ use crate::doors::Error;
 
 /// When a busy host wants to be asked again, if nobody knows better.
 const COME_AGAIN: Duration = Duration::from_secs(1);
+/// A budget that has room again so soon is a rate: it helps to wait.
+const SOON: Duration = Duration::from_mins(1);
 /// Anthropic's own status for a service that has too much to do.
 const OVERLOADED: u16 = 529;
 /// What both vendors' clients obey before they ask again by themselves.
@@ -74,6 +76,7 @@ const fn row(openai: (u16, &'static str, Option<&'static str>), anthropic: (u16,
     Row { openai, anthropic }
 }
 
+const USED_UP: &str = "insufficient_quota";
 const INVALID: &str = "invalid_request_error";
 
 const fn invalid(code: Option<&'static str>) -> Row {
@@ -121,7 +124,9 @@ impl Refusal {
             Self::Conversation => {
                 "The message before it is not answered yet in this conversation.".to_owned()
             }
-            Self::Silent => "The agent has not answered in time.".to_owned(),
+            Self::Silent => {
+                "The agent's answer is not there yet; it will be kept in the conversation.".to_owned()
+            }
             Self::Gateway(Kind::OverBudget { .. }) => {
                 "The budget for this is used up for now; see your host's operator.".to_owned()
             }
@@ -140,6 +145,13 @@ impl Refusal {
             _ => Duration::ZERO,
         };
         matches!(self.row().openai.0, 429 | 503).then(|| wait.max(COME_AGAIN))
+    }
+
+    /// Whether it is to be the last word. Both vendors' clients ask again by themselves after a 429 or a 5xx, also where
+    /// only the operator can mend it, or where a message was taken and would be answered twice.
+    fn is_last(&self) -> bool {
+        let row = self.row();
+        matches!(self, Self::Silent) || row == FAILED || row.openai.1 == USED_UP
     }
 
     pub(super) fn status(&self, wire: Wire) -> u16 {
@@ -173,7 +185,7 @@ impl Refusal {
     pub(super) fn response(&self, wire: Wire, request: &str) -> Response {
         let status = StatusCode::from_u16(self.status(wire)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         if status.is_server_error() {
-            self.tell(request);
+            self.log(request);
         }
         let mut response = (status, Json(self.body(wire, request))).into_response();
         let headers = response.headers_mut();
@@ -181,14 +193,14 @@ impl Refusal {
             let seconds = again.as_secs() + u64::from(again.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if matches!(self, Self::Gateway(Kind::OverBudget { .. })) {
+        if self.is_last() {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         response
     }
 
     /// For the operator.
-    pub(super) fn tell(&self, request: &str) {
+    pub(super) fn log(&self, request: &str) {
         let why = match self {
             Self::Gateway(kind) => kind.to_string(),
             Self::Door(error) => error.to_string(),
@@ -200,9 +212,8 @@ impl Refusal {
 
 fn of_gateway(kind: &Kind) -> Row {
     match kind {
-        Kind::OverBudget { .. } => {
-            row((429, "insufficient_quota", Some("insufficient_quota")), (429, "rate_limit_error"))
-        }
+        Kind::OverBudget { again, .. } if *again <= SOON => FLOOD,
+        Kind::OverBudget { .. } => row((429, USED_UP, Some(USED_UP)), (429, "rate_limit_error")),
         Kind::RateLimited { .. } => FLOOD,
         Kind::Invalid { .. } => invalid(None),
         Kind::TooLong { .. } => invalid(Some("context_length_exceeded")),
@@ -287,9 +298,11 @@ mod tests {
     fn each_failure_has_its_place_in_both_formats() {
         let (zero, text) = (Duration::ZERO, || "x".to_owned());
         let limit = Quantity::requests(1);
-        let over = Kind::OverBudget { scope: text(), limit, used: limit, again: Duration::from_secs(7) };
+        let over = |again| Kind::OverBudget { scope: text(), limit, used: limit, again };
+        let rate = || ((429, "requests", "rate_limit_exceeded"), (429, "rate_limit_error"));
         for (kind, openai, anthropic) in [
-            (over, (429, "insufficient_quota", "insufficient_quota"), (429, "rate_limit_error")),
+            (over(SOON * 60), (429, USED_UP, "insufficient_quota"), (429, "rate_limit_error")),
+            (over(SOON), rate().0, rate().1),
             (
                 Kind::RateLimited { retry_after: zero },
                 (429, "requests", "rate_limit_exceeded"),
@@ -340,10 +353,32 @@ mod tests {
     fn an_empty_budget_says_when_to_come_again_and_whose_it_is_to_nobody() {
         let limit = Quantity::requests(1);
         let scope = "user:key:ann/bob/day".to_owned();
-        let over = Kind::OverBudget { scope, limit, used: limit, again: Duration::from_millis(6_001) };
-        let response = Refusal::Gateway(over).response(Wire::OpenAi, "r");
-        assert_eq!(response.headers()["retry-after"], "7");
+        let over = |again| {
+            let over = Kind::OverBudget { scope: scope.clone(), limit, used: limit, again };
+            Refusal::Gateway(over).response(Wire::OpenAi, "r")
+        };
+        let response = over(Duration::from_millis(3_600_001));
+        assert_eq!(response.headers()["retry-after"], "3601");
         assert_eq!(response.headers()["x-should-retry"], "false");
+        let soon = over(Duration::from_millis(6_001));
+        assert_eq!(soon.headers()["retry-after"], "7");
+        assert!(
+            !soon.headers().contains_key("x-should-retry"),
+            "a budget of a minute is a rate: it helps to wait"
+        );
+    }
+
+    #[test]
+    fn what_only_the_operator_can_mend_is_not_asked_again() {
+        let says_no = |refusal: Refusal| {
+            refusal.response(Wire::Anthropic, "r").headers().contains_key("x-should-retry")
+        };
+        for last in [Kind::Denied, Kind::Auth { code: "x".into() }, Kind::Config("x".into())] {
+            assert!(says_no(Refusal::Gateway(last)));
+        }
+        for passes in [Kind::Interrupted, Kind::TooSlow { after: Duration::ZERO }] {
+            assert!(!says_no(Refusal::Gateway(passes)));
+        }
     }
 
     #[test]

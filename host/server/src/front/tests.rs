@@ -177,7 +177,27 @@ async fn an_answer_that_has_not_begun_fails_in_its_stream() {
 fn who_wants_no_kept_answer_says_so() {
     let headers =
         |value: &'static str| HeaderMap::from_iter([(CACHE_CONTROL, HeaderValue::from_static(value))]);
-    assert!(is_cacheable(&HeaderMap::new()) && is_cacheable(&headers("max-age=0")));
-    assert!(!is_cacheable(&headers("no-cache")) && !is_cacheable(&headers("private, no-store")));
+    assert!(!is_fresh(&HeaderMap::new()) && !is_fresh(&headers("max-age=0")));
+    assert!(is_fresh(&headers("no-cache")) && is_fresh(&headers("private, no-store")));
     assert_eq!(dollars(Money::from_nanos(1_000_012_300)), "1.000012300");
+}
+
+/// One who stopped reading, without going, held a provider's place and its department's money for ever.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_nobody_reads_holds_nothing_of_others() {
+    let held = Arc::new(());
+    let weak = Arc::downgrade(&held);
+    let endless = futures::stream::iter(0_u64..).map(move |_| {
+        let _held = &held;
+        Ok(said::Said::Text("word ".into()))
+    });
+    let begun = async { Ok(Begun { model: None, saying: endless.boxed() }) }.boxed();
+    let seats = Arc::new(tokio::sync::Semaphore::new(1));
+    let seat = Arc::clone(&seats).acquire_owned().await.unwrap();
+    let response = streamed(Wire::OpenAi, "1".into(), begun, (envelope(), seat)).await.unwrap();
+    tokio::time::sleep(2 * pace::UNREAD).await;
+    assert!(weak.upgrade().is_none());
+    assert_eq!(seats.available_permits(), 0, "its own seat is taken as long as its connection is there");
+    drop(response);
+    assert_eq!(seats.available_permits(), 1);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::provider::{Ask, Trouble, put, set};
+use crate::provider::{Ask, Object, Trouble};
 use crate::{Call, Form, Image, Kind, Part, Prompt, Role, Tool, ToolChoice};
 
 /// A shorter prefix is not marked for the provider's cache, which takes none of less than 1,024 tokens (its smaller
@@ -11,60 +11,62 @@ const PREFIX_BYTES_MIN: usize = 1024 * 4;
 
 /// The request's body. `prompt_cache`: whether long tools and system prompts are marked for the provider's cache. This
 /// format has neither JSON without a schema nor a seed nor words for effort; the last two are wishes only.
-pub(crate) fn body(ask: &Ask, prompt_cache: bool) -> Result<Value, Trouble> {
+pub(crate) fn body(ask: &Ask, prompt_cache: bool) -> Result<Object, Trouble> {
     let call = &*ask.call;
-    let mut body = Map::new();
-    put(&mut body, "model", Some(&ask.model));
+    let mut body = Object::default();
+    body.put("model", Some(&ask.model));
     let length = prefix(&mut body, call, prompt_cache);
-    put(&mut body, "system", system(call, prompt_cache && length >= PREFIX_BYTES_MIN));
-    set(&mut body, "messages", alternating(call));
-    put(&mut body, "stream", Some(true));
-    put(&mut body, "max_tokens", Some(ask.max_output.0));
-    put(&mut body, "temperature", call.temperature);
-    put(&mut body, "top_p", call.top_p);
-    put(&mut body, "stop_sequences", (!call.stop.is_empty()).then_some(&call.stop));
-    put(&mut body, "output_config", form(&call.form)?);
-    Ok(Value::Object(body))
+    system(&mut body, call, prompt_cache && length >= PREFIX_BYTES_MIN);
+    body.put("messages", Some(alternating(call)));
+    body.put("stream", Some(true));
+    body.put("max_tokens", Some(ask.max_output.0));
+    body.put("temperature", call.temperature);
+    body.put("top_p", call.top_p);
+    body.put("stop_sequences", (!call.stop.is_empty()).then_some(&call.stop));
+    body.put("output_config", form(&call.form)?);
+    Ok(body)
 }
 
 /// Writes the tools, and gives the bytes of tools and system prompt together: this order is the provider's own.
-fn prefix(body: &mut Map<String, Value>, call: &Call, prompt_cache: bool) -> usize {
-    let mut tools: Vec<Value> = call.tools.iter().map(tool).collect();
-    let bytes: usize = tools.iter().map(|tool| tool.to_string().len()).sum();
+fn prefix(body: &mut Object, call: &Call, prompt_cache: bool) -> usize {
+    let mut tools: Vec<Object> = call.tools.iter().map(tool).collect();
+    let bytes: usize = tools.iter().map(|tool| tool.text().len()).sum();
     if prompt_cache && bytes >= PREFIX_BYTES_MIN {
-        mark(tools.last_mut());
+        tools.last_mut().into_iter().for_each(mark);
     }
     if !tools.is_empty() {
-        set(body, "tools", tools);
-        put(body, "tool_choice", choice(call));
+        body.put("tools", Some(tools));
+        body.put("tool_choice", choice(call));
     }
     bytes.saturating_add(call.system.as_deref().map_or(0, str::len))
 }
 
 /// What stands up to here is kept by the provider.
-fn mark(block: Option<&mut Value>) {
-    if let Some(fields) = block.and_then(Value::as_object_mut) {
-        fields.insert("cache_control".to_owned(), json!({"type": "ephemeral"}));
-    }
+fn mark(block: &mut Object) {
+    block.put("cache_control", Some(json!({"type": "ephemeral"})));
 }
 
-fn system(call: &Call, is_marked: bool) -> Option<Value> {
-    let text = call.system.as_deref().filter(|text| !text.is_empty())?;
+/// Writes the system prompt, if there is one.
+fn system(body: &mut Object, call: &Call, is_marked: bool) {
+    let text = call.system.as_deref().filter(|text| !text.is_empty());
     if !is_marked {
-        return Some(json!(text));
+        return body.put("system", text);
     }
-    let mut block = json!({"type": "text", "text": text});
-    mark(Some(&mut block));
-    Some(json!([block]))
+    let block = text.map(|text| {
+        let mut block = Object::default().with("type", "text").with("text", text);
+        mark(&mut block);
+        [block]
+    });
+    body.put("system", block);
 }
 
-fn tool(tool: &Tool) -> Value {
-    let mut fields = Map::new();
-    put(&mut fields, "name", Some(&tool.name));
-    put(&mut fields, "description", tool.description.as_ref());
-    put(&mut fields, "input_schema", Some(&tool.parameters));
-    put(&mut fields, "strict", tool.strict);
-    Value::Object(fields)
+fn tool(tool: &Tool) -> Object {
+    let mut fields = Object::default();
+    fields.put("name", Some(&tool.name));
+    fields.put("description", tool.description.as_ref());
+    fields.put("input_schema", Some(&tool.parameters));
+    fields.put("strict", tool.strict);
+    fields
 }
 
 fn choice(call: &Call) -> Option<Value> {
@@ -81,12 +83,13 @@ fn choice(call: &Call) -> Option<Value> {
     Some(choice)
 }
 
-fn form(form: &Form) -> Result<Option<Value>, Trouble> {
+fn form(form: &Form) -> Result<Option<Object>, Trouble> {
     match form {
         Form::Text => Ok(None),
         Form::JsonObject => Err(Trouble::new(Kind::Unsupported { what: "json without a schema" }, false)),
         Form::JsonSchema { schema, .. } => {
-            Ok(Some(json!({"format": {"type": "json_schema", "schema": schema}})))
+            let format = Object::default().with("type", "json_schema").with("schema", schema);
+            Ok(Some(Object::default().with("format", format)))
         }
     }
 }
@@ -160,12 +163,11 @@ fn block(part: &Part) -> Option<Value> {
             Some(json!({"type": "tool_use", "id": call.id, "name": call.name, "input": input}))
         }
         Part::ToolResult(result) => {
-            let mut fields = Map::new();
-            put(&mut fields, "type", Some("tool_result"));
-            put(&mut fields, "tool_use_id", Some(&result.id));
-            put(&mut fields, "content", Some(&result.text));
-            put(&mut fields, "is_error", result.is_error.then_some(true));
-            Some(Value::Object(fields))
+            let mut told = json!({"type": "tool_result", "tool_use_id": result.id, "content": result.text});
+            if let (true, Some(fields)) = (result.is_error, told.as_object_mut()) {
+                fields.insert("is_error".to_owned(), json!(true));
+            }
+            Some(told)
         }
     }
 }

@@ -28,6 +28,10 @@ pub(in crate::config) struct ApiKey {
     /// What its calls of tiers may use, as in `[budget]`; left out, `budget.agent`.
     #[schemars(extend("format" = "budget"))]
     pub(in crate::config) budget: Option<String>,
+    /// Whether what it asks of tiers may be answered by what it was answered before. `false` for who asks the same to read
+    /// something else each time.
+    #[serde(default = "cache")]
+    pub(in crate::config) cache: bool,
     /// Requests in a minute.
     #[serde(default = "requests_per_minute")]
     #[schemars(range(min = 1, max = 1_000_000))]
@@ -36,6 +40,10 @@ pub(in crate::config) struct ApiKey {
     #[serde(default = "concurrency")]
     #[schemars(range(min = 1, max = 10_000))]
     pub(in crate::config) concurrency: u32,
+}
+
+const fn cache() -> bool {
+    true
 }
 
 const fn requests_per_minute() -> u32 {

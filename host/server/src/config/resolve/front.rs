@@ -59,6 +59,7 @@ impl Resolver<'_> {
             agents,
             tiers,
             budget,
+            cache: written.cache,
             requests_per_minute: written.requests_per_minute,
             concurrency: size(written.concurrency),
         })

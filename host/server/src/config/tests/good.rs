@@ -534,6 +534,6 @@ fn a_clients_key_opens_nothing_that_it_does_not_name() {
     let key = &config.api_keys["app"];
     assert!(key.agents.is_empty() && key.tiers.is_empty() && key.department.is_none());
     assert_eq!((key.user.as_str(), &key.budget), ("key:app", &config.budget.agent));
-    assert_eq!((key.requests_per_minute, key.concurrency), (120, 16));
+    assert_eq!((key.requests_per_minute, key.concurrency, key.cache), (120, 16, true));
     assert!(!format!("{config:?}").contains("hunter2"));
 }

@@ -5,8 +5,7 @@ use chela_gateway::{Effort, Form, Image, Media, Part, Prompt, Role, Tool, ToolCa
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::front::asked::{Asked, MESSAGES_MAX};
-use crate::front::client::is_person;
+use crate::front::asked::{Asked, messages, person};
 use crate::front::fields::{Fields, What, Wrong};
 
 const ROLES: &[(&str, Role)] = &[("user", Role::User), ("assistant", Role::Assistant)];
@@ -27,12 +26,7 @@ pub(in crate::front) fn read(body: &Value) -> Result<Asked, Wrong> {
     tools(&mut fields, &mut asked)?;
     shape(&mut fields, &mut asked)?;
     if let Some(mut metadata) = fields.table("metadata")? {
-        let user = metadata.text("user_id")?;
-        if user.is_some_and(|user| !is_person(user)) {
-            let why = "it has 1 to 256 bytes and no control characters";
-            return Err(Wrong::value(metadata.at("user_id"), why));
-        }
-        asked.user = user.map(str::to_owned);
+        asked.user = person(metadata.at("user_id"), metadata.text("user_id")?)?;
         // A field of this host's own.
         asked.conversation = metadata.text("conversation")?.map(str::to_owned);
         metadata.end()?;
@@ -48,12 +42,11 @@ pub(in crate::front) fn read(body: &Value) -> Result<Asked, Wrong> {
 }
 
 fn said(fields: &mut Fields<'_>, asked: &mut Asked) -> Result<(), Wrong> {
-    let messages = fields.list("messages")?.ok_or_else(|| Wrong::new("messages", What::Missing))?;
-    if messages.is_empty() || messages.len() > MESSAGES_MAX {
-        return Err(Wrong::value("messages", format!("it has 1 to {MESSAGES_MAX} items")));
-    }
-    for (index, message) in messages.iter().enumerate() {
-        let mut message = Fields::of(format!("messages.{index}"), message)?;
+    for message in messages(fields)? {
+        let mut message = message?;
+        if message.text("role")? == Some("system") {
+            return Err(Wrong::new(message.at("role"), What::Unsupported));
+        }
         let role = message.word("role", ROLES)?;
         let role = role.ok_or_else(|| Wrong::new(message.at("role"), What::Missing))?;
         let parts = parts(&mut message, role)?;
@@ -173,10 +166,13 @@ fn tools(fields: &mut Fields<'_>, asked: &mut Asked) -> Result<(), Wrong> {
         asked.tools.push(Tool {
             name: tool.needed_text("name")?.to_owned(),
             description: tool.text("description")?.map(str::to_owned),
-            parameters: schema.clone(),
+            parameters: schema.clone().into(),
             strict: tool.switch("strict")?,
         });
-        tool.pass(&["cache_control", "eager_input_streaming"]);
+        // Examples help one vendor's models.
+        tool.pass(&["cache_control", "eager_input_streaming", "input_examples"]);
+        tool.only("allowed_callers", &[json!(["direct"])])?;
+        tool.only("defer_loading", &[json!(false)])?;
         tool.end()?;
     }
     let Some(mut chosen) = fields.table("tool_choice")? else { return Ok(()) };
@@ -207,7 +203,7 @@ fn shape(fields: &mut Fields<'_>, asked: &mut Asked) -> Result<(), Wrong> {
             return Err(Wrong::new(form.at("schema"), What::Type("an object")));
         }
         let (name, strict) = ("output".to_owned(), Some(true));
-        asked.form = Form::JsonSchema { name, schema: schema.clone(), strict };
+        asked.form = Form::JsonSchema { name, schema: schema.clone().into(), strict };
         form.end()?;
     }
     output.end()

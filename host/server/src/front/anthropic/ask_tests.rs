@@ -56,6 +56,7 @@ fn a_conversation_with_all_its_blocks() {
 #[test]
 fn what_cannot_be_is_refused_with_its_place() {
     let message = |message: Value| json!({ "messages": [message] });
+    let tool = |key: &str, value: Value| json!({"tools": [{"name": "look", "input_schema": {}, key: value}]});
     let block = |block: Value| message(json!({"role": "user", "content": [block]}));
     for (more, at, what) in [
         (json!({"model": null}), "model", What::Missing),
@@ -64,6 +65,7 @@ fn what_cannot_be_is_refused_with_its_place() {
         (json!({"messages": null}), "messages", What::Missing),
         (json!({"messages": {}}), "messages", What::Type("an array")),
         (message(json!({"content": "hi"})), "messages.0.role", What::Missing),
+        (message(json!({"role": "system", "content": "x"})), "messages.0.role", What::Unsupported),
         (message(json!({"role": "user"})), "messages.0.content", What::Missing),
         (block(json!({"type": "document"})), "messages.0.content.0.type", What::Unsupported),
         (block(json!({"type": "tool_use"})), "messages.0.content.0.type", What::Unsupported),
@@ -80,6 +82,12 @@ fn what_cannot_be_is_refused_with_its_place() {
             What::Unsupported,
         ),
         (json!({"tools": [{"name": "look"}]}), "tools.0.input_schema", What::Missing),
+        (
+            tool("allowed_callers", json!(["code_execution_20250825"])),
+            "tools.0.allowed_callers",
+            What::Unsupported,
+        ),
+        (tool("defer_loading", json!(true)), "tools.0.defer_loading", What::Unsupported),
         (json!({"tool_choice": "auto"}), "tool_choice", What::Type("an object")),
         (json!({"temperature": "x"}), "temperature", What::Type("a number")),
         (json!({"stop_sequences": "x"}), "stop_sequences", What::Type("an array")),
@@ -96,7 +104,7 @@ fn what_cannot_be_is_refused_with_its_place() {
         (json!({"max_tokens": 0}), "max_tokens"),
         (json!({"messages": []}), "messages"),
         (json!({"temperature": 1.5}), "temperature"),
-        (message(json!({"role": "system", "content": "x"})), "messages.0.role"),
+        (message(json!({"role": "robot", "content": "x"})), "messages.0.role"),
         (message(json!({"role": "user", "content": []})), "messages.0.content"),
         (json!({"tool_choice": {"type": "some"}}), "tool_choice.type"),
         (json!({"metadata": {"user_id": ""}}), "metadata.user_id"),
@@ -104,4 +112,14 @@ fn what_cannot_be_is_refused_with_its_place() {
         let wrong = read(&body(&more)).unwrap_err();
         assert!(wrong.at == at && matches!(wrong.what, What::Value(_)), "{more}: {wrong:?}");
     }
+}
+
+/// The vendor's client writes these for each tool.
+#[test]
+fn a_tool_as_the_vendors_client_writes_it() {
+    let tool = json!({
+        "name": "look", "input_schema": {"type": "object"}, "type": "custom", "strict": null,
+        "allowed_callers": ["direct"], "defer_loading": false, "input_examples": [{"city": "Bonn"}],
+    });
+    assert_eq!(read(&body(&json!({ "tools": [tool] }))).unwrap().tools.len(), 1);
 }

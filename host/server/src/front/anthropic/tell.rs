@@ -8,6 +8,9 @@ use crate::front::Wire;
 use crate::front::refusal::Refusal;
 use crate::front::said::{Counted, Ended, Envelope, Said, Tell, Told};
 
+/// The arguments of a call that has none.
+const BARE: &str = "{}";
+
 /// A whole answer.
 pub(in crate::front) fn whole(envelope: &Envelope, ended: &Ended) -> Value {
     let text = (!ended.text.is_empty()).then(|| json!({ "type": "text", "text": ended.text }));
@@ -120,6 +123,8 @@ impl Teller {
                 self.opens(Open::Tool(delta.index), &block)
             }
             None if self.open == Some(Open::Tool(delta.index)) => Vec::new(),
+            // The gateway completes calls without arguments at the end: this one's block was begun with as much.
+            None if delta.arguments == BARE => return Ok(Vec::new()),
             None => {
                 let what = "its tool calls are not told one after the other";
                 return Err(Refusal::Gateway(Kind::BadResponse { what }));

@@ -82,6 +82,23 @@ fn a_stream_has_the_events_in_their_order() {
     assert_eq!(all[12].1["usage"]["cache_read_input_tokens"], 4);
 }
 
+/// Calls of tools without parameters are completed at the end, after the block of another has begun: a whole answer ended
+/// in an error.
+#[test]
+fn calls_without_arguments_come_to_their_end() {
+    let end = || Said::End(Box::new(ended("", Finish::ToolCalls)));
+    let bare = |index| tool(index, false, "{}");
+    let two = vec![tool(0, true, ""), tool(1, true, ""), bare(0), bare(1), end()];
+    let with_text = vec![tool(0, true, ""), Said::Text("Both.".into()), bare(0), end()];
+    let one = vec![tool(0, true, ""), bare(0), end()];
+    for (said, blocks) in [(two, 2), (with_text, 2), (one, 1)] {
+        let all = told(said);
+        let count = |name: &str| all.iter().filter(|(told, _)| *told == name).count();
+        assert_eq!((count("content_block_start"), count("content_block_stop")), (blocks, blocks));
+        assert_eq!(all.last().unwrap().0, "message_stop");
+    }
+}
+
 #[test]
 fn each_end_has_its_reason() {
     for (finish, said) in [

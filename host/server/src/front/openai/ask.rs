@@ -4,8 +4,7 @@
 use chela_gateway::{Effort, Form, Image, Part, Prompt, Role, Tool, ToolCall, ToolChoice, ToolResult};
 use serde_json::{Value, json};
 
-use crate::front::asked::{Asked, MESSAGES_MAX};
-use crate::front::client::is_person;
+use crate::front::asked::{Asked, messages, person};
 use crate::front::fields::{Fields, What, Wrong};
 
 /// Texts to stop at, in one request.
@@ -36,20 +35,16 @@ pub(in crate::front) fn read(body: &Value) -> Result<Asked, Wrong> {
 }
 
 fn said(fields: &mut Fields<'_>, asked: &mut Asked) -> Result<(), Wrong> {
-    let messages = fields.list("messages")?.ok_or_else(|| Wrong::new("messages", What::Missing))?;
-    if messages.is_empty() || messages.len() > MESSAGES_MAX {
-        return Err(Wrong::value("messages", format!("it has 1 to {MESSAGES_MAX} items")));
-    }
     let mut system: Vec<String> = Vec::new();
-    for (index, message) in messages.iter().enumerate() {
-        let mut message = Fields::of(format!("messages.{index}"), message)?;
+    for message in messages(fields)? {
+        let mut message = message?;
         let role = message.needed_text("role")?;
         message.pass(&["name"]);
         match role {
             "system" | "developer" => system.push(plain(&mut message)?.unwrap_or_default()),
             "user" => asked.prompts.push(Prompt { role: Role::User, parts: parts(&mut message)? }),
             "assistant" => asked.prompts.push(assistant(&mut message)?),
-            "tool" => told(&mut message, &mut asked.prompts)?,
+            "tool" => result(&mut message, &mut asked.prompts)?,
             "function" => return Err(Wrong::new(message.at("role"), What::Unsupported)),
             _ => {
                 let why = "it is 'system' or 'developer' or 'user' or 'assistant' or 'tool'";
@@ -128,8 +123,8 @@ fn part_of(mut part: Fields<'_>) -> Result<Part, Wrong> {
 fn assistant(message: &mut Fields<'_>) -> Result<Prompt, Wrong> {
     message.refuse(&["audio", "function_call"])?;
     message.pass(&["annotations", "reasoning_content"]);
-    let content = plain(message)?.or(message.text("refusal")?.map(str::to_owned));
-    message.pass(&["refusal"]);
+    let refusal = message.text("refusal")?.map(str::to_owned);
+    let content = plain(message)?.filter(|text| !text.is_empty()).or(refusal);
     let calls = message.list("tool_calls")?.unwrap_or_default();
     let mut parts: Vec<Part> = content.filter(|text| !text.is_empty()).map(Part::Text).into_iter().collect();
     for (index, call) in calls.iter().enumerate() {
@@ -152,7 +147,7 @@ fn assistant(message: &mut Fields<'_>) -> Result<Prompt, Wrong> {
 }
 
 /// Results of one answer's calls stand together, as other formats want them.
-fn told(message: &mut Fields<'_>, prompts: &mut Vec<Prompt>) -> Result<(), Wrong> {
+fn result(message: &mut Fields<'_>, prompts: &mut Vec<Prompt>) -> Result<(), Wrong> {
     let id = message.needed_text("tool_call_id")?.to_owned();
     message.needed_value("content")?;
     let result = ToolResult { id, text: plain(message)?.unwrap_or_default(), is_error: false };
@@ -177,7 +172,7 @@ fn tools(fields: &mut Fields<'_>, asked: &mut Asked) -> Result<(), Wrong> {
         asked.tools.push(Tool {
             name: function.needed_text("name")?.to_owned(),
             description: function.text("description")?.map(str::to_owned),
-            parameters: schema(&mut function, "parameters")?,
+            parameters: schema(&mut function, "parameters")?.into(),
             strict: function.switch("strict")?,
         });
         function.end()?;
@@ -251,7 +246,7 @@ fn shape(fields: &mut Fields<'_>, asked: &mut Asked) -> Result<(), Wrong> {
             let name = inner.needed_text("name")?.to_owned();
             let form = Form::JsonSchema {
                 name,
-                schema: schema(&mut inner, "schema")?,
+                schema: schema(&mut inner, "schema")?.into(),
                 strict: inner.switch("strict")?,
             };
             inner.end()?;
@@ -268,10 +263,7 @@ fn whose(fields: &mut Fields<'_>, asked: &mut Asked) -> Result<(), Wrong> {
         Some(user) => ("user", Some(user)),
         None => ("safety_identifier", identifier),
     };
-    if user.is_some_and(|user| !is_person(user)) {
-        return Err(Wrong::value(key, "it has 1 to 256 bytes and no control characters"));
-    }
-    asked.user = user.map(str::to_owned);
+    asked.user = person(key, user)?;
     if let Some(mut metadata) = fields.table("metadata")? {
         // The others are the client's own notes.
         asked.conversation = metadata.text("conversation")?.map(str::to_owned);

@@ -44,7 +44,7 @@ fn a_conversation_with_all_its_parts() {
     assert_eq!(asked.prompts[1].tool_calls().count(), 2);
     let results: Vec<_> = asked.prompts[2].tool_results().map(|result| result.text.as_str()).collect();
     assert_eq!(results, ["one", "two"]);
-    assert_eq!(asked.tools[0].parameters, json!({"type": "object", "properties": {}}));
+    assert_eq!(asked.tools[0].parameters, json!({"type": "object", "properties": {}}).into());
     assert_eq!(asked.tool_choice, ToolChoice::Named("look".into()));
     assert_eq!((asked.max_output, asked.seed, asked.effort), (Some(20), Some(-3), Some(Effort::Low)));
     assert_eq!((asked.temperature, asked.top_p, asked.stop), (Some(0.5), Some(1.0), vec!["END".to_owned()]));
@@ -111,5 +111,14 @@ fn what_cannot_be_is_refused_with_its_place() {
     ] {
         let wrong = read(&body(&more)).unwrap_err();
         assert!(wrong.at == at && matches!(wrong.what, What::Value(_)), "{more}: {wrong:?}");
+    }
+}
+
+#[test]
+fn what_a_model_would_not_say_is_said_where_it_said_nothing_else() {
+    for (content, said) in [(json!(null), "No."), (json!(""), "No."), (json!("Yes."), "Yes.")] {
+        let message = json!({"role": "assistant", "content": content, "refusal": "No."});
+        let asked = read(&body(&json!({ "messages": [message] }))).unwrap();
+        assert_eq!(asked.prompts[0].texts().collect::<String>(), said);
     }
 }
