@@ -11,6 +11,7 @@ pub mod folder;
 pub mod guests;
 mod host;
 pub mod kill;
+pub mod kill_budget;
 pub mod kill_swap;
 pub mod outside;
 pub mod process;

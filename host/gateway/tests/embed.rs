@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "tests")]
 
+#[path = "faults/bomb.rs"]
+mod bomb;
+
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};
@@ -196,6 +199,21 @@ async fn a_bad_answer_is_paid_for_and_the_next_model_is_asked() {
     let expected = Money::from_nanos(bound().nanos() + 7 * 20);
     assert_eq!(made.call.cost, expected);
     assert_eq!(house.used().await, settled(expected));
+}
+
+/// One document, which is read as a whole: two gigabytes stay the two megabytes that came.
+#[tokio::test]
+async fn a_compression_bomb_is_not_unpacked() {
+    for (encoding, body) in [("gzip", bomb::gzip()), ("deflate", bomb::deflate())] {
+        let body = Bytes::from(body);
+        let headers = [("content-type", "application/json"), ("content-encoding", encoding)];
+        let (bad, _) = provider(move || (headers, body.clone()).into_response()).await;
+        let (good, _) = provider(says(GOOD)).await;
+        let house = house(vec![openai(bad), openai(good)], None).await;
+        let made = house.gateway.embed(call(&["one", "two"])).await.unwrap();
+        assert_eq!(made.call.attempts[0].class, "bad_response", "{encoding}");
+        assert_eq!(made.call.cost, Money::from_nanos(bound().nanos() + 7 * 20), "{encoding}");
+    }
 }
 
 #[tokio::test]

@@ -89,23 +89,32 @@ pub(crate) fn reply(wire: Wire, count: Option<(i64, i64)>) -> String {
 
 /// Begins to answer everything alike. What is counted is how often it answered what it bills.
 pub(crate) async fn provider(answer: Answer) -> (SocketAddr, Arc<AtomicU32>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (address, bills) = (listener.local_addr().unwrap(), Arc::new(AtomicU32::new(0)));
+    let bills = Arc::new(AtomicU32::new(0));
     let counted = bills.clone();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream, answer.clone(), counted.clone()));
-        }
+    let address = answering(move || {
+        counted.fetch_add(u32::from(answer.is_billed), Ordering::SeqCst);
+        answer.clone()
     });
-    (address, bills)
+    (address.await, bills)
 }
 
-async fn serve(mut stream: TcpStream, answer: Answer, bills: Arc<AtomicU32>) {
-    let Answer { status, headers, body, is_billed, stays } = answer;
+/// Begins to answer each request, once it is read, by what this says.
+pub(crate) async fn answering(answer: impl Fn() -> Answer + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, answer) = (listener.local_addr().unwrap(), Arc::new(answer));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream, answer.clone()));
+        }
+    });
+    address
+}
+
+async fn serve(mut stream: TcpStream, answer: Arc<impl Fn() -> Answer>) {
     if heard(&mut stream).await.is_none() {
         return;
     }
-    bills.fetch_add(u32::from(is_billed), Ordering::SeqCst);
+    let Answer { status, headers, body, stays, .. } = answer();
     let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\n{headers}\r\n");
     let _ = stream.write_all(head.as_bytes()).await;
     let _ = stream.write_all(&body).await;
