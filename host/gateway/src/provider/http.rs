@@ -101,7 +101,7 @@ impl Remote {
             return Err(self.refusal(answer).await);
         }
         let whole = answer.whole().await.map_err(|error| from_egress(error, true))?;
-        embeddings::read(&whole.body, ask.inputs.len())
+        embeddings::read(&whole.body, (ask.inputs.len(), ask.dims))
     }
 
     /// An error status: read the code, never the words.

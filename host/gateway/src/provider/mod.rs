@@ -13,7 +13,7 @@ mod responses;
 pub mod scripted;
 mod sse;
 
-pub(crate) use embeddings::{Embed, Embedded};
+pub(crate) use embeddings::{DIMS_MAX, Embed, Embedded};
 pub(crate) use http::{Wire, decoded};
 
 use chela_egress::{Begun, Egress};

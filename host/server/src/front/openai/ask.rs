@@ -259,20 +259,23 @@ fn shape(fields: &mut Fields<'_>, asked: &mut Asked) -> Result<(), Wrong> {
 }
 
 fn whose(fields: &mut Fields<'_>, asked: &mut Asked) -> Result<(), Wrong> {
-    let identifier = fields.text("safety_identifier")?;
-    let (key, user) = match fields.text("user")? {
-        Some(user) => ("user", Some(user)),
-        None => ("safety_identifier", identifier),
-    };
-    if user.is_some_and(|user| !is_person(user)) {
-        return Err(Wrong::value(key, "it has 1 to 256 bytes and no control characters"));
-    }
-    asked.user = user.map(str::to_owned);
+    let identifier = person(fields, "safety_identifier")?;
+    asked.user = person(fields, "user")?.or(identifier);
     if let Some(mut metadata) = fields.table("metadata")? {
         // The others are the client's own notes.
         asked.conversation = metadata.text("conversation")?.map(str::to_owned);
     }
     Ok(())
+}
+
+/// A person, by the client's name for him.
+pub(super) fn person(fields: &mut Fields<'_>, key: &'static str) -> Result<Option<String>, Wrong> {
+    match fields.text(key)? {
+        Some(user) if !is_person(user) => {
+            Err(Wrong::value(key, "it has 1 to 256 bytes and no control characters"))
+        }
+        user => Ok(user.map(str::to_owned)),
+    }
 }
 
 fn streamed(fields: &mut Fields<'_>, asked: &mut Asked) -> Result<(), Wrong> {
