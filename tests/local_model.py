@@ -19,7 +19,7 @@ SENTENCES = [
     "How do I reset my password?", "I forgot my login and cannot get in.", "The canteen serves soup on Tuesdays.",
     "", " ", "a", "A" * 150, "unaffable antidisestablishmentarianism", "naïve café, résumé – “quoted”…",
     "Größenwahn ĳ İstanbul ﬁne Ⅷ", "東京は晴れです。", "привет, мир!", "مرحبا بالعالم", "שלום עולם", "안녕하세요",
-    "नमस्ते दुनिया", "tabs\tand\nnew\r\nlines", "zero\u200bwidth soft\u00adhyphen \ufeffmark", "no\u00a0break\u3000space",
+    "नमस्ते दुनिया", "tabs\tand\nnew\r\nlines", "lone\rreturn", "zero\u200bwidth soft\u00adhyphen \ufeffmark", "no\u00a0break\u3000space",
     "e\u0301 combining, \u212b compatible", "a+b=c; x<y>z |~` ^_$", "🙂 👩‍👩‍👧 🇩🇪 🥳", "1,234.56 2026-12-01T09:30:00Z",
     "word " * 300, "long " * 254, "long " * 255, "x" * 99 + " " + "y" * 100 + " " + "z" * 101,
 ]

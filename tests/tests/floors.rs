@@ -36,7 +36,6 @@ const DOORS: &[(&str, &[&str])] = &[
     ("axum", &["server"]),
     ("csv", &["gateway"]),
     ("ndarray", &["embedder"]),
-    ("safetensors", &["embedder"]),
     ("clap", &["server"]),
     ("tracing-subscriber", &["server"]),
     ("metrics-exporter-prometheus", &["server"]),

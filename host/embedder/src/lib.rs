@@ -13,6 +13,8 @@ mod error;
 mod folder;
 mod model;
 #[cfg(feature = "local-embeddings")]
+mod tensors;
+#[cfg(feature = "local-embeddings")]
 mod weights;
 #[cfg(feature = "local-embeddings")]
 mod words;

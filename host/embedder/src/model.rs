@@ -83,6 +83,7 @@ impl Parts {
     }
 }
 
-#[cfg(all(test, feature = "local-embeddings"))]
+#[cfg(test)]
+#[cfg(feature = "local-embeddings")]
 #[path = "model_tests.rs"]
 mod tests;

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use ndarray::{Array1, Array2};
-use safetensors::{Dtype, SafeTensors};
 
 use crate::Error;
 use crate::bert::{Bert, Layer, Linear, Norm};
 use crate::folder::Shape;
+use crate::tensors::Tensors;
 
 /// Before each name, where the model was kept within a larger one.
 const PREFIXES: [&str; 2] = ["", "bert."];
@@ -16,9 +16,9 @@ const PREFIXES: [&str; 2] = ["", "bert."];
 /// Reads a file of weights.
 pub(crate) fn read(file: &Path, shape: &Shape) -> Result<Bert, Error> {
     let bytes = fs::read(file).map_err(|source| Error::Read { file: file.to_owned(), source })?;
-    let tensors = SafeTensors::deserialize(&bytes)
+    let tensors = Tensors::read(&bytes)
         .map_err(|error| Error::wrong(file, format!("is no file of weights: {error}")))?;
-    let has = |prefix: &&str| tensors.tensor(&format!("{prefix}embeddings.word_embeddings.weight")).is_ok();
+    let has = |prefix: &&str| tensors.has(&format!("{prefix}embeddings.word_embeddings.weight"));
     let prefix = PREFIXES.into_iter().find(has).unwrap_or_default();
     Weights { file, prefix, tensors, eps: shape.layer_norm_eps }.bert(shape)
 }
@@ -26,7 +26,7 @@ pub(crate) fn read(file: &Path, shape: &Shape) -> Result<Bert, Error> {
 struct Weights<'a> {
     file: &'a Path,
     prefix: &'static str,
-    tensors: SafeTensors<'a>,
+    tensors: Tensors<'a>,
     eps: f32,
 }
 
@@ -85,21 +85,8 @@ impl Weights<'_> {
     }
 
     fn numbers(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
-        let found = self.tensors.tensor(&format!("{}{name}", self.prefix));
-        let found = found.map_err(|_| self.wrong(name, "is not there"))?;
-        if found.shape() != shape {
-            let told = format!("has the shape {:?}, and by config.json {shape:?}", found.shape());
-            return Err(self.wrong(name, &told));
-        }
-        if found.dtype() != Dtype::F32 {
-            return Err(self.wrong(name, &format!("is of {:?}: only F32 can be run", found.dtype())));
-        }
-        let (each, _) = found.data().as_chunks::<4>();
-        let numbers: Vec<f32> = each.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        match numbers.iter().all(|number| number.is_finite()) {
-            true => Ok(numbers),
-            false => Err(self.wrong(name, "has something that is no number")),
-        }
+        let found = self.tensors.numbers(&format!("{}{name}", self.prefix), shape);
+        found.map_err(|what| self.wrong(name, &what))
     }
 
     fn wrong(&self, name: &str, what: &str) -> Error {
