@@ -1,17 +1,16 @@
 """The official clients of OpenAI and Anthropic against a host with scripted models."""
 
+import base64
 import os
-import signal
-import socket
-import subprocess
+import struct
 import sys
 import tempfile
-import time
-import urllib.request
 from pathlib import Path
 
 import anthropic
 import openai
+
+from running import raises, serve, stop
 
 KEY = "a-key-of-thirty-two-characters-at-least"
 SCRIPT = """
@@ -61,46 +60,13 @@ tier = "fast"
 key = "env:APP_KEY"
 tiers = ["fast"]
 agents = ["support"]
+embeddings = true
 [api_key.poor]
 key = "env:POOR_KEY"
 tiers = ["fast"]
 budget = "1 requests"
 """
 TOOL = {"type": "object", "properties": {"city": {"type": "string"}}}
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-def serve(chela: str, folder: Path) -> tuple[subprocess.Popen, str]:
-    public, admin = free_port(), free_port()
-    (folder / "answers.toml").write_text(SCRIPT)
-    (folder / "chela.toml").write_text(CONFIG.format(public=public, admin=admin))
-    keys = {"APP_KEY": KEY, "POOR_KEY": KEY + "-poor"}
-    command = [chela, "up", "--config", "chela.toml"]
-    log = open(folder / "log", "w")
-    host = subprocess.Popen(command, cwd=folder, env={**os.environ, **keys}, stdout=log, stderr=log)
-    address = f"http://127.0.0.1:{public}"
-    for _ in range(600):
-        if host.poll() is not None:
-            sys.exit((folder / "log").read_text())
-        try:
-            urllib.request.urlopen(address + "/readyz").read()
-            return host, address
-        except OSError:
-            time.sleep(0.1)
-    sys.exit("the host is not ready")
-
-
-def raises(kind, work):
-    try:
-        work()
-    except kind as error:
-        return error
-    raise AssertionError(f"{kind.__name__} was not raised")
 
 
 def check_openai(address: str) -> None:
@@ -129,10 +95,9 @@ def check_openai(address: str) -> None:
         {"id": call.id, "type": "function", "function": {"name": "weather", "arguments": call.function.arguments}}]}
     after = client.chat.completions.create(model="fast", messages=asked + [calls, told], tools=tools)
     assert after.choices[0].message.content == "Take an umbrella."
-    assert [model.id for model in client.models.list()] == ["fast", "agent:support"]
+    assert [model.id for model in client.models.list()] == ["fast", "agent:support", "embedding"]
     assert client.models.retrieve("fast").id == "fast"
     assert raises(openai.NotFoundError, lambda: said("hi", model="none")).code == "model_not_found"
-    assert raises(openai.NotFoundError, lambda: client.embeddings.create(model="e", input="x")).code == "model_not_found"
     wrong = raises(openai.BadRequestError, lambda: said("hi", extra_body={"colour": 1}))
     assert (wrong.code, wrong.param) == ("unknown_parameter", "colour") and wrong.request_id
     raises(openai.AuthenticationError, lambda: client.with_options(api_key="wrong").models.list())
@@ -149,6 +114,32 @@ def check_openai(address: str) -> None:
     assert answer.choices[0].message.content == "Hello there, good day."
     parts = said("hi again", model="support", user="ann", stream=True)
     assert "".join(part.choices[0].delta.content or "" for part in parts) == "Hello there, good day."
+
+
+def check_embeddings(address: str) -> None:
+    client = openai.OpenAI(base_url=address + "/v1", api_key=KEY, max_retries=0)
+    texts = ["Reset my password", "reset my password!", "canteen"]
+    make = lambda texts, model="embedding", **more: client.embeddings.create(model=model, input=texts, **more)
+    # Left to itself this client asks for base64, and unpacks it.
+    packed, plain = make(texts), make(texts, encoding_format="float")
+    vectors = [item.embedding for item in plain.data]
+    assert [item.embedding for item in packed.data] == [[single(x) for x in vector] for vector in vectors]
+    assert [len(vector) for vector in vectors] == [512] * 3 and [item.index for item in plain.data] == [0, 1, 2]
+    like = lambda a, b: sum(x * y for x, y in zip(vectors[a], vectors[b]))
+    assert like(0, 1) > 0.99 and like(0, 2) < 0.3, (like(0, 1), like(0, 2))
+    raw = make("canteen", encoding_format="base64").data[0].embedding
+    assert list(struct.unpack("<512f", base64.b64decode(raw))) == [single(x) for x in vectors[2]]
+    assert make(texts, model="builtin:lexical").model == "builtin:lexical" and plain.usage.total_tokens == 0
+    assert raises(openai.NotFoundError, lambda: make("x", model="fast")).code == "model_not_found"
+    assert raises(openai.BadRequestError, lambda: make([[1, 2], [3]])).code == "invalid_type"
+    assert "512 dimensions" in str(raises(openai.BadRequestError, lambda: make("x", dimensions=64)))
+    poor = client.with_options(api_key=KEY + "-poor")
+    raises(openai.NotFoundError, lambda: poor.embeddings.create(model="embedding", input="x"))
+
+
+def single(number: float) -> float:
+    """What is left of a number in 32 bits."""
+    return struct.unpack("<f", struct.pack("<f", number))[0]
 
 
 def check_anthropic(address: str) -> None:
@@ -172,7 +163,7 @@ def check_anthropic(address: str) -> None:
     asked += [{"role": "assistant", "content": message.content}, {"role": "user", "content": [told]}]
     after = client.messages.create(model="fast", max_tokens=100, messages=asked, tools=tools)
     assert after.content[0].text == "Take an umbrella."
-    assert [model.id for model in client.models.list()] == ["fast", "agent:support"]
+    assert [model.id for model in client.models.list()] == ["fast", "agent:support", "embedding"]
     assert client.models.retrieve("agent:support").id == "agent:support"
     raises(anthropic.NotFoundError, lambda: said("hi", model="none"))
     wrong = raises(anthropic.BadRequestError, lambda: said("hi", extra_body={"colour": 1}))
@@ -189,15 +180,17 @@ def check_anthropic(address: str) -> None:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        host, address = serve(os.path.abspath(sys.argv[1]), Path(folder))
+        (Path(folder) / "answers.toml").write_text(SCRIPT)
+        keys = {"APP_KEY": KEY, "POOR_KEY": KEY + "-poor"}
+        host, address = serve(os.path.abspath(sys.argv[1]), Path(folder), CONFIG, keys)
         try:
             check_openai(address)
+            check_embeddings(address)
             print("== clients: openai", openai.__version__)
             check_anthropic(address)
             print("== clients: anthropic", anthropic.__version__)
         finally:
-            host.send_signal(signal.SIGTERM)
-            host.wait()
+            stop(host)
         log = (Path(folder) / "log").read_text()
         assert KEY not in log, "a key is in the log"
 

@@ -8,14 +8,15 @@ use std::collections::BTreeMap;
 
 /// A room and the rooms it may know, top floor first.
 const FLOORS: &[(&str, &[&str])] = &[
-    ("server", &["types", "egress", "store", "sandbox", "gateway", "engine", "drill", "bundle"]),
+    ("server", &["types", "egress", "store", "sandbox", "gateway", "engine", "drill", "bundle", "embedder"]),
     ("drill", &["types", "egress", "store", "sandbox", "gateway", "engine", "plugin-build"]),
     ("engine", &["types", "lexical", "egress", "store", "sandbox", "gateway"]),
-    ("gateway", &["types", "lexical", "egress", "store"]),
+    ("gateway", &["types", "lexical", "egress", "store", "embedder"]),
     ("sandbox", &["types"]),
     ("store", &["types"]),
     ("egress", &["types"]),
     ("lexical", &["types"]),
+    ("embedder", &[]),
     ("types", &[]),
 ];
 
@@ -34,6 +35,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("rustls", &["egress"]),
     ("axum", &["server"]),
     ("csv", &["gateway"]),
+    ("ndarray", &["embedder"]),
     ("clap", &["server"]),
     ("tracing-subscriber", &["server"]),
     ("metrics-exporter-prometheus", &["server"]),

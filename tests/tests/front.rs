@@ -13,14 +13,18 @@ use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const KEY: &str = "a-key-of-thirty-two-characters-at-least";
+/// One that names a tier alone.
+const PLAIN_KEY: &str = "another-key-of-thirty-two-characters-at-least";
 
 async fn ready(outside: &Outside) -> Process {
     let mut process = Process::prepare(|folder| {
         std::fs::create_dir(folder.join("knowledge")).unwrap();
         std::fs::write(folder.join("knowledge/a.md"), "# A\n\nB.").unwrap();
         std::fs::write(folder.join("app.key"), KEY).unwrap();
-        let key = "[api_key.app]\nkey = \"file:app.key\"\ntiers = [\"fast\"]\nagents = [\"support\"]\n";
-        format!("{}{key}", configuration(outside))
+        std::fs::write(folder.join("plain.key"), PLAIN_KEY).unwrap();
+        let key = "[api_key.app]\nkey = \"file:app.key\"\ntiers = [\"fast\"]\nagents = [\"support\"]\nembeddings = true\n";
+        let plain = "[api_key.plain]\nkey = \"file:plain.key\"\ntiers = [\"fast\"]\n";
+        format!("{}{key}{plain}", configuration(outside))
     });
     process.start();
     process.ready().await;
@@ -223,7 +227,7 @@ async fn models_are_what_the_key_may_ask() {
     let headers = format!("authorization: Bearer {KEY}\r\n");
     let list = asked(&process, ("GET", "/v1/models"), &headers, "").await.json();
     let ids: Vec<_> = list["data"].as_array().unwrap().iter().map(|model| model["id"].clone()).collect();
-    assert_eq!(ids, ["fast", "agent:support"]);
+    assert_eq!(ids, ["fast", "agent:support", "embedding"]);
     let one = asked(&process, ("GET", "/v1/models/agent:support"), &headers, "").await;
     assert_eq!(one.json()["object"], "model");
     let none = asked(&process, ("GET", "/v1/models/slow"), &headers, "").await;
@@ -231,9 +235,50 @@ async fn models_are_what_the_key_may_ask() {
     let anthropic = format!("x-api-key: {KEY}\r\nanthropic-version: 2023-06-01\r\n");
     let list = asked(&process, ("GET", "/v1/models"), &anthropic, "").await.json();
     assert_eq!((&list["data"][0]["type"], &list["has_more"]), (&json!("model"), &json!(false)));
-    let body = json!({"model": "any", "input": "x"}).to_string();
-    let refused = asked(&process, ("POST", "/v1/embeddings"), &headers, &body).await;
+    let one = asked(&process, ("GET", "/v1/models/embedding"), &headers, "").await;
+    assert_eq!(one.json()["id"], "embedding");
+    assert!(process.terminate().await);
+}
+
+async fn vectors(process: &Process, body: &Value) -> Answer {
+    let headers = format!("authorization: Bearer {KEY}\r\n");
+    asked(process, ("POST", "/v1/embeddings"), &headers, &body.to_string()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_become_vectors_in_their_order() {
+    let outside = Outside::new().await;
+    let mut process = ready(&outside).await;
+    let body = json!({"model": "embedding", "input": ["one word", "another"], "user": "ann"});
+    let answer = vectors(&process, &body).await;
+    let told = answer.json();
+    assert_eq!((answer.status, &told["object"]), (200, &json!("list")), "{}", answer.body);
+    assert_eq!((&told["model"], &told["data"][1]["index"]), (&json!("embedding"), &json!(1)));
+    assert_eq!(told["usage"], json!({"prompt_tokens": 0, "total_tokens": 0}));
+    let numbers = |item: &Value| item["embedding"].as_array().map(Vec::len);
+    assert_eq!((numbers(&told["data"][0]), numbers(&told["data"][1])), (Some(512), Some(512)));
+    for header in ["x-chela-model: builtin:lexical", "x-chela-cost: 0.000000000", "x-chela-cache: off"] {
+        assert!(answer.head.contains(header), "{header}: {}", answer.head);
+    }
+    let one = with(with(body.clone(), "input", json!("one word")), "encoding_format", json!("base64"));
+    let packed = vectors(&process, &with(one, "model", json!("builtin:lexical"))).await.json();
+    // 512 numbers of four bytes each.
+    assert_eq!(packed["data"][0]["embedding"].as_str().map(str::len), Some((512 * 4_usize).div_ceil(3) * 4));
+    for (key, value, status, code) in [
+        ("model", json!("fast"), 404, json!("model_not_found")),
+        ("input", json!([[1, 2]]), 400, json!("invalid_type")),
+        ("input", json!([]), 400, json!("invalid_value")),
+        ("dimensions", json!(256), 400, Value::Null),
+        ("colour", json!("blue"), 400, json!("unknown_parameter")),
+    ] {
+        let answer = vectors(&process, &with(body.clone(), key, value)).await;
+        assert_eq!((answer.status, &answer.json()["error"]["code"]), (status, &code), "{}", answer.body);
+    }
+    let plain = format!("authorization: Bearer {PLAIN_KEY}\r\n");
+    let refused = asked(&process, ("POST", "/v1/embeddings"), &plain, &body.to_string()).await;
     assert_eq!((refused.status, &refused.json()["error"]["code"]), (404, &json!("model_not_found")));
+    let hidden = asked(&process, ("GET", "/v1/models/embedding"), &plain, "").await;
+    assert_eq!(hidden.status, 404, "{}", hidden.body);
     assert!(process.terminate().await);
 }
 

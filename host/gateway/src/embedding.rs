@@ -26,6 +26,8 @@ pub const INPUTS_MAX: usize = 2_048;
 pub const INPUT_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of all texts together.
 pub const BYTES_MAX: usize = 1 << 20;
+/// Numbers of one vector.
+pub const DIMS_MAX: usize = crate::provider::DIMS_MAX;
 /// What this program makes itself.
 pub const LEXICAL: &str = "builtin:lexical";
 /// Dimensions of these.
@@ -67,6 +69,9 @@ pub struct EmbedCall {
     pub purse: Purse,
     /// The texts: 1 to [`INPUTS_MAX`], none of them empty.
     pub inputs: Vec<String>,
+    /// How long the vectors are to be; absent: as long as the model makes them. Only some models can make shorter ones,
+    /// and one that cannot refuses.
+    pub dims: Option<usize>,
 }
 
 /// Vectors.
@@ -91,23 +96,29 @@ pub(crate) struct Embedder {
 }
 
 impl Embedder {
+    /// Who is asked, in order.
+    pub(crate) fn chain(&self) -> Vec<String> {
+        match &self.plan {
+            Some(plan) => plan.links.iter().map(|link| link.name.clone()).collect(),
+            None => vec![LEXICAL.to_owned()],
+        }
+    }
+
     pub(crate) async fn embed(&self, asked: EmbedCall) -> Result<Embeddings, Error> {
         let tier = TierId::new(TIER).map_err(|error| Error::new(Kind::Config(error.to_string())))?;
         if let Some(what) = wrong(&asked.inputs) {
             let record = ModelCall::new(tier);
             return Err(Error::new(Kind::Invalid { code: what.to_owned() }).with_call(record));
         }
-        let Some(plan) = &self.plan else { return lexical(&asked.inputs, tier) };
-        let inputs = Arc::new(asked.inputs.clone());
-        let bound = bound(&inputs);
+        let Some(plan) = &self.plan else { return lexical(&asked, tier) };
+        let texts = Texts::of(&asked);
         let call = call(asked, tier);
-        let most = worst_case(plan, bound);
+        let most = worst_case(plan, texts.bound);
         let now = self.clock.now();
         let reserved = Reservation::make(&self.purses, &self.budgets, &call, (most, now)).await;
         let mut reservation = reserved.map_err(|error| error.with_call(call.record()))?;
         let record = ModelCall { reserved: most.cost, ..call.record() };
-        let walked =
-            Walk { record, begun: Instant::now() }.walk(plan, (&inputs, bound), self.cooldown_max).await;
+        let walked = Walk { record, begun: Instant::now() }.walk(plan, &texts, self.cooldown_max).await;
         match walked {
             Ok(embeddings) => {
                 count("ok");
@@ -126,6 +137,20 @@ impl Embedder {
     }
 }
 
+/// What each link is asked.
+struct Texts {
+    inputs: Arc<Vec<String>>,
+    /// The most tokens that they are.
+    bound: Tokens,
+    dims: Option<usize>,
+}
+
+impl Texts {
+    fn of(asked: &EmbedCall) -> Self {
+        Self { inputs: Arc::new(asked.inputs.clone()), bound: bound(&asked.inputs), dims: asked.dims }
+    }
+}
+
 /// The attempts so far.
 struct Walk {
     record: ModelCall,
@@ -133,12 +158,7 @@ struct Walk {
 }
 
 impl Walk {
-    async fn walk(
-        mut self,
-        plan: &Plan,
-        (inputs, bound): (&Arc<Vec<String>>, Tokens),
-        cooldown_max: Duration,
-    ) -> Result<Embeddings, Error> {
+    async fn walk(mut self, plan: &Plan, texts: &Texts, cooldown_max: Duration) -> Result<Embeddings, Error> {
         plan.retries.called();
         let (mut failed, mut has_asked, mut retry) = (None, false, None);
         for link in &plan.links {
@@ -152,14 +172,14 @@ impl Walk {
                     }
                 }
             }
-            let (rate, started, sent) = (rate(link, bound), Instant::now(), Sent::default());
+            let (rate, started, sent) = (rate(link, texts.bound), Instant::now(), Sent::default());
             let trouble = match link.admit(rate.tokens().0) {
                 Err(trouble) => trouble,
                 Ok(mut leave) => {
                     has_asked = true;
                     // Dropped by a failure, which keeps it taken.
                     let place: Option<Retry> = retry.take();
-                    match ask(link, inputs, sent.clone()).await {
+                    match ask(link, texts, sent.clone()).await {
                         Ok(embedded) => {
                             place.into_iter().for_each(Retry::give_back);
                             leave.began();
@@ -225,8 +245,9 @@ impl Walk {
 }
 
 /// Asks one link. Vectors come all at once: who is silent until then is slow only when all of its time is over.
-async fn ask(link: &Link, inputs: &Arc<Vec<String>>, sent: Sent) -> Result<Embedded, Trouble> {
-    let ask = Embed { model: link.model.clone(), inputs: inputs.clone(), sent: sent.clone() };
+async fn ask(link: &Link, texts: &Texts, sent: Sent) -> Result<Embedded, Trouble> {
+    let (model, inputs) = (link.model.clone(), texts.inputs.clone());
+    let ask = Embed { model, inputs, dims: texts.dims, sent: sent.clone() };
     let after = link.limits.total;
     timeout(after, link.backend.embed(ask)).await.map_err(|_| sent.late(after))?
 }
@@ -277,12 +298,16 @@ fn call(asked: EmbedCall, tier: TierId) -> Call {
 }
 
 /// Nobody is asked, and nothing is to be paid.
-fn lexical(inputs: &[String], tier: TierId) -> Result<Embeddings, Error> {
+fn lexical(asked: &EmbedCall, tier: TierId) -> Result<Embeddings, Error> {
+    if asked.dims.is_some_and(|dims| dims != LEXICAL_DIMS) {
+        let code = format!("vectors of {LEXICAL} have {LEXICAL_DIMS} dimensions");
+        return Err(Error::new(Kind::Invalid { code }).with_call(ModelCall::new(tier)));
+    }
     let one = |text: &String| {
         let vector = Vector::of(text).ok().and_then(|vector| vector.dense(LEXICAL_DIMS));
         vector.ok_or_else(|| Error::new(Kind::TooLong { code: LEXICAL.to_owned() }))
     };
-    let vectors = inputs.iter().map(one).collect::<Result<_, _>>()?;
+    let vectors = asked.inputs.iter().map(one).collect::<Result<_, _>>()?;
     let call = ModelCall { model: Some(LEXICAL.to_owned()), cost: Money::ZERO, ..ModelCall::new(tier) };
     Ok(Embeddings { vectors, model: LEXICAL.to_owned(), call })
 }

@@ -106,6 +106,11 @@ impl Gateway {
         self.embedder.embed(call).await
     }
 
+    /// Who makes vectors, in the order in which they are asked: `provider/model` each, or [`crate::LEXICAL`] alone.
+    pub fn embedding_chain(&self) -> Vec<String> {
+        self.embedder.chain()
+    }
+
     /// Whether the agent's wish for a tier counts. Where it does not, whatever it asks for is not looked at.
     pub fn may_wish(&self, agent: &AgentId) -> bool {
         self.agents.may_wish(agent)

@@ -56,8 +56,8 @@ pub use config::{
 };
 pub use content::{Image, Media, Part, Prompt, Role};
 pub use embedding::{
-    BYTES_MAX as EMBED_BYTES_MAX, EmbedCall, Embedding, Embeddings, INPUT_BYTES_MAX as EMBED_INPUT_BYTES_MAX,
-    INPUTS_MAX as EMBED_INPUTS_MAX, LEXICAL, LEXICAL_DIMS,
+    BYTES_MAX as EMBED_BYTES_MAX, DIMS_MAX as EMBED_DIMS_MAX, EmbedCall, Embedding, Embeddings,
+    INPUT_BYTES_MAX as EMBED_INPUT_BYTES_MAX, INPUTS_MAX as EMBED_INPUTS_MAX, LEXICAL, LEXICAL_DIMS,
 };
 pub use error::{Error, Kind};
 pub use form::{Effort, Form};

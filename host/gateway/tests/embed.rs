@@ -18,7 +18,7 @@ use chela_gateway::{
 };
 use chela_store::{Budget, Reserve, SettledAs, Settlement, Store, Used};
 use chela_types::{AgentId, Clock, ManualClock, Millis, Money, Price, Rates, TenantId, Tokens};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -117,6 +117,7 @@ fn call(inputs: &[&str]) -> EmbedCall {
         lease: None,
         purse: Purse::Turn,
         inputs: inputs.iter().map(|text| (*text).to_owned()).collect(),
+        dims: None,
     }
 }
 
@@ -266,6 +267,29 @@ async fn without_a_provider_this_program_makes_them() {
     assert!(made.vectors.iter().all(|vector| vector.len() == LEXICAL_DIMS));
     assert!(product(0, 1) > 0.99 && product(0, 2) < 0.3);
     assert_eq!((made.model.as_str(), made.call.cost), (LEXICAL, Money::ZERO));
+}
+
+#[tokio::test]
+async fn vectors_are_as_long_as_was_asked_or_none() {
+    let (url, seen) = provider(says(GOOD)).await;
+    let house = house(vec![openai(url)], None).await;
+    let of = |dims| EmbedCall { dims: Some(dims), ..call(&["one", "two"]) };
+    assert_eq!(house.gateway.embed(of(2)).await.unwrap().vectors[0].len(), 2);
+    let error = house.gateway.embed(of(3)).await.unwrap_err();
+    assert!(matches!(error.kind, Kind::BadResponse { .. }), "{error}");
+    house.gateway.embed(call(&["one", "two"])).await.unwrap();
+    let seen: Vec<Value> = seen.lock().unwrap().iter().map(|(_, body)| body["dimensions"].clone()).collect();
+    assert_eq!(seen, [json!(2), json!(3), Value::Null]);
+}
+
+#[tokio::test]
+async fn this_program_makes_vectors_of_one_length() {
+    let house = house(Vec::new(), None).await;
+    let of = |dims| EmbedCall { dims: Some(dims), ..call(&["one"]) };
+    assert_eq!(house.gateway.embed(of(LEXICAL_DIMS)).await.unwrap().vectors[0].len(), LEXICAL_DIMS);
+    let error = house.gateway.embed(of(256)).await.unwrap_err();
+    assert!(matches!(&error.kind, Kind::Invalid { code } if code.contains("512 dimensions")), "{error}");
+    assert_eq!(house.gateway.embedding_chain(), [LEXICAL]);
 }
 
 #[tokio::test]

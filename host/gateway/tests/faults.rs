@@ -318,7 +318,8 @@ async fn a_refusal_whose_body_hangs_is_a_refusal() {
     let headers = "retry-after: 30\r\ncontent-length: 100\r\n";
     let answer = Answer { stays: true, ..Answer::status("429 Too Many Requests", headers, "{") };
     let (first, _) = provider(answer).await;
-    let house = house(vec![vec![kind(Wire::Chat, first), kind(Wire::Chat, second().await)]], LONG).await;
+    let house =
+        house(vec![vec![kind(Wire::Chat, first), kind(Wire::Chat, second().await)]], patient(LONG)).await;
     let began = Instant::now();
     for _ in 0..2 {
         let record = ask(&house, 0).await.record;
@@ -412,7 +413,7 @@ async fn a_long_answer_may_have_more_around_it_than_is_kept_of_any() {
     let body = chunk.repeat(220) + end;
     assert!(body.len() > chela_egress::Config::standard().response_bytes_max);
     let (only, _) = provider(Answer::stream(body)).await;
-    let outcome = ask(&house(vec![vec![kind(Wire::Chat, only)]], LONG).await, 0).await;
+    let outcome = ask(&house(vec![vec![kind(Wire::Chat, only)]], patient(LONG)).await, 0).await;
     assert_eq!((outcome.ended.unwrap(), outcome.text.len()), (Finish::Stop, 220 * 5));
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Trouble, count};
 
 /// No model has longer vectors: the longest that is known of has 4,096.
-const DIMS_MAX: usize = 16_384;
+pub(crate) const DIMS_MAX: usize = 16_384;
 
 /// Some texts for one model.
 #[derive(Debug, Clone)]
@@ -18,6 +18,8 @@ pub(crate) struct Embed {
     pub(crate) model: String,
     /// The texts.
     pub(crate) inputs: std::sync::Arc<Vec<String>>,
+    /// How long the vectors are to be; absent: as long as the model makes them.
+    pub(crate) dims: Option<usize>,
     /// How far it has come.
     pub(crate) sent: super::Sent,
 }
@@ -52,11 +54,15 @@ struct Counted {
 }
 
 pub(crate) fn body(ask: &Embed) -> Value {
-    json!({ "model": ask.model, "input": *ask.inputs, "encoding_format": "float" })
+    let mut body = json!({ "model": ask.model, "input": *ask.inputs, "encoding_format": "float" });
+    if let (Some(dims), Some(fields)) = (ask.dims, body.as_object_mut()) {
+        fields.insert("dimensions".to_owned(), dims.into());
+    }
+    body
 }
 
-/// Reads a whole answer to so many texts. What it counted stands in the trouble, too.
-pub(crate) fn read(bytes: &[u8], inputs: usize) -> Result<Embedded, Trouble> {
+/// Reads a whole answer to so many texts, with vectors as long as was asked. What it counted stands in the trouble, too.
+pub(crate) fn read(bytes: &[u8], (inputs, asked): (usize, Option<usize>)) -> Result<Embedded, Trouble> {
     let body: Body = serde_json::from_slice(bytes).map_err(|_| Trouble::bad("it is no list of vectors"))?;
     let tokens = body.usage.and_then(|usage| usage.prompt_tokens);
     if body.data.len() != inputs {
@@ -76,6 +82,10 @@ pub(crate) fn read(bytes: &[u8], inputs: usize) -> Result<Embedded, Trouble> {
     let dims = vectors.first().map_or(0, Vec::len);
     if vectors.len() != inputs || vectors.iter().any(|vector| vector.len() != dims) {
         return Err(Trouble::bad("its vectors have different lengths"));
+    }
+    // Whoever passes the wish over makes vectors that cannot be compared with those of who obeys it.
+    if asked.is_some_and(|asked| asked != dims) {
+        return Err(Trouble::bad("its vectors have another length than was asked"));
     }
     Ok(Embedded { vectors, tokens })
 }
@@ -108,17 +118,17 @@ mod tests {
     fn vectors_come_in_the_order_of_the_texts() {
         let usage = r#"{"prompt_tokens":5,"total_tokens":5}"#;
         let text = answer(&[item("1", "[0.5,-1]"), item("0", "[1,0]")], usage);
-        let read = read(text.as_bytes(), 2).unwrap();
+        let read = read(text.as_bytes(), (2, None)).unwrap();
         assert_eq!(read, Embedded { vectors: vec![vec![1.0, 0.0], vec![0.5, -1.0]], tokens: Some(5) });
         let text = r#"{"data":[{"embedding":[1.5]}]}"#;
-        let read = super::read(text.as_bytes(), 1).unwrap();
+        let read = super::read(text.as_bytes(), (1, Some(1))).unwrap();
         assert_eq!((read.vectors, read.tokens), (vec![vec![1.5]], None));
     }
 
     #[test]
     fn a_count_that_is_none_is_above_every_bound() {
         for usage in [r#"{"prompt_tokens":-1}"#, r#"{"prompt_tokens":"5"}"#, r#"{"prompt_tokens":1.5}"#] {
-            let read = read(answer(&[item("0", "[1]")], usage).as_bytes(), 1).unwrap();
+            let read = read(answer(&[item("0", "[1]")], usage).as_bytes(), (1, None)).unwrap();
             assert_eq!(read.tokens, Some(u64::MAX), "{usage}");
         }
     }
@@ -138,6 +148,7 @@ mod tests {
             (one("[1,\"NaN\"]"), "no finite number"),
             (one("[1,1e300]"), "no finite number"),
             (one("[1]"), "different lengths"),
+            (answer(&["0", "1"].map(|index| item(index, "[1,2,3]")), "{}"), "another length than"),
             (one("[]"), "empty"),
             (one(&long), "longer than any is"),
             (one("\"AACAPwAAAEA=\""), "no list of numbers"),
@@ -147,7 +158,7 @@ mod tests {
             (two("-1"), "not numbered"),
             (two("\"1\""), "not numbered"),
         ] {
-            let trouble = read(text.as_bytes(), 2).unwrap_err();
+            let trouble = read(text.as_bytes(), (2, Some(2))).unwrap_err();
             let told_of = trouble.kind.to_string();
             assert!(told_of.contains(told) && trouble.billed, "{told_of}: {text:.80}");
         }
@@ -156,11 +167,11 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_comes_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
-            let _ = read(&bytes, 2);
+            let _ = read(&bytes, (2, None));
             let mut whole = answer(&[item("0", "[1,2]"), item("1", "[3,4]")], r#"{"prompt_tokens":5}"#).into_bytes();
             let at = at.index(whole.len());
             whole[at] = byte;
-            if let Ok(read) = read(&whole, 2) {
+            if let Ok(read) = read(&whole, (2, None)) {
                 prop_assert_eq!(read.vectors.len(), 2);
                 prop_assert!(read.vectors.iter().flatten().all(|number| number.is_finite()));
             }

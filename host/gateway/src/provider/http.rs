@@ -109,7 +109,7 @@ impl Remote {
             return Err(self.refusal(answer).await);
         }
         let whole = answer.whole().await.map_err(|error| from_egress(error, true))?;
-        embeddings::read(&whole.body, ask.inputs.len())
+        embeddings::read(&whole.body, (ask.inputs.len(), ask.dims))
     }
 
     /// An error status: read the code, never the words.
@@ -251,15 +251,35 @@ pub(crate) struct WireError {
     kind: Option<String>,
     #[serde(default)]
     code: Option<serde_json::Value>,
-    /// Whether its words are those of an empty account: Anthropic has no code for it, but a 400 as for any request that
-    /// is wrong. Nothing else is read of a message, and nothing of it kept.
-    #[serde(default, rename = "message", deserialize_with = "is_empty_account")]
-    is_empty_account: bool,
+    /// What its words say that has no code. Nothing else is read of a message, and nothing of it kept.
+    #[serde(default, rename = "message", deserialize_with = "hint")]
+    hint: Option<Hint>,
 }
 
-fn is_empty_account<'de, D: serde::Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+/// What some providers tell by words alone, with a 400 as for any request that is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hint {
+    /// Anthropic's.
+    EmptyAccount,
+    /// LiteLLM's, whose words begin with the class of the error.
+    TooLong,
+    /// LiteLLM's as well.
+    Refused,
+    /// LiteLLM's for a model that its configuration does not have; before it stands the address that was asked.
+    NoModel,
+}
+
+fn hint<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Hint>, D::Error> {
     let message = serde_json::Value::deserialize(from)?;
-    Ok(message.as_str().is_some_and(|text| text.to_ascii_lowercase().contains("credit balance is too low")))
+    let text = message.as_str().unwrap_or_default();
+    let (class, after) = text.split_once(": ").unwrap_or_default();
+    Ok(match class {
+        "litellm.ContextWindowExceededError" => Some(Hint::TooLong),
+        "litellm.ContentPolicyViolationError" => Some(Hint::Refused),
+        _ if after.starts_with("Invalid model name passed in model=") => Some(Hint::NoModel),
+        _ if text.to_ascii_lowercase().contains("credit balance is too low") => Some(Hint::EmptyAccount),
+        _ => None,
+    })
 }
 
 impl WireError {
@@ -281,6 +301,13 @@ impl WireError {
     }
 }
 
+/// Words of an account that has no more: the vendors', and LiteLLM's.
+const QUOTA: [&str; 3] = ["insufficient_quota", "billing", "budget_exceeded"];
+/// Words of a key, an account or an address that is wrong. The last two are LiteLLM's, for a key that it does not know
+/// without a database, and for one that is over; both with a 400.
+const AUTH: [&str; 6] =
+    ["authentication", "permission", "invalid_api_key", "not_found", "no_db_connection", "expired_key"];
+
 /// So much of an error's code is kept.
 const CODE_CHARS_MAX: usize = 96;
 
@@ -291,16 +318,18 @@ pub(crate) fn sort(status: u16, error: &WireError, wait: Option<Duration>) -> Tr
     let code = if words.is_empty() { format!("status {status}") } else { words.clone() };
     let says = |word: &str| words.contains(word);
     let retry_after = wait.unwrap_or_default();
-    let is_quota = says("insufficient_quota") || says("billing") || error.is_empty_account || status == 402;
+    let hints = |hint| error.hint == Some(hint);
+    let is_quota = QUOTA.into_iter().any(says) || status == 402 || hints(Hint::EmptyAccount);
+    let is_long = says("context_length") || says("request_too_large") || hints(Hint::TooLong);
     let kind = if is_quota {
         Kind::Quota { code, retry_after }
-    } else if says("content_filter") || says("content_policy") {
+    } else if says("content_filter") || says("content_policy") || hints(Hint::Refused) {
         Kind::Refused
-    } else if says("context_length") || says("request_too_large") || status == 413 {
+    } else if is_long || status == 413 {
         Kind::TooLong { code }
     } else if says("rate_limit") || status == 429 {
         Kind::RateLimited { retry_after }
-    } else if says("authentication") || says("permission") || says("invalid_api_key") || says("not_found") {
+    } else if AUTH.into_iter().any(says) || hints(Hint::NoModel) {
         Kind::Auth { code }
     } else if says("overloaded") || says("server_error") || says("api_error") || says("timeout") {
         Kind::Unavailable { code, retry_after }
@@ -340,9 +369,10 @@ fn from_egress(error: chela_egress::Error, sent: bool) -> Trouble {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn error(code: &str, kind: &str) -> WireError {
-        WireError { code: Some(code.into()), kind: Some(kind.into()), is_empty_account: false }
+        WireError { code: Some(code.into()), kind: Some(kind.into()), hint: None }
     }
 
     /// Status, code, type: the class. From the vendors' error pages (platform.openai.com/docs/guides/error-codes,
@@ -362,6 +392,9 @@ mod tests {
             (429, "insufficient_quota", "insufficient_quota", "quota"),
             (402, "", "billing_error", "quota"),
             (402, "", "", "quota"),
+            (429, "429", "budget_exceeded", "quota"),
+            (400, "400", "no_db_connection", "auth"),
+            (400, "400", "expired_key", "auth"),
             (429, "", "", "rate_limited"),
             (500, "", "api_error", "unavailable"),
             (502, "", "", "unavailable"),
@@ -382,6 +415,26 @@ mod tests {
         assert_eq!(sort(400, &error, None).kind.class(), "quota");
         let other: WireError = serde_json::from_str(r#"{"type":"x","message":{"no":"text"}}"#).unwrap();
         assert_eq!(sort(400, &other, None).kind.class(), "invalid");
+    }
+
+    /// As LiteLLM 1.108 says them; the class stands at the beginning, where no prompt is quoted.
+    #[test]
+    fn a_class_that_litellm_puts_into_words_is_read_at_their_beginning() {
+        let class = |message: &str| {
+            let text =
+                json!({"type": "invalid_request_error", "code": "400", "message": message}).to_string();
+            sort(400, &serde_json::from_str(&text).unwrap(), None).kind.class()
+        };
+        let long = "litellm.ContextWindowExceededError: litellm.BadRequestError: this is too long";
+        assert_eq!(class(long), "too_long");
+        assert_eq!(class("litellm.ContentPolicyViolationError: no"), "refused");
+        assert_eq!(
+            class("/chat/completions: Invalid model name passed in model=x. Call `/v1/models`"),
+            "auth"
+        );
+        for other in ["litellm.BadRequestError: no", "he said: litellm.ContextWindowExceededError: no", ""] {
+            assert_eq!(class(other), "invalid", "{other}");
+        }
     }
 
     #[test]

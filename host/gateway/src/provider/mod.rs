@@ -15,7 +15,7 @@ pub mod scripted;
 mod sent;
 mod sse;
 
-pub(crate) use embeddings::{Embed, Embedded};
+pub(crate) use embeddings::{DIMS_MAX, Embed, Embedded};
 pub(crate) use http::{Wire, decoded};
 pub(crate) use sent::Sent;
 

@@ -715,7 +715,9 @@ pub struct ApiKey {
     pub agents: BTreeSet<AgentId>,
     /// What it may ask.
     pub tiers: BTreeSet<TierId>,
-    /// What its calls of tiers may use; none: unlimited. `[budget] agent` is worked in.
+    /// Whether it may have vectors made.
+    pub embeddings: bool,
+    /// What its calls of tiers and its vectors may use; none: unlimited. `[budget] agent` is worked in.
     pub budget: Vec<Limit>,
     /// Whether a kept answer may be given again.
     pub cache: bool,

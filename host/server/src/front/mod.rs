@@ -1,9 +1,9 @@
 //! The front for existing clients: what speaks OpenAI's chat completions or Anthropic's messages speaks to this host, with
 //! a key of the configuration.
 //!
-//! A tier's name as `model` is a call of the gateway; an agent's is a message to it. What is served is the other side of
-//! the formats in which the gateway asks: a request is read strictly (`fields.rs`), an answer is told as its vendor tells
-//! it, and one that breaks off is never told as one that ended.
+//! A tier's name as `model` is a call of the gateway; an agent's is a message to it; `embedding` makes vectors
+//! (`vectors.rs`). What is served is the other side of the formats in which the gateway asks: a request is read strictly
+//! (`fields.rs`), an answer is told as its vendor tells it, and one that breaks off is never told as one that ended.
 
 mod agent;
 mod anthropic;
@@ -17,6 +17,7 @@ mod refusal;
 mod said;
 #[cfg(test)]
 mod tests;
+mod vectors;
 mod written;
 
 use std::convert::Infallible;
@@ -41,7 +42,7 @@ use uuid::Uuid;
 
 use asked::{Asked, Model};
 use client::Client;
-use fields::{Fields, Wrong};
+use fields::Wrong;
 use pace::at_its_pace;
 use refusal::Refusal;
 use said::{Counted, Envelope, Saying, Tell, Told};
@@ -121,7 +122,7 @@ impl Wire {
 pub(crate) fn routes() -> Router<Arc<Doors>> {
     let chat = async |doors, request| served(doors, Wire::OpenAi, request, answer).await;
     let messages = async |doors, request| served(doors, Wire::Anthropic, request, answer).await;
-    let embeddings = async |doors, request| served(doors, Wire::OpenAi, request, embeddings).await;
+    let embeddings = async |doors, request| served(doors, Wire::OpenAi, request, vectors::make).await;
     Router::new()
         .route("/v1/chat/completions", post(chat))
         .route(MESSAGES, post(messages))
@@ -360,12 +361,6 @@ fn events(mut teller: Box<dyn Tell>, id: String, mut saying: Saying) -> impl Str
             }
         }
     }
-}
-
-/// No model here makes embeddings yet: whatever is named is not there. Who brings them calls the gateway in this place.
-async fn embeddings(asking: Asking) -> Result<Response, Refusal> {
-    let mut fields = Fields::of("", &asking.body)?;
-    Err(Refusal::Embeddings(fields.needed_text("model")?.to_owned()))
 }
 
 async fn models(doors: State<Arc<Doors>>, id: Option<String>, request: Request) -> Response {

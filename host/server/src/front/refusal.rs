@@ -33,8 +33,6 @@ pub(super) enum Refusal {
     Key,
     /// Nothing of this name that the key may ask.
     Model(String),
-    /// Nothing here makes embeddings.
-    Embeddings(String),
     /// More requests than the key allows: when to come again.
     Flood(Duration),
     /// The conversation's message before is not answered yet.
@@ -96,7 +94,7 @@ impl Refusal {
             Self::Json => invalid(None),
             Self::Wrong(wrong) => invalid(code(&wrong.what)),
             Self::Key => row((401, INVALID, Some("invalid_api_key")), (401, "authentication_error")),
-            Self::Model(_) | Self::Embeddings(_) => UNKNOWN,
+            Self::Model(_) => UNKNOWN,
             Self::Flood(_) | Self::Conversation => FLOOD,
             Self::Silent => row((504, "server_error", Some("timeout")), (504, "timeout_error")),
             Self::Gateway(kind) => of_gateway(kind),
@@ -117,9 +115,6 @@ impl Refusal {
                 Wire::OpenAi => format!("The model `{name}` does not exist or you do not have access to it."),
                 Wire::Anthropic => format!("model: {name}"),
             },
-            Self::Embeddings(name) => {
-                format!("The model `{name}` does not exist: this host makes no embeddings.")
-            }
             Self::Flood(_) => "Too many requests for this API key.".to_owned(),
             Self::Conversation => {
                 "The message before it is not answered yet in this conversation.".to_owned()
@@ -169,7 +164,7 @@ impl Refusal {
                 let (_, kind, code) = row.openai;
                 let param = match self {
                     Self::Wrong(wrong) => Some(openai_place(&wrong.at)).filter(|at| !at.is_empty()),
-                    Self::Model(_) | Self::Embeddings(_) => Some("model".to_owned()),
+                    Self::Model(_) => Some("model".to_owned()),
                     _ => None,
                 };
                 json!({ "error": { "message": message, "type": kind, "param": param, "code": code } })

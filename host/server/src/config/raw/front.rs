@@ -10,11 +10,11 @@ pub(in crate::config) struct ApiKey {
     /// The key itself, of at least 32 characters and no one else's.
     #[schemars(extend("format" = "secret"))]
     pub(in crate::config) key: String,
-    /// The department that pays for what it asks of tiers, too.
+    /// The department that pays for what it asks of tiers and for vectors, too.
     #[schemars(extend("format" = "department"))]
     pub(in crate::config) department: Option<String>,
-    /// The person who pays for what it asks of tiers. Left out: `key:NAME`. A user that a request names is `key:NAME/USER`,
-    /// with a budget of its own.
+    /// The person who pays for what it asks of tiers and for vectors. Left out: `key:NAME`. A user that a request names is
+    /// `key:NAME/USER`, with a budget of its own.
     #[schemars(length(min = 1, max = 128))]
     pub(in crate::config) user: Option<String>,
     /// Agents that it may speak to, whatever their `reachable_from` says. Left out: none.
@@ -25,7 +25,10 @@ pub(in crate::config) struct ApiKey {
     #[serde(default)]
     #[schemars(extend("items" = {"type": "string", "format": "tier"}))]
     pub(in crate::config) tiers: Vec<String>,
-    /// What its calls of tiers may use, as in `[budget]`; left out, `budget.agent`.
+    /// Whether it may have vectors made, by whoever `[embedding]` names. Left out: no.
+    #[serde(default)]
+    pub(in crate::config) embeddings: bool,
+    /// What its calls of tiers and for vectors may use, as in `[budget]`; left out, `budget.agent`.
     #[schemars(extend("format" = "budget"))]
     pub(in crate::config) budget: Option<String>,
     /// Whether what it asks of tiers may be answered by what it was answered before. `false` for who asks the same to read

@@ -58,6 +58,7 @@ impl Resolver<'_> {
             user: written.user.clone().unwrap_or_else(|| format!("key:{name}")),
             agents,
             tiers,
+            embeddings: written.embeddings,
             budget,
             cache: written.cache,
             requests_per_minute: written.requests_per_minute,

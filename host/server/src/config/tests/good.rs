@@ -532,6 +532,7 @@ fn a_clients_key_opens_nothing_that_it_does_not_name() {
     let text = format!("[api_key.app]\nkey = \"env:A_KEY_THAT_IS_LONG_ENOUGH\"\n{BASE}");
     let (config, _) = load(&text).unwrap();
     let key = &config.api_keys["app"];
+    assert!(!key.embeddings);
     assert!(key.agents.is_empty() && key.tiers.is_empty() && key.department.is_none());
     assert_eq!((key.user.as_str(), &key.budget), ("key:app", &config.budget.agent));
     assert_eq!((key.requests_per_minute, key.concurrency, key.cache), (120, 16, true));
