@@ -36,7 +36,9 @@ fn block() -> Vec<u8> {
     let (zeros, one, two) = ("0", "10", "11");
     let mut bits = Bits::default();
     // The last block, with codes of its own: 286 of lengths and bytes, one of distances, 18 lengths.
-    [(1, 1), (2, 2), (286 - 257, 5), (0, 5), (18 - 4, 4)].map(|(number, count)| bits.number(number, count));
+    for (number, count) in [(1, 1), (2, 2), (286 - 257, 5), (0, 5), (18 - 4, 4)] {
+        bits.number(number, count);
+    }
     lengths.iter().for_each(|length| bits.number(*length, 3));
     let many = |bits: &mut Bits, count: u32| {
         bits.code(zeros);

@@ -209,7 +209,7 @@ async fn asking(doors: Arc<Doors>, wire: Wire, id: &str, request: Request) -> Re
 
 /// Chat completions and messages.
 async fn answer(asking: Asking) -> Result<Response, Refusal> {
-    let asked = asking.wire.read(&asking.body)?.as_written(&asking.text).map_err(|_| Refusal::Json)?;
+    let asked = asking.wire.read(&asking.body)?.in_their_order(&asking.text).map_err(|_| Refusal::Json)?;
     let asked = Asked { is_fresh: asking.is_fresh, ..asked };
     let model = asking.client.model(&asked.model).ok_or_else(|| Refusal::Model(asked.model.clone()))?;
     let envelope = Envelope {

@@ -57,7 +57,7 @@ impl Asked {
     ///
     /// # Errors
     /// A body that names one of these fields twice.
-    pub(super) fn as_written(mut self, body: &[u8]) -> Result<Self, serde_json::Error> {
+    pub(super) fn in_their_order(mut self, body: &[u8]) -> Result<Self, serde_json::Error> {
         if self.tools.is_empty() && !matches!(self.form, Form::JsonSchema { .. }) {
             return Ok(self);
         }
@@ -91,7 +91,7 @@ mod tests {
 
     fn schemas(wire: Wire, body: &str) -> Vec<String> {
         let asked =
-            wire.read(&serde_json::from_str(body).unwrap()).unwrap().as_written(body.as_bytes()).unwrap();
+            wire.read(&serde_json::from_str(body).unwrap()).unwrap().in_their_order(body.as_bytes()).unwrap();
         let of_tools = asked.tools.into_iter().map(|tool| tool.parameters);
         let of_form = match asked.form {
             Form::JsonSchema { schema, .. } => Some(schema),

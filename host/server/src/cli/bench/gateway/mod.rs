@@ -20,7 +20,7 @@ use super::super::args::GatewayBench;
 use super::{Bar, Machine, Report, Times, progress};
 use child::{Gateway, free_address};
 use load::{Asked, CONNECTIONS, Load, Pace, Target};
-use others::{Peer, litellm, portkey};
+use others::{Peer, Start, litellm, portkey};
 use provider::Provider;
 
 /// Calls a second at which the time that is added is measured.
@@ -238,7 +238,7 @@ impl Bench {
     /// Everything that is measured of another one.
     async fn other(
         &self,
-        (name, times, how): (&str, f64, fn(&Peer<'_>) -> Result<(Command, Target), Failure>),
+        (name, times, how): (&str, f64, Start),
         (program, key): (&Path, &str),
         ours: f64,
     ) -> Result<Vec<Bar>, Failure> {

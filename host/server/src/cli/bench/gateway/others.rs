@@ -18,6 +18,9 @@ pub(super) struct Peer<'a> {
     pub(super) key: &'a str,
 }
 
+/// How one is started, and asked.
+pub(super) type Start = fn(&Peer<'_>) -> Result<(Command, Target), Failure>;
+
 /// LiteLLM's proxy as its documentation starts it, without a database, with a worker for each core.
 pub(super) fn litellm(peer: &Peer<'_>) -> Result<(Command, Target), Failure> {
     let config = peer.folder.join("config.yaml");
