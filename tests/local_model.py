@@ -84,7 +84,7 @@ class Model:
         ids = self.tokenizer.encode(text).ids
         e = "embeddings."
         x = self.w[e + "word_embeddings.weight"][ids] + self.w[e + "position_embeddings.weight"][:len(ids)]
-        x = self.norm(e + "LayerNorm", (x + self.w[e + "token_type_embeddings.weight"][0])
+        x = self.norm(e + "LayerNorm", x + self.w[e + "token_type_embeddings.weight"][0])
         for index in range(self.config["num_hidden_layers"]):
             at = f"encoder.layer.{index}"
             x = self.norm(f"{at}.attention.output.LayerNorm",
