@@ -44,7 +44,7 @@ fn vectors_are_those_of_the_reference() {
             apart.push((most, made.tokens, reference.tokens, &reference.text));
         }
     }
-    assert!(all.len() > 400, "{}", all.len());
+    assert!(all.len() > 250, "{}", all.len());
     assert!(apart.is_empty(), "{} of {}: {apart:?}", apart.len(), all.len());
 }
 

@@ -1,4 +1,5 @@
-//! Texts as vectors: by a chain of models that are paid for as calls are, or by this program itself, which costs nothing.
+//! Texts as vectors: by a chain of models that are paid for as calls are, or by this program itself, which costs nothing: a
+//! model in its memory, or words and letters.
 //!
 //! Each link is asked at most once. Vectors of two models have nothing in common: whoever keeps them keeps the model's
 //! name beside them, and compares none of two.
@@ -18,7 +19,7 @@ use crate::ledger::{Purses, Reservation};
 use crate::plan::{Link, Plan, SharedClock};
 use crate::provider::{Embed, Embedded, Sent, Trouble};
 use crate::retries::Retry;
-use crate::{Budgets, Call, Error, Kind, Purse, Rate};
+use crate::{Budgets, Call, Error, Kind, LocalModel, Purse, Rate};
 
 /// Texts of one call: OpenAI's limit.
 pub const INPUTS_MAX: usize = 2_048;
@@ -46,6 +47,8 @@ pub enum Embedding {
     Lexical,
     /// The first model that answers.
     Chain(Vec<crate::ModelName>),
+    /// A model in this program's memory.
+    Local(LocalModel),
 }
 
 /// Texts that are to become vectors.
@@ -79,7 +82,7 @@ pub struct EmbedCall {
 pub struct Embeddings {
     /// One for each text, in their order, all of one length, of finite numbers.
     pub vectors: Vec<Vec<f32>>,
-    /// Who made them: `provider/model`, or [`LEXICAL`].
+    /// Who made them: `provider/model`, [`LEXICAL`], or `local:NAME`.
     pub model: String,
     /// The record.
     pub call: ModelCall,

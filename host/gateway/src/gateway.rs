@@ -106,7 +106,8 @@ impl Gateway {
         self.embedder.embed(call).await
     }
 
-    /// Who makes vectors, in the order in which they are asked: `provider/model` each, or [`crate::LEXICAL`] alone.
+    /// Who makes vectors, in the order in which they are asked: `provider/model` each, or
+    /// [`crate::LEXICAL`] or `local:NAME` alone.
     pub fn embedding_chain(&self) -> Vec<String> {
         self.embedder.chain()
     }

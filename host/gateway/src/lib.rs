@@ -62,6 +62,7 @@ pub use embedding::{
 pub use error::{Error, Kind};
 pub use form::{Effort, Form};
 pub use gateway::Gateway;
+pub use provider::LocalModel;
 pub use provider::scripted::{Fail, Rule, Script};
 pub use schema::Schema;
 pub use standing::Standing;

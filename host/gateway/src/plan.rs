@@ -17,7 +17,7 @@ use crate::config::{
 use crate::continuation;
 use crate::embedding::{Embedding, TIER};
 use crate::price::Tariff;
-use crate::provider::Backend;
+use crate::provider::{Backend, Local, LocalModel};
 use crate::retries::Retries;
 use crate::{Call, Error, Kind, Rate};
 
@@ -107,6 +107,7 @@ pub(crate) fn plans(config: &Config, backends: &Backends) -> Result<(Plans, Opti
     let embedding = match &config.embedding {
         Embedding::Lexical => None,
         Embedding::Chain(chain) => Some(vectors(config, (backends, &mut breakers), chain)?),
+        Embedding::Local(model) => Some(Arc::new(local(model))),
     };
     Ok((plans, embedding))
 }
@@ -127,6 +128,29 @@ fn vectors(
         failover: TierFailover::default(),
     };
     plan(config, made, &tier).map(Arc::new)
+}
+
+/// A model in this program, as a chain of one that costs nothing.
+fn local(model: &LocalModel) -> Plan {
+    let (name, limits) = (model.name(), ProviderLimits::standard());
+    let link = Link {
+        model: name.clone(),
+        tariff: Tariff::free(),
+        image: Tokens(0),
+        limits,
+        backend: Arc::new(Local::new(model)),
+        account: Arc::new(Account::new(&name, &limits)),
+        breaker: Arc::new(Breaker::new(name.clone())),
+        prefills: false,
+        name,
+    };
+    Plan {
+        links: vec![Arc::new(link)],
+        max_output: Tokens(0),
+        cheaper: None,
+        failover: TierFailover::default(),
+        retries: Arc::default(),
+    }
 }
 
 /// Each step to a cheaper tier leads to one that exists, and never back.

@@ -1,13 +1,14 @@
 //! Providers: whoever turns prompts into text.
 //!
-//! Two kinds exist: over HTTP (three wire formats) and scripted. Each attempt says two things besides its
-//! result: whether the request may have reached the provider ([`Ask::sent`]) and, when it fails, whether the
+//! Three kinds exist: over HTTP (three wire formats), scripted, and a model of vectors in this program.
+//! Each attempt says two things besides its result: whether the request may have reached the provider ([`Ask::sent`]) and, when it fails, whether the
 //! provider may bill it ([`Trouble::billed`]). The ledger's promise stands on these two answers.
 
 mod anthropic;
 mod chat;
 mod embeddings;
 mod http;
+mod local;
 mod place;
 mod places;
 mod responses;
@@ -17,6 +18,8 @@ mod sse;
 
 pub(crate) use embeddings::{DIMS_MAX, Embed, Embedded};
 pub(crate) use http::{Wire, decoded};
+pub(crate) use local::Local;
+pub use local::LocalModel;
 pub(crate) use sent::Sent;
 
 use chela_egress::Egress;

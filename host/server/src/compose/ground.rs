@@ -60,9 +60,9 @@ impl Ground {
     ///
     /// # Errors
     /// [`Error`] naming the key that is wrong.
-    pub fn gateway(&self, config: &Config) -> Result<Gateway, Error> {
+    pub async fn gateway(&self, config: &Config) -> Result<Gateway, Error> {
         let clock = Arc::clone(&self.clock);
-        Ok(Gateway::new(rooms::gateway(config)?, self.store.clone(), &self.egress, clock)?)
+        Ok(Gateway::new(rooms::gateway(config).await?, self.store.clone(), &self.egress, clock)?)
     }
 
     /// The admin listener's token: the file's, or the host's own in its data folder.

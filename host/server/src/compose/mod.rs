@@ -135,7 +135,7 @@ pub async fn compose(
         clock: Arc::new(SystemClock),
         session_key: keys::session_key(&config.store.folder)?,
     };
-    let gateway = ground.gateway(config)?;
+    let gateway = ground.gateway(config).await?;
     let sandbox = Sandbox::new(sandbox(config, surroundings)).map_err(Error::Sandbox)?;
     let engine = ground.engine(config).await?;
     let knowledge = knowledge(&engine);
@@ -192,7 +192,7 @@ pub async fn staged(config: &Config, sandbox: Sandbox) -> Result<(chela_engine::
         clock: Arc::new(SystemClock),
         session_key: [0; 32],
     };
-    let gateway = ground.gateway(config)?;
+    let gateway = ground.gateway(config).await?;
     let engine = ground.engine(config).await?;
     let Ground { egress, store, clock, .. } = ground;
     Ok((engine, Rooms { store, gateway, sandbox, egress, clock }))
@@ -212,7 +212,7 @@ pub async fn check(
     surroundings: &Surroundings,
     progress: OnProgress<'_>,
 ) -> Result<Vec<CheckedUse>, Error> {
-    rooms::gateway(config)?;
+    rooms::gateway(config).await?;
     let documents = ground::documents(config).await?.into_iter();
     let knowledge = documents.map(|(agent, of)| (agent, (String::new(), of.digest)));
     let engine = rooms::engine(config, &TenantId::default_tenant(), &knowledge.collect(), [0; 32])?;
@@ -239,7 +239,7 @@ pub async fn replaying(
     let store = Store::open_beside(&config.store.folder).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let egress = Egress::new(rooms::egress(config))?;
-    let gateway = Gateway::new(rooms::gateway(config)?, store.clone(), &egress, Arc::clone(&clock))?;
+    let gateway = Gateway::new(rooms::gateway(config).await?, store.clone(), &egress, Arc::clone(&clock))?;
     let sandbox = Sandbox::new(sandbox(config, surroundings)).map_err(Error::Sandbox)?;
     // What the agents know is in their recordings.
     let engine = rooms::engine(config, &TenantId::default_tenant(), &BTreeMap::new(), [0; 32])?;

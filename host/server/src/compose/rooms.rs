@@ -1,13 +1,15 @@
 //! Each room's configuration, from the one that the operator wrote.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use chela_embedder::Model;
 use chela_engine::{
     AgentConfig, Ambiguous, ChannelConfig, DeliveryConfig, Origin, OverBudget, PluginConfig, Reload,
     RetentionConfig, RoutingConfig, ShadowConfig, SwapConfig,
 };
-use chela_gateway::{AgentTier, Limit, ModelName, ProviderLimits};
+use chela_gateway::{AgentTier, Limit, LocalModel, ModelName, ProviderLimits};
 use chela_sandbox::{Grants, PluginKind, Pool};
 use chela_types::{AgentId, ChannelId, Digest, PluginId, TenantId, TierId, Tokens};
 use secrecy::SecretString;
@@ -52,7 +54,7 @@ pub(super) fn egress(config: &Config) -> chela_egress::Config {
     }
 }
 
-pub(super) fn gateway(config: &Config) -> Result<chela_gateway::Config, Error> {
+pub(super) async fn gateway(config: &Config) -> Result<chela_gateway::Config, Error> {
     let mut providers = Vec::new();
     for (name, given) in &config.providers {
         let kind = match &given.kind {
@@ -104,10 +106,7 @@ pub(super) fn gateway(config: &Config) -> Result<chela_gateway::Config, Error> {
         providers,
         tiers: config.tiers.iter().map(tier).collect(),
         agents: agent_tiers(config)?,
-        embedding: match &config.embedding {
-            Embedding::Lexical => chela_gateway::Embedding::Lexical,
-            Embedding::Chain(chain) => chela_gateway::Embedding::Chain(names(chain)),
-        },
+        embedding: embedding(&config.embedding).await?,
         budgets: budgets(config),
         cache: chela_gateway::Cache {
             enabled: config.cache.enabled,
@@ -121,6 +120,20 @@ pub(super) fn gateway(config: &Config) -> Result<chela_gateway::Config, Error> {
         attempts_max: chela_gateway::defaults::ATTEMPTS_MAX,
         cooldown_max: chela_gateway::defaults::COOLDOWN_MAX,
     })
+}
+
+async fn embedding(given: &Embedding) -> Result<chela_gateway::Embedding, Error> {
+    let (folder, concurrency) = match given {
+        Embedding::Lexical => return Ok(chela_gateway::Embedding::Lexical),
+        Embedding::Chain(chain) => return Ok(chela_gateway::Embedding::Chain(names(chain))),
+        Embedding::Local { folder, concurrency } => (folder.clone(), *concurrency),
+    };
+    let wrong = |why: String| Error::Configuration(format!("chela.toml: [embedding] model_dir: {why}"));
+    // Some hundred megabytes: the threads of the runtime have turns to run.
+    let opened = tokio::task::spawn_blocking(|| Model::open(folder)).await;
+    let opened = opened.map_err(|error| wrong(format!("was not read: {error}")))?;
+    let model = Arc::new(opened.map_err(|error| wrong(error.to_string()))?);
+    Ok(chela_gateway::Embedding::Local(LocalModel { model, concurrency }))
 }
 
 fn names(chain: &[ModelRef]) -> Vec<ModelName> {

@@ -4,9 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chela_embedder::Folder;
 use chela_gateway::price::Tariff;
 use chela_gateway::{CacheLevel, Language, Limit, OpenAiWire, SimilarRule, TierFailover, TierPolicy};
 use chela_sandbox::Level;
@@ -168,6 +170,13 @@ pub enum Embedding {
     Lexical,
     /// The first that answers.
     Chain(Vec<ModelRef>),
+    /// A model in a folder.
+    Local {
+        /// What its files say.
+        folder: Folder,
+        /// Calls at once.
+        concurrency: NonZeroUsize,
+    },
 }
 
 /// A model provider.

@@ -250,14 +250,14 @@ impl Reloader {
         let ground = &self.0.ground;
         if !apply && !running.config.swap.auto {
             // Made to be sure that it could be.
-            ground.gateway(config)?;
+            ground.gateway(config).await?;
             return Ok(Update { config: ground.considered(config).await?, gateway: None, apply });
         }
         let is_other = compose::models_digest(config) != running.models;
         if is_other {
             self.0.engine.gateway().write_down_cached().await;
         }
-        let gateway = if is_other { Some(ground.gateway(config)?) } else { None };
+        let gateway = if is_other { Some(ground.gateway(config).await?) } else { None };
         let config = ground.engine(config).await?;
         // In case that it does not come to serve.
         let read = compose::knowledge(&config).into_values().map(|collection| (collection, Instant::now()));

@@ -205,11 +205,18 @@ pub(in crate::config) struct Embedding {
     /// letters, no meaning, no cost. Vectors of two models are not compared.
     #[schemars(length(min = 1, max = ATTEMPTS_MAX))]
     pub(in crate::config) chain: Vec<String>,
+    /// A folder with a sentence model (BERT, as sentence-transformers keeps it) that this program runs itself, without
+    /// cost or network, in place of `chain`. Only in a program built with the feature `local-embeddings`.
+    #[schemars(extend("format" = "path"))]
+    pub(in crate::config) model_dir: Option<String>,
+    /// Calls of that model at once, each of which takes a processor. Left out: half of the processors.
+    #[schemars(range(min = 1, max = 1_024))]
+    pub(in crate::config) model_concurrency: Option<u32>,
 }
 
 impl Default for Embedding {
     fn default() -> Self {
-        Self { chain: vec![chela_gateway::LEXICAL.to_owned()] }
+        Self { chain: vec![chela_gateway::LEXICAL.to_owned()], model_dir: None, model_concurrency: None }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Each step reports what it finds and goes on, so that one run shows every mistake. A step that failed
 //! gives nothing; the whole gives a [`Config`] only if no step failed.
 
+mod embedding;
 mod free;
 mod front;
 mod host;

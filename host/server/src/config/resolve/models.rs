@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chela_gateway::price::{PriceTable, Tariff};
-use chela_gateway::{AfterCut, LEXICAL, Language, Limit, OpenAiWire, SimilarRule, TierFailover, Window};
+use chela_gateway::{AfterCut, Language, Limit, OpenAiWire, SimilarRule, TierFailover, Window};
 use chela_types::TierId;
 use jiff::tz::TimeZone;
 use url::{Host, Url};
@@ -14,9 +14,7 @@ use super::prices::{vendor, vendor_price};
 use super::{At, Resolver, dotted, size};
 use crate::config::problem::{Code, Note, nearest};
 use crate::config::raw::{self, Raw};
-use crate::config::resolved::{
-    Budget, Cache, Embedding, Endpoint, ModelRef, Provider, ProviderKind, Script, Tier,
-};
+use crate::config::resolved::{Budget, Cache, Endpoint, ModelRef, Provider, ProviderKind, Script, Tier};
 
 /// The vendors' own addresses.
 const OPENAI_URL: &str = "https://api.openai.com/v1";
@@ -240,35 +238,6 @@ impl Resolver<'_> {
         raw.tier.iter().filter_map(each).collect()
     }
 
-    /// Whoever makes vectors.
-    pub(super) fn embedding(&mut self, raw: &Raw, known: &PriceTable) -> Embedding {
-        let entries = &raw.embedding.chain;
-        let at: At<'_> = &["embedding", "chain"];
-        if entries.iter().all(|entry| entry == LEXICAL) {
-            if entries.len() > 1 {
-                let message = format!("`{}` has `{LEXICAL}` twice", dotted(at));
-                self.fail(at, Note::new(Code::Duplicate, message, "once is enough"));
-            }
-            return Embedding::Lexical;
-        }
-        if entries.iter().any(|entry| entry == LEXICAL) {
-            let message = format!("`{}` has `{LEXICAL}` beside other models", dotted(at));
-            let note = Note::new(Code::WrongValue, message, "it stands alone");
-            self.fail(at, note.help("vectors of different kinds cannot be compared"));
-            return Embedding::Lexical;
-        }
-        let chain = self.chain(raw, (at, entries), known);
-        for (index, model) in chain.iter().enumerate() {
-            let kind = raw.provider.get(&model.provider).map(|provider| provider.kind);
-            if matches!(kind, Some(raw::ProviderKind::Anthropic | raw::ProviderKind::Scripted)) {
-                let message = format!("`{}` makes no vectors", model.provider);
-                let note = Note::new(Code::WrongValue, message, "no vectors");
-                self.fail(&["embedding", "chain", &index.to_string()], note.help("`openai` and `azure` do"));
-            }
-        }
-        Embedding::Chain(chain)
-    }
-
     /// Another tier, from which no way leads back.
     fn cheaper(&mut self, raw: &Raw, name: &str, tier: &raw::Tier) -> Option<TierId> {
         let at: At<'_> = &["tier", name, "cheaper"];
@@ -296,7 +265,12 @@ impl Resolver<'_> {
         }
     }
 
-    fn chain(&mut self, raw: &Raw, (of, chain_of): (At<'_>, &[String]), known: &PriceTable) -> Vec<ModelRef> {
+    pub(super) fn chain(
+        &mut self,
+        raw: &Raw,
+        (of, chain_of): (At<'_>, &[String]),
+        known: &PriceTable,
+    ) -> Vec<ModelRef> {
         let mut seen = BTreeSet::new();
         let mut chain = Vec::new();
         for (index, entry) in chain_of.iter().enumerate() {

@@ -115,3 +115,20 @@ fn vectors_are_made_by_this_program_or_by_a_chain() {
         assert_eq!(load(chain).map(|_| ()), Err(vec![code]), "{chain}");
     }
 }
+
+/// Files that are missing or wrong are the embedder's own tests; here, that they are asked for by a program that can read them.
+#[test]
+fn vectors_are_made_by_a_model_in_a_folder_where_the_program_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let load = |more: &str| {
+        loaded(folder.path(), "", &format!("[embedding]\nmodel_dir = \"minilm\"\n{more}"))
+            .map(|_| ())
+            .unwrap_err()
+    };
+    let missing = if chela_embedder::IS_BUILT { Code::PathUnusable } else { Code::WrongValue };
+    assert_eq!(load(""), [missing]);
+    assert_eq!(load("chain = [\"builtin:lexical\"]\n"), [missing]);
+    assert_eq!(load("chain = [\"o/text-embedding-3-small\"]\n"), [Code::WrongValue, missing]);
+    std::fs::create_dir(folder.path().join("minilm")).unwrap();
+    assert_eq!(load(""), [missing], "an empty folder is no model");
+}
