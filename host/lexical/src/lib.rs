@@ -3,6 +3,8 @@
 //!
 //! Written for the gateway's cache; what is claimed for it is measured on `data/questions.tsv` by `tests/report.rs`.
 
+#[cfg(test)]
+mod apart_tests;
 mod bound;
 mod canonical;
 mod grams;

@@ -27,7 +27,7 @@ impl Judge for Lexical {
     }
 
     fn name(&self) -> &'static str {
-        "lexical 1"
+        "lexical 2"
     }
 }
 
