@@ -98,6 +98,14 @@ impl Cached {
         Self { kept, flights: Flights::default(), below }
     }
 
+    /// Takes answers out, and lets nobody join what was asked before.
+    pub(crate) async fn evict(&self, tenant: &chela_types::TenantId, which: &Evict, wrong: bool) -> Evicted {
+        let Some(kept) = &self.kept else { return Evicted::default() };
+        let evicted = kept.evict(tenant, which, wrong).await;
+        self.flights.part();
+        evicted
+    }
+
     /// What is kept, unless nothing is.
     pub(crate) fn kept(&self) -> Option<&Kept> {
         self.kept.as_deref()
@@ -146,7 +154,9 @@ impl Model for Cached {
                 let (kept, below) = (Arc::clone(kept), Arc::clone(&self.below));
                 Box::pin(async move { kept.ask(below, call, (asked, found)).await })
             });
-            count(if listener.is_first() { CacheVerdict::Miss } else { CacheVerdict::Joined });
+            if !listener.is_first() {
+                count(CacheVerdict::Joined);
+            }
             listener.opened().await
         })
     }
@@ -202,8 +212,11 @@ impl Kept {
     ) -> Result<Answer, Error> {
         // The call that was under way may have ended since.
         if let Some(entry) = self.entries.get(&asked.key).await {
-            return Ok(entry.serve(&call, entry.verdict(&asked), None));
+            let verdict = entry.verdict(&asked);
+            count(verdict);
+            return Ok(entry.serve(&call, verdict, None));
         }
+        count(CacheVerdict::Miss);
         let evictions = self.evictions.load(Ordering::SeqCst);
         let answer = below.complete(Arc::clone(&call)).await.map_err(missed)?;
         Ok(keep(answer, Arc::new(Keeping { kept: self, call, asked, found, evictions })))
@@ -211,9 +224,14 @@ impl Kept {
 
     /// Keeps an answer, unless something was evicted since it was asked for: it might have been this.
     async fn insert(&self, entry: Entry, (level, evictions): (CacheLevel, u64)) {
+        let is_late = || self.evictions.load(Ordering::SeqCst) != evictions;
+        if is_late() {
+            // Somebody may have asked anew since, and that answer stays.
+            return;
+        }
         let entry = Arc::new(entry);
         self.entries.insert(entry.key, Arc::clone(&entry)).await;
-        if self.evictions.load(Ordering::SeqCst) != evictions {
+        if is_late() {
             self.entries.invalidate(&entry.key).await;
         } else if level == CacheLevel::Similar && entry.question.is_some() {
             self.shelves.put(&entry);
@@ -244,6 +262,10 @@ impl Keeping {
     async fn end(&self, mut completed: Box<Completed>) -> Box<Completed> {
         completed.call.cache = CacheVerdict::Miss;
         completed.call.kept = self.note();
+        // What two models said together ended by itself for neither.
+        if self.call.tab.is_extended() {
+            return completed;
+        }
         if let Some(same) = self.compare(&completed).await
             && let Some(note) = &mut completed.call.kept
         {
