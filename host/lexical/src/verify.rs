@@ -6,6 +6,7 @@
 use crate::Language;
 use crate::lists::{Class, Lists};
 use crate::reading::{Term, replace, terms};
+use crate::vector::hash;
 
 /// Why a kept answer does not do. The code of each is stable and holds nothing of what was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -92,12 +93,51 @@ impl Difference {
 ///
 /// What makes another answer. What cannot be told alike is a difference.
 pub fn verify(asked: &str, kept: &str, language: Language) -> Result<(), Difference> {
-    let (asked, kept) = (reading(asked, language)?, reading(kept, language)?);
-    let (left, right) = (without(&asked, &kept), without(&kept, &asked));
-    if !left.is_empty() || !right.is_empty() {
-        return Err(difference(&left, &right, Lists::of(language)));
+    Reading::of(asked, language)?.verify(&Reading::of(kept, language)?)
+}
+
+/// A question as it is verified, so that a kept one is read once.
+#[derive(Debug)]
+pub struct Reading {
+    said: Vec<Said>,
+    lists: &'static Lists,
+}
+
+impl Reading {
+    /// Reads a question.
+    ///
+    /// # Errors
+    ///
+    /// [`Difference::Unread`].
+    pub fn of(text: &str, language: Language) -> Result<Self, Difference> {
+        Ok(Self { said: reading(text, language)?, lists: Lists::of(language) })
     }
-    let lists = Lists::of(language);
+
+    /// A hash of what has to be equal: questions that differ in it are never verified.
+    pub fn form(&self) -> u64 {
+        let (mut helpers, mut keys): (Vec<&str>, Vec<&str>) =
+            self.said.iter().map(|said| said.key.as_str()).partition(|key| self.lists.helps(key));
+        helpers.sort_unstable();
+        keys.push("");
+        keys.extend(helpers);
+        hash(&keys)
+    }
+
+    /// Whether what was answered to `kept` may answer this.
+    ///
+    /// # Errors
+    ///
+    /// What makes another answer.
+    pub fn verify(&self, kept: &Self) -> Result<(), Difference> {
+        compare(&self.said, &kept.said, self.lists)
+    }
+}
+
+fn compare(asked: &[Said], kept: &[Said], lists: &Lists) -> Result<(), Difference> {
+    let (left, right) = (without(asked, kept), without(kept, asked));
+    if !left.is_empty() || !right.is_empty() {
+        return Err(difference(&left, &right, lists));
+    }
     let placed = |said: &&Said| !lists.helps(&said.key);
     for (one, other) in asked.iter().filter(placed).zip(kept.iter().filter(placed)) {
         if one.key != other.key {

@@ -18,7 +18,7 @@ mod key;
 mod shelf;
 mod similar;
 
-use chela_lexical::{Decision, Language, Probe, Vector, verify};
+use chela_lexical::{Decision, Difference, Language, Probe, Reading, Vector};
 use chela_types::{CacheNote, CacheVerdict, Digest, Finish};
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -173,14 +173,15 @@ impl Kept {
         if asked.level < CacheLevel::Similar {
             return Found::Nothing;
         }
+        let Ok(reading) = Reading::of(&question.text, self.language) else { return Found::Nothing };
         let vector = Vector::of(&question.text).unwrap_or_default();
         let mut other = None;
-        for (likeness, entry) in self.shelves.nearest(&asked.parts.partition, &vector) {
+        for (likeness, entry) in self.shelves.nearest(&asked.parts.partition, (&vector, reading.form())) {
             let Some(known) = entry.question.as_ref() else { continue };
             if !self.holds(&entry).await {
                 continue;
             }
-            match verify(&question.text, &known.text, self.language) {
+            match known.reading.as_ref().map_or(Err(Difference::Unread), |known| reading.verify(known)) {
                 Err(difference) => {
                     other.get_or_insert_with(|| entry.note(difference.code(), Some(likeness)));
                 }
@@ -273,7 +274,8 @@ impl Keeping {
         }
         let CachePolicy::On { level, ttl, .. } = &self.call.cache else { return completed };
         let ttl = ttl.unwrap_or(self.kept.ttl);
-        if let Some(entry) = Entry::of((&self.call, &self.asked), &completed, ttl) {
+        let how = (ttl, self.kept.language);
+        if let Some(entry) = Entry::of((&self.call, &self.asked), &completed, how) {
             self.kept.insert(entry, (*level, self.evictions)).await;
         }
         completed
@@ -325,5 +327,7 @@ mod alike_tests;
 mod canary_tests;
 #[cfg(test)]
 mod report_tests;
+#[cfg(test)]
+mod shelf_tests;
 #[cfg(test)]
 pub(crate) mod tests;
