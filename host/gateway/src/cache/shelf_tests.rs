@@ -1,8 +1,9 @@
 //! How many questions a cache may hold, and how long they may be, until it takes a worker's time.
 
-use super::alike_tests::{ALIKE, Desk, FORM, KEPT, at, desk, same, tenant};
+use super::alike_tests::{ALIKE, Desk, FORM, KEPT, NEVER, at, desk, loose, same, tenant};
 use super::*;
 use crate::cache::tests::on;
+use chela_lexical::Pool;
 
 fn parcel(number: usize) -> String {
     format!("What does it cost to send parcel number {number} from Berlin to Rome?")
@@ -89,4 +90,31 @@ async fn an_answer_to_another_form_holds_no_more_than_its_words() {
     let words = KEPT.len() as u64;
     assert_eq!(bytes[1] - bytes[0], words);
     assert!(bytes[2] - bytes[1] > 8 * words, "{bytes:?}");
+}
+
+/// A host that falls within the minute must not serve again what was closed.
+#[tokio::test]
+async fn a_band_that_opens_or_closes_is_written_down_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(chela_types::SystemClock);
+    let store = chela_store::Store::open(chela_store::Config::new(folder.path()), clock).await.unwrap();
+    let model = desk(same()).model;
+    let cached = Cached::new(loose(), model.clone(), (Arc::new(|| NEVER), Some(store.clone())));
+    let desk = Desk { model, cached: Arc::new(cached) };
+    let written = async |is_open: bool| {
+        let is_so = async || {
+            let kept = store.cache_trust(&tenant(), &on().agent).await.unwrap();
+            let pool = kept.map(|kept| serde_json::from_str::<Pool>(&kept.learned).unwrap());
+            pool.is_some_and(|pool| pool.open().contains(&true) == is_open)
+        };
+        while !is_so().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    let soon = Duration::from_secs(20);
+    desk.opens().await;
+    tokio::time::timeout(soon, written(true)).await.expect("it opened");
+    let served = desk.ask(at(CacheLevel::Similar, ALIKE[1])).await.call.kept.unwrap();
+    desk.kept().evict(&tenant(), &Evict::Entry(served.entry), true).await;
+    tokio::time::timeout(soon, written(false)).await.expect("it closed");
 }
