@@ -521,6 +521,7 @@ async fn only_those_who_may_have_worked_are_charged() {
         let error = house.ask(call("hello")).await.unwrap_err();
         let record = error.call.unwrap();
         assert_eq!((record.reserved, record.cost), (times(bound(), 2), bound()), "{rule:?}");
+        assert_eq!(record.lost, BTreeMap::from([("p/m".to_owned(), bound())]), "{rule:?}");
         assert_eq!(house.row().await, (SettledAs::Unknown, bound()), "{rule:?}");
     }
 }
