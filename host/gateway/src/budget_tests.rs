@@ -521,6 +521,7 @@ async fn only_those_who_may_have_worked_are_charged() {
         let error = house.ask(call("hello")).await.unwrap_err();
         let record = error.call.unwrap();
         assert_eq!((record.reserved, record.cost), (times(bound(), 2), bound()), "{rule:?}");
+        assert_eq!(record.lost, BTreeMap::from([("p/m".to_owned(), bound())]), "{rule:?}");
         assert_eq!(house.row().await, (SettledAs::Unknown, bound()), "{rule:?}");
     }
 }
@@ -637,4 +638,47 @@ async fn a_configuration_that_cannot_work_names_the_key() {
         c.unknown_price = UnknownPrice::Assume(Price::FREE);
     });
     assert!(assumed.is_ok());
+}
+
+/// Many ask the same of a model that is silent, and lose patience: nobody was asked for them.
+#[tokio::test]
+async fn who_joins_and_gives_up_before_the_first_word_pays_nothing() {
+    let house = house(says("never"), Budgets::default()).await;
+    let asked = Arc::new(Notify::new());
+    let cached = crate::cache::tests::over(Cache::standard(), Arc::new(Stuck(asked.clone())));
+    let layer = super::Budget {
+        budgets: Arc::default(),
+        purses: Arc::new(Purses {
+            store: house.store.clone(),
+            escrow: Escrow::new(house.store.clone()),
+            watch: Watch::new(house.store.clone(), vec![], None),
+        }),
+        plans: house.gateway.plans.clone(),
+        clock: Arc::new(house.clock.clone()),
+        below: Arc::new(cached),
+    };
+    let ask = |user: &str| {
+        let call = Call { user: user.into(), cache: CachePolicy::exact("k"), ..call("hello") };
+        layer.complete(Arc::new(call))
+    };
+    let mut first = ask("first");
+    tokio::select! {
+        answer = &mut first => panic!("{answer:?}"),
+        () = asked.notified() => {}
+    }
+    {
+        let mut second = ask("second");
+        // It joins once its money is set aside.
+        for _ in 0..1_000 {
+            assert!(futures::poll!(&mut second).is_pending());
+            tokio::task::yield_now().await;
+        }
+    }
+    drop(first);
+    house.flush().await;
+    let ledger = house.store.ledger(10).await.unwrap();
+    let mut rows: Vec<_> = ledger.rows.iter().filter(|row| row.model != "flush").collect();
+    rows.sort_by_key(|row| row.cost);
+    let rows: Vec<_> = rows.into_iter().map(|row| (row.state, row.cost)).collect();
+    assert_eq!(rows, [(SettledAs::Released, Money::ZERO), (SettledAs::Unknown, bound())]);
 }

@@ -108,7 +108,16 @@ impl Flights {
     ) -> Listener {
         let (flight, is_first) = self.flight(key, begin);
         let number = flight.listened.fetch_add(1, Ordering::Relaxed);
+        if !is_first {
+            call.tab.share();
+        }
         Listener { flight, number, heard: 0, is_first, is_over: false, call }
+    }
+
+    /// Who asks from now on asks anew; who listens already hears the rest. Of which tenant a call is, its key does not
+    /// tell: so all part, and the others pay one call more.
+    pub(crate) fn part(&self) {
+        self.0.lock().flights.clear();
     }
 
     fn flight(
@@ -223,7 +232,9 @@ impl Listener {
     ) -> Poll<T> {
         let listeners = &self.flight.listeners;
         // Before it looks: what comes then wakes it.
-        listeners.0.lock().insert(self.number, context.waker().clone());
+        let before = listeners.0.lock().insert(self.number, context.waker().clone());
+        // To drop a waker may run what others wrote: not under the lock.
+        drop(before);
         let waker = waker_ref(listeners);
         let mut state = self.flight.state.lock();
         let mut has_moved = false;

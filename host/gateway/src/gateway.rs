@@ -184,10 +184,7 @@ impl Gateway {
 
     /// Takes answers out of the cache; with `wrong`, those that were served for their likeness are counted as wrong.
     pub async fn evict_cached(&self, tenant: &TenantId, which: &Evict, wrong: bool) -> Evicted {
-        match self.cache.kept() {
-            Some(kept) => kept.evict(tenant, which, wrong).await,
-            None => Evicted::default(),
-        }
+        self.cache.evict(tenant, which, wrong).await
     }
 
     /// Writes down what was learned of similar questions: for when this gateway is about to go.

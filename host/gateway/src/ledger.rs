@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 
 use crate::escrow::{Escrow, Hold};
 use crate::watch::Watch;
-use crate::{Budgets, Call, Error, Kind, Limit, Purse, Window};
+use crate::{Budgets, Call, Error, Kind, Limit, Purse, Tab, Window};
 
 /// Where money is set aside.
 pub(crate) struct Purses {
@@ -30,6 +30,7 @@ pub(crate) struct Reservation {
     at: Millis,
     held: Option<Held>,
     limited: Vec<ScopeLimit>,
+    tab: Tab,
     pub(crate) most: Used,
 }
 
@@ -65,6 +66,7 @@ impl Reservation {
                 at: now,
                 held: Some(held),
                 limited,
+                tab: call.tab.clone(),
                 most,
             }),
             Err(chela_store::Error::OverBudget { scope, limit, used }) => {
@@ -174,9 +176,12 @@ impl Purses {
 }
 
 impl Drop for Reservation {
-    /// Nobody says what was done: all of it may have been.
+    /// Nobody says what was done: all of it may have been, unless somebody else asked.
     fn drop(&mut self) {
-        self.close(SettledAs::Unknown, self.most, None);
+        match self.tab.is_shared() {
+            true => self.release(None),
+            false => self.close(SettledAs::Unknown, self.most, None),
+        }
     }
 }
 

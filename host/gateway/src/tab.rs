@@ -16,6 +16,7 @@ pub struct Tab(Arc<Mutex<State>>);
 struct State {
     owed: Option<(Money, Tokens)>,
     is_closed: bool,
+    is_shared: bool,
 }
 
 impl Tab {
@@ -26,6 +27,21 @@ impl Tab {
             state.owed = Some((cost, tokens));
         }
         !state.is_closed
+    }
+
+    /// Somebody else pays: the answer is the one that he asked for.
+    pub(crate) fn share(&self) {
+        self.0.lock().is_shared = true;
+    }
+
+    /// Whether nobody was asked for this call.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.0.lock().is_shared
+    }
+
+    /// Whether another model went on with the answer.
+    pub(crate) fn is_extended(&self) -> bool {
+        self.0.lock().owed.is_some()
     }
 
     /// Whoever pays has gone. What he owes, if it is another sum than the answer's beginning said.

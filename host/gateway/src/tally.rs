@@ -37,7 +37,7 @@ impl Tally {
     /// Notes a failed attempt, and what it may have cost: its bound, unless it told a count.
     pub(crate) fn failed(&mut self, link: &Link, rate: Rate, trouble: &Trouble, started: Instant) {
         if trouble.billed {
-            self.charge(&Charge::of(rate, trouble.usage.as_deref().copied()));
+            self.lose(link, &Charge::of(rate, trouble.usage.as_deref().copied()));
         }
         let blame: Blame = Error::new(trouble.kind.clone()).blame();
         self.note(link, trouble.kind.class(), Some(blame), (started, None));
@@ -52,7 +52,7 @@ impl Tally {
         (sent, started): (bool, Instant),
     ) {
         if sent {
-            self.charge(&Charge::of(rate, None));
+            self.lose(link, &Charge::of(rate, None));
         }
         self.note(link, class, None, (started, None));
     }
@@ -66,9 +66,13 @@ impl Tally {
         (self.call.cost.plus(rate.bound()), self.call.charged.plus(rate.tokens()))
     }
 
-    fn charge(&mut self, charge: &Charge) {
+    fn lose(&mut self, link: &Link, charge: &Charge) {
         self.call.cost = self.call.cost.plus(charge.cost);
         self.call.charged = self.call.charged.plus(charge.tokens);
+        if charge.cost > Money::ZERO {
+            let lost = self.call.lost.entry(link.name.clone()).or_default();
+            *lost = lost.plus(charge.cost);
+        }
     }
 
     fn note(

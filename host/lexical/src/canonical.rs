@@ -22,7 +22,7 @@ impl Canonical {
     }
 }
 
-/// The one form of `text`; none, if it is too long ([`crate::TEXT_BYTES_MAX`]) or asks nothing.
+/// The one form of `text`; none, if it is too long ([`crate::TEXT_BYTES_MAX`]), asks nothing, or is no prose.
 ///
 /// It is its own form: `canonical(canonical(text)) == canonical(text)`.
 pub fn canonical(text: &str, language: Language) -> Option<Canonical> {

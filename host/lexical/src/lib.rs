@@ -3,6 +3,8 @@
 //!
 //! Written for the gateway's cache; what is claimed for it is measured on `data/questions.tsv` by `tests/report.rs`.
 
+#[cfg(test)]
+mod apart_tests;
 mod bound;
 mod canonical;
 mod grams;
@@ -23,5 +25,5 @@ pub use grams::grams;
 pub use language::Language;
 pub use trust::{BANDS, BandStanding, Confirmation, Decision, KEPT_PER_ENTRY, Pool, Probe, Rule, Trust};
 pub use vector::{BUCKETS, DENSE_MAX, DENSE_MIN, Vector, cosine};
-pub use verify::{Difference, verify};
+pub use verify::{Difference, Reading, verify};
 pub use words::{Kind, TEXT_BYTES_MAX, TooLong, Word, words};

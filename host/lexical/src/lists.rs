@@ -57,10 +57,10 @@ pub(crate) struct Lists {
     pub(crate) contraries: Phrases,
     /// Beginnings that turn a word round: `un-`.
     pub(crate) turning: Words,
-    /// The word that joins a thing to its owner: `of`.
-    pub(crate) owner: Option<&'static str>,
-    /// Words that begin a thing: `the`, `my`.
+    /// Words that begin a thing that somebody or something may be: `the`, where it says more than that a thing follows.
     pub(crate) articles: Words,
+    /// Verbs that ask for a word: what stands at the end after one of them is no politeness.
+    pub(crate) saying: Words,
     /// Capitals amid a sentence make a name.
     pub(crate) capitals_are_names: bool,
     /// Words that a capital letter makes another word: `Ihr`.
@@ -78,8 +78,8 @@ const NONE: Lists = Lists {
     alike: &[],
     contraries: &[],
     turning: &[],
-    owner: None,
     articles: &[],
+    saying: &[],
     capitals_are_names: false,
     polite_capitals: &[],
 };

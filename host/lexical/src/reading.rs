@@ -34,18 +34,28 @@ impl Term {
     }
 }
 
-/// The terms of `text`; none, if it asks nothing.
+/// Code, tables and data, where spaces and brackets say what is left out here.
+fn is_prose(text: &str) -> bool {
+    !text.contains(['[', ']', '{', '}', '|', '\t']) && !text.contains("\n ")
+}
+
+/// The terms of `text`; none, if it asks nothing or is no prose.
 pub(crate) fn terms(text: &str, language: Language) -> Result<Vec<Term>, TooLong> {
     let lists = Lists::of(language);
     let mut terms = Vec::new();
     let mut counted = false;
-    for word in words(text)? {
+    let words = words(text)?;
+    if !is_prose(text) {
+        return Ok(terms);
+    }
+    for word in words {
         push(&word, counted, lists, &mut terms);
         counted = word.kind == Kind::Number;
     }
     not_after_whom(&mut terms, lists);
     polite(&mut terms, lists);
     let mut terms = replace(&terms, lists.frames, lists);
+    predicate(&mut terms, lists);
     // What no word follows is no article: *plan a*.
     if let Some(last) = terms.last_mut().filter(|term| !term.exact && lists.class(&term.text) == Class::Stop)
     {
@@ -118,8 +128,33 @@ fn polite(terms: &mut Vec<Term>, lists: &Lists) {
     while let Some(length) = lists.openings.iter().filter_map(|phrase| begins(terms, phrase)).max() {
         terms.drain(..length);
     }
-    while let Some(length) = lists.endings.iter().filter_map(|phrase| ends(terms, phrase)).max() {
+    while let Some(length) = lists.endings.iter().filter_map(|phrase| ends(terms, phrase)).max()
+        && !is_asked_about(terms, length, lists)
+    {
         terms.truncate(terms.len() - length);
+    }
+}
+
+/// Whether the last terms are what is asked about: *what is German for please*, *screens by LG*.
+fn is_asked_about(terms: &[Term], length: usize, lists: &Lists) -> bool {
+    let before = terms.iter().rev().nth(length);
+    before.is_some_and(|term| term.class == Class::Direction || lists.saying.contains(&term.text.as_str()))
+}
+
+/// *Is Anna the director* is not *is Anna a director*: an article that tells what somebody is, is a word. One that
+/// follows the verb or a preposition begins what is spoken of, and says no more than that.
+fn predicate(terms: &mut [Term], lists: &Lists) {
+    if !terms.first().is_some_and(|first| first.text == "is" && !first.exact) {
+        return;
+    }
+    let begins = |term: &Term| !term.exact && lists.articles.contains(&term.text.as_str());
+    for at in 2..terms.len() {
+        if let Some([before, article]) = terms.get_mut(at - 1..=at)
+            && begins(article)
+            && matches!(before.class, Class::Content | Class::Name | Class::Person)
+        {
+            *article = Term { class: Class::Name, exact: true, marked: true, ..article.clone() };
+        }
     }
 }
 

@@ -17,6 +17,9 @@
 //! share of wrong answers among those served is at most the bound. It is the lot that makes what is compared a fair
 //! sample of what is served; that an entry is off once it was wrong makes `p` smaller with time.
 //!
+//! *Independently* is an assumption: what is compared counts different questions, what is served counts how often they are
+//! asked. What the share that is asked makes of that stands in `docs/decisions/0021-similar-answers.md`.
+//!
 //! It does not hold for a world that changes: answers that become wrong, or entries that come later and are worse than
 //! the earlier ones. For that there is more, without a guarantee: a bound that no longer
 //! holds closes the band with the comparison that says so; a burst of wrong ones lets it begin anew; and the share that is
@@ -190,6 +193,11 @@ impl Pool {
     pub fn refute(&mut self, rule: Rule, entry: &mut Trust, similarity: f32) {
         let band = band_of(similarity);
         self.confirm(rule, entry, &Probe { similarity, band, counted: band.is_some() }, false);
+    }
+
+    /// Which bands are open, the least alike first.
+    pub fn open(&self) -> [bool; BANDS] {
+        self.bands.each_ref().map(|band| band.open)
     }
 
     /// How the band of such a likeness stands; none below 0.5.

@@ -69,6 +69,11 @@ impl Vector {
         Some(dense)
     }
 
+    /// What the text has, by its number, ascending.
+    pub fn buckets(&self) -> impl Iterator<Item = u16> {
+        self.entries.iter().map(|(bucket, _)| *bucket)
+    }
+
     /// Whether the text had no words.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

@@ -80,6 +80,10 @@ impl Word {
         letters.clone().count() > 1 && letters.all(char::is_uppercase)
     }
 
+    fn is_amount(&self) -> bool {
+        matches!(self.kind, Kind::Number | Kind::Percent | Kind::Money)
+    }
+
     /// A capital letter that is not the sentence's: within the word, or at its beginning amid a sentence.
     pub fn is_capitalised(&self) -> bool {
         let mut letters = self.shown.chars();
@@ -90,6 +94,8 @@ impl Word {
 
 const QUOTES: &str = "\"“”„«»`";
 const EDGES: &str = "\"“”„«»`.,;:!?()[]{}'‘…¿¡–—*_~";
+/// Before a number they count.
+const SIGNS: &str = "-–—~.,";
 const CURRENCIES: &str = "$€£¥₹";
 
 /// The words of `text`.
@@ -101,6 +107,9 @@ pub fn words(text: &str) -> Result<Vec<Word>, TooLong> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(TooLong { bytes: text.len() });
     }
+    // `10²` is not `102`.
+    let raised = |sign: char| matches!(sign, '¹' | '²' | '³' | '⁰' | '⁴'..='⁹').then_some('^');
+    let text = text.chars().flat_map(|sign| raised(sign).into_iter().chain([sign]));
     let text: String = text.nfkc().map(|sign| if matches!(sign, '’' | 'ʼ') { '\'' } else { sign }).collect();
     let mut found = Vec::new();
     let (mut opens, mut inside) = (true, false);
@@ -116,9 +125,9 @@ pub fn words(text: &str) -> Result<Vec<Word>, TooLong> {
 
 /// The words of what stands between two spaces.
 fn read(chunk: &str, opens: bool, quoted: bool, found: &mut Vec<Word>) {
-    let core = chunk.trim_matches(|sign| EDGES.contains(sign)).trim_end_matches('-');
-    let signed = core.strip_prefix('-').is_some_and(|rest| rest.starts_with(|sign: char| sign.is_numeric()));
-    let core = if signed || core.starts_with("->") { core } else { core.trim_start_matches('-') };
+    let is_operator =
+        matches!(chunk, "-" | "–" | "—" | "*" | "~") && found.last().is_some_and(Word::is_amount);
+    let core = if is_operator { chunk } else { core(chunk) };
     let (core, possessive) = match core.strip_suffix("'s").or_else(|| core.strip_suffix("'S")) {
         Some(owner) => (owner, true),
         None => (core, false),
@@ -146,6 +155,28 @@ fn read(chunk: &str, opens: bool, quoted: bool, found: &mut Vec<Word>) {
     }
 }
 
+/// What stands between the punctuation. What says something of what follows is no punctuation: `-5`, `–5`, `.5`, `-€5`,
+/// `!=`, `--all`, `.env`, `~/bin`, `__init__`.
+fn core(chunk: &str) -> &str {
+    let begun = chunk.trim_end_matches(|sign| EDGES.contains(sign)).trim_end_matches('-');
+    let opened = begun.trim_start_matches(|sign| EDGES.contains(sign) && !SIGNS.contains(sign));
+    let bare = opened.trim_start_matches(|sign| SIGNS.contains(sign) || CURRENCIES.contains(sign));
+    let is_signed = bare.len() < opened.len() && bare.starts_with(char::is_numeric);
+    let is_code = ["/", "~/", "*.", "./", "../", "->"].iter().any(|start| begun.starts_with(start))
+        || begun
+            .strip_prefix(['.', '-'])
+            .is_some_and(|rest| rest.trim_start_matches('-').starts_with(char::is_alphabetic));
+    if chunk.starts_with("__") && chunk.len() > begun.len() {
+        chunk.trim_end_matches(['.', ',', ';', ':', '!', '?', ')'])
+    } else if is_code || !chunk.chars().any(char::is_alphanumeric) {
+        begun
+    } else if is_signed {
+        opened
+    } else {
+        opened.trim_start_matches(|sign| EDGES.contains(sign) || sign == '-')
+    }
+}
+
 fn lower(word: &str) -> String {
     word.to_lowercase().nfkc().collect()
 }
@@ -167,6 +198,8 @@ fn kind(core: &str) -> Option<Kind> {
         with_digits(core)
     } else if !core.chars().any(char::is_alphanumeric) {
         Kind::Symbol
+    } else if core.starts_with(['.', '-', '/', '~', '*', '_']) {
+        Kind::Identifier
     } else if core.chars().all(|sign| plain(sign) || EDGES.contains(sign)) {
         Kind::Word
     } else {

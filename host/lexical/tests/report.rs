@@ -12,7 +12,7 @@
 
 mod labelled;
 
-use chela_lexical::{Vector, canonical, cosine, verify, wrong_at_most};
+use chela_lexical::{Reading, Vector, canonical, cosine, verify, wrong_at_most};
 use labelled::{Pair, pairs};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,6 +74,8 @@ fn is_verified(pair: &Pair) -> bool {
     let ways = [(pair.a, pair.b), (pair.b, pair.a)];
     let [one, other] = ways.map(|(asked, kept)| verify(asked, kept, pair.language()).is_ok());
     assert_eq!(one, other, "{}: it matters which was asked first", pair.id);
+    let [a, b] = [pair.a, pair.b].map(|text| Reading::of(text, pair.language()).map(|read| read.form()));
+    assert!(!one || a == b, "{}: what is verified is found by its form", pair.id);
     one
 }
 

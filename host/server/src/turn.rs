@@ -504,6 +504,7 @@ pub(crate) mod tests {
                 cache: CacheVerdict::Miss,
                 kept: None,
                 saved: Money::ZERO,
+                lost: std::collections::BTreeMap::new(),
                 attempts: vec![
                     attempt("openai/gpt-4o-mini", "unavailable", Some(Blame::Provider)),
                     attempt("anthropic/claude-haiku", "ok", None),

@@ -1,6 +1,8 @@
 //! The decision record: why a turn went the way it went. Holds nothing that people said, unless a router says it
 //! in its reason.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{AgentId, Blame, ChannelId, Money, PluginId, TierId, Tokens, Usage};
@@ -155,6 +157,9 @@ pub struct ModelCall {
     pub reserved: Money,
     /// What it cost.
     pub cost: Money,
+    /// Of that, what tries that failed may be billed, by `provider/model`: at most so much.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lost: BTreeMap<String, Money>,
     /// The tokens that are charged: those counted, and the bounds of tries whose count nobody knows.
     #[serde(default)]
     pub charged: Tokens,
@@ -178,6 +183,7 @@ impl ModelCall {
             usage: Usage::NONE,
             reserved: Money::ZERO,
             cost: Money::ZERO,
+            lost: BTreeMap::new(),
             charged: Tokens(0),
             millis: 0,
         }

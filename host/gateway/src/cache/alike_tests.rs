@@ -5,7 +5,7 @@ use super::*;
 use crate::cache::tests::{ask, on};
 use crate::failover::tests::tool;
 use crate::{Form, Image, Kind, Media, Part, Prompt, Role, ToolCall, ToolResult};
-use chela_lexical::{Rule, canonical};
+use chela_lexical::Rule;
 use chela_types::{AgentId, ModelCall, Money, TenantId, TierId};
 use futures::FutureExt;
 use parking_lot::Mutex;
@@ -13,11 +13,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32};
 
 /// What each real answer costs.
 pub(super) const COST: Money = Money::from_nanos(77);
-const KEPT: &str = "How do I reset my password?";
+pub(super) const KEPT: &str = "How do I reset my password?";
 /// In another form.
-const FORM: &str = "hi, how can I reset my passwords please";
+pub(super) const FORM: &str = "hi, how can I reset my passwords please";
 /// Verified as the same, and of another form.
-const ALIKE: [&str; 2] = ["Where is the manual of the printer?", "Where is the printer manual?"];
+pub(super) const ALIKE: [&str; 2] =
+    ["Which browsers are supported by the portal?", "What browsers are supported by the portal?"];
 
 /// What is answered to a call.
 type Answers = Box<dyn Fn(&Call) -> String + Send + Sync>;
@@ -46,7 +47,7 @@ pub(super) struct Desk {
 }
 
 /// What lots are drawn: nothing that could be served is asked for real, but while bands are closed.
-const NEVER: f64 = 0.999;
+pub(super) const NEVER: f64 = 0.999;
 
 pub(super) fn desk(answers: impl Fn(&Call) -> String + Send + Sync + 'static) -> Desk {
     with(Cache::standard(), answers)
@@ -65,7 +66,7 @@ pub(super) fn with(config: Cache, answers: impl Fn(&Call) -> String + Send + Syn
 }
 
 /// A bound that a few comparisons are enough for.
-fn loose() -> Cache {
+pub(super) fn loose() -> Cache {
     Cache { similar: Rule::new(0.5, 0.05), ..Cache::standard() }
 }
 
@@ -74,7 +75,7 @@ pub(super) fn at(level: CacheLevel, question: &str) -> Call {
     Call { cache, prompts: vec![Prompt::text(Role::User, question)], ..on() }
 }
 
-fn same() -> impl Fn(&Call) -> String + Send + Sync {
+pub(super) fn same() -> impl Fn(&Call) -> String + Send + Sync {
     |_: &Call| "Under Settings.".to_owned()
 }
 
@@ -92,7 +93,7 @@ impl Desk {
     }
 
     /// Asks questions that are alike to `ALIKE[0]` until one is served; how many were asked for real.
-    async fn opens(&self) -> u32 {
+    pub(super) async fn opens(&self) -> u32 {
         self.ask(at(CacheLevel::Similar, ALIKE[0])).await;
         for asked in 0..2_000 {
             let answer = self.ask(at(CacheLevel::Similar, ALIKE[1])).await;
@@ -106,13 +107,13 @@ impl Desk {
         panic!("the band stays closed");
     }
 
-    async fn forgets(&self, question: &str) {
+    pub(super) async fn forgets(&self, question: &str) {
         let asked = Asked::of(&at(CacheLevel::Similar, question), Language::English).unwrap();
         self.kept().entries.invalidate(&asked.key).await;
     }
 }
 
-fn tenant() -> TenantId {
+pub(super) fn tenant() -> TenantId {
     on().tenant
 }
 
@@ -390,7 +391,7 @@ async fn a_question_is_explained_without_anybodys_words() {
         (FORM, CacheLevel::Similar, "canonical", "served"),
         (FORM, CacheLevel::Exact, "similar", "asked"),
         (ALIKE[1], CacheLevel::Similar, "similar", "compared"),
-        ("Where is the scanner manual?", CacheLevel::Similar, "content", "asked"),
+        ("Which phones are supported by the portal?", CacheLevel::Similar, "content", "asked"),
     ] {
         let explained = explain(question, level, false).await;
         let candidate = explained.candidates.first().unwrap();
@@ -459,32 +460,6 @@ async fn what_was_learned_outlives_the_cache_unless_the_rule_is_another() {
     assert!(over(loose()).opens().await < needed, "the entry alone has to be vetted anew");
     let stricter = Cache { similar: Rule::new(0.3, 0.05), ..loose() };
     assert!(over(stricter).opens().await > needed);
-}
-
-/// What is looked through at most, and what that takes.
-#[tokio::test]
-async fn a_full_shelf_is_looked_through_in_a_moment() {
-    let desk = desk(same());
-    let number =
-        |number: usize| format!("What does it cost to send parcel number {number} from Berlin to Rome?");
-    for parcel in 0..shelf::SHELF_MAX + 50 {
-        // Of one form each, and none is the same as another.
-        let call = at(CacheLevel::Similar, &number(parcel));
-        let asked = Asked::of(&call, Language::English).unwrap();
-        let completed =
-            Completed { text: "x".into(), calls: Vec::new(), finish: Finish::Stop, call: call.record() };
-        let entry = Entry::of((&call, &asked), &completed, Duration::from_secs(60)).unwrap();
-        desk.kept().insert(entry, (CacheLevel::Similar, 0)).await;
-    }
-    let begun = std::time::Instant::now();
-    for parcel in 0..20 {
-        let answer = desk.ask(at(CacheLevel::Similar, &number(1_000_000 + parcel))).await;
-        assert_eq!(answer.call.kept.unwrap().why, "number");
-    }
-    println!("a full shelf of {} takes {:?}", shelf::SHELF_MAX, begun.elapsed() / 20);
-    assert!(begun.elapsed() < Duration::from_secs(10));
-    let first = at(CacheLevel::Similar, &number(0));
-    assert!(canonical(first.last_prompt(), Language::English).is_some());
 }
 
 #[tokio::test]

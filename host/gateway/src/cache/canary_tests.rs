@@ -16,8 +16,8 @@ fn question(number: usize, tenant: &str) -> String {
     match number % 8 {
         0 => "How do I reset my password?".to_owned(),
         1 => "hi, how can I reset my passwords please".to_owned(),
-        2 => "Where is the manual of the printer?".to_owned(),
-        3 => "Where is the printer manual?".to_owned(),
+        2 => "Which browsers are supported by the portal?".to_owned(),
+        3 => "What browsers are supported by the portal?".to_owned(),
         4 => format!("What does {canary} cost?"),
         5 => format!("Hello, what does {canary} cost please"),
         6 => format!("What is the status of order {}?", number % 13),

@@ -5,15 +5,18 @@
 use chela_lexical::{BandStanding, Vector, verify};
 use chela_types::{AgentId, Digest, Money, TenantId};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Kept;
 use super::entry::{Entry, person};
+use super::key::{alone, form};
 use super::shelf::nearest;
 use crate::CacheLevel;
-use crate::cache::key::alone;
+
+/// So many questions are compared before others have their turn.
+const COMPARED_AT_ONCE: usize = 256;
 
 /// What is kept of a tenant.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,16 +154,21 @@ impl Kept {
             similar.load(tenant, agent).await;
         }
         let own: Vec<Arc<Entry>> = self.of(tenant).filter(|entry| entry.agent == *agent).collect();
-        let is_same =
-            |entry: &Arc<Entry>| alone(question, &entry.parts, self.language, level).contains(&entry.key);
+        let form = form(question, self.language);
+        let same = form.as_ref().filter(|_| level >= CacheLevel::Canonical);
+        // Once for each partition: there may be many thousand answers in a few of them.
+        let mut keys: HashMap<Digest, Vec<Digest>> = HashMap::new();
+        let is_same = |entry: &Arc<Entry>| {
+            let made = || alone((question, same), &entry.parts, self.language);
+            keys.entry(entry.parts.partition).or_insert_with(made).contains(&entry.key)
+        };
         let (same, others): (Vec<_>, Vec<_>) = own.into_iter().partition(is_same);
         let same = same.into_iter().map(|entry| (None, entry));
-        let vector = Vector::of(question).unwrap_or_default();
-        let others = nearest(others, &vector).into_iter().map(|(likeness, entry)| (Some(likeness), entry));
+        let others = nearest_of_all(others, question, form.is_some()).await;
+        let others = others.into_iter().map(|(likeness, entry)| (Some(likeness), entry));
         let candidates = same
             .chain(others)
             .map(|(likeness, entry)| self.candidate(&entry, (question, level), likeness, content));
-        let form = chela_lexical::canonical(question, self.language);
         Explained {
             enabled: true,
             level,
@@ -228,4 +236,19 @@ impl Kept {
             similar.write_down().await;
         }
     }
+}
+
+/// The most alike of all that is kept; none for a question that is too long for a form, because to read it takes long.
+async fn nearest_of_all(entries: Vec<Arc<Entry>>, question: &str, has_form: bool) -> Vec<(f32, Arc<Entry>)> {
+    let mut found: Vec<(f32, Arc<Entry>)> = Vec::new();
+    if !has_form {
+        return found;
+    }
+    let vector = Vector::of(question).unwrap_or_default();
+    for some in entries.chunks(COMPARED_AT_ONCE) {
+        let so_far = found.into_iter().map(|(_, entry)| entry);
+        found = nearest(so_far.chain(some.iter().cloned()).collect(), &vector);
+        tokio::task::yield_now().await;
+    }
+    found
 }

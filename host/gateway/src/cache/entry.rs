@@ -1,6 +1,6 @@
 //! A kept answer, and how it is told again.
 
-use chela_lexical::{Trust, Vector};
+use chela_lexical::{Language, Reading, Trust, Vector};
 use chela_types::{AgentId, CacheNote, CacheVerdict, Digest, Finish, ModelCall, Money, TenantId};
 use futures::StreamExt;
 use moka::Expiry;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::key::{Asked, Parts, Question, exactly};
-use crate::{Answer, Call, Chunk, Completed, Error, Rate, ToolCall, ToolDelta, ToolHead};
+use crate::{Answer, CacheLevel, Call, Chunk, Completed, Error, Rate, ToolCall, ToolDelta, ToolHead};
 
 /// What is kept of an answer.
 #[derive(Debug)]
@@ -35,7 +35,10 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) text: String,
-    pub(super) vector: Vector,
+    /// Absent where nobody looks for likeness.
+    pub(super) vector: Option<Vector>,
+    /// Absent likewise, and if it asks nothing that could be verified.
+    pub(super) reading: Option<Reading>,
     pub(super) learned: Mutex<Learned>,
 }
 
@@ -60,8 +63,9 @@ pub(super) struct Told {
 const ENTRY_OVERHEAD: usize = 640;
 /// Bytes that a kept tool call takes besides its texts.
 const CALL_OVERHEAD: usize = 72;
-/// Bytes of a vector for each byte of its question: three n-grams begin at each letter, with eight bytes each.
-const VECTOR_BYTES: usize = 32;
+/// Bytes of a vector, a reading and their places on a shelf for each byte of the question: three n-grams begin at each
+/// letter, with eight bytes each and two on the shelf; a word is read as about 80.
+const VECTOR_BYTES: usize = 56;
 /// A kept answer is told again in pieces of about this many bytes, as a live one would be.
 const PIECE_BYTES: usize = 64;
 
@@ -99,7 +103,11 @@ impl Told {
 
 impl Entry {
     /// What is kept of an answer to a call, and for how long.
-    pub(super) fn of((call, asked): (&Call, &Asked), completed: &Completed, ttl: Duration) -> Option<Self> {
+    pub(super) fn of(
+        (call, asked): (&Call, &Asked),
+        completed: &Completed,
+        (ttl, language): (Duration, Language),
+    ) -> Option<Self> {
         let told = Told::of(completed)?;
         let may_answer_others = told.finish == Finish::Stop && told.calls.is_empty();
         if asked.question.is_some() && !may_answer_others {
@@ -112,7 +120,7 @@ impl Entry {
             tenant: call.tenant.clone(),
             agent: call.agent.clone(),
             person: person(&call.tenant, &call.user),
-            question: asked.question.as_ref().map(Known::of),
+            question: asked.question.as_ref().map(|question| Known::of(question, (asked.level, language))),
             told,
             ttl,
             cost: completed.call.cost,
@@ -131,8 +139,8 @@ impl Entry {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let question = self.question.as_ref().map_or(0, |known| known.text.len() * (1 + VECTOR_BYTES));
-        self.told.bytes() + question + ENTRY_OVERHEAD
+        let of = |known: &Known| known.text.len() * (1 + known.vector.as_ref().map_or(0, |_| VECTOR_BYTES));
+        self.told.bytes() + self.question.as_ref().map_or(0, of) + ENTRY_OVERHEAD
     }
 
     /// The same was asked: exactly, or in another form.
@@ -161,10 +169,17 @@ impl Entry {
 }
 
 impl Known {
-    fn of(question: &Question) -> Self {
-        // What has a canonical form is not too long for a vector.
-        let vector = Vector::of(&question.text).unwrap_or_default();
-        Self { text: question.text.clone(), vector, learned: Mutex::default() }
+    fn of(question: &Question, (level, language): (CacheLevel, Language)) -> Self {
+        // Only who looks for likeness needs them. What has a canonical form is not too long for a vector.
+        let is_compared = level >= CacheLevel::Similar;
+        let vector = is_compared.then(|| Vector::of(&question.text).unwrap_or_default());
+        let reading = is_compared.then(|| Reading::of(&question.text, language).ok()).flatten();
+        Self { text: question.text.clone(), vector, reading, learned: Mutex::default() }
+    }
+
+    /// What has to be equal for the verifier.
+    pub(super) fn form(&self) -> u64 {
+        self.reading.as_ref().map_or(0, Reading::form)
     }
 }
 

@@ -27,13 +27,16 @@ impl Judge for Lexical {
     }
 
     fn name(&self) -> &'static str {
-        "lexical 1"
+        "lexical 2"
     }
 }
 
+/// To read a longer one takes milliseconds: it has to be equal.
+const SENTENCE_BYTES_MAX: usize = 1_024;
+
 impl Lexical {
     fn is_alike(&self, kept: &str, real: &str) -> bool {
-        if kept.trim() == real.trim() || self.is_one(kept, real) {
+        if kept.trim() == real.trim() {
             return true;
         }
         let (kept, real) = (sentences(kept), sentences(real));
@@ -41,8 +44,8 @@ impl Lexical {
     }
 
     fn is_one(&self, kept: &str, real: &str) -> bool {
-        if kept == real {
-            return true;
+        if kept == real || kept.len().max(real.len()) > SENTENCE_BYTES_MAX {
+            return kept == real;
         }
         let form = canonical(kept, self.language);
         (form.is_some() && form == canonical(real, self.language))
@@ -92,6 +95,16 @@ mod tests {
             assert_eq!(judge.is_alike(kept, real), same, "{kept} | {real}");
             assert_eq!(judge.is_alike(real, kept), same, "{real} | {kept}");
         }
+    }
+
+    #[test]
+    fn a_long_sentence_has_to_be_equal() {
+        let judge = Lexical { language: Language::English };
+        let sentence = "The printer is on the second floor. ";
+        let (many, other) = (sentence.repeat(40), sentence.to_lowercase().repeat(40));
+        assert!(judge.is_alike(&many, &other), "each of its sentences is short");
+        let (long, other) = ("The printer ".repeat(100), "the printer ".repeat(100));
+        assert!(judge.is_alike(&long, &long) && !judge.is_alike(&long, &other));
     }
 
     #[test]

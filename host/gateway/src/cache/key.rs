@@ -49,7 +49,7 @@ impl Asked {
         // Reading a question takes longer than all else here: only for who may have what another form of it brought.
         let is_read = *level >= CacheLevel::Canonical;
         let question = is_read.then(|| question(call, language)).flatten();
-        let key = question.as_ref().map_or(exact, |question| question.key(&parts, language));
+        let key = question.as_ref().map_or(exact, |question| formed(&question.form, &parts, language));
         Some(Self { key, exact, parts, question, level: *level })
     }
 }
@@ -81,21 +81,27 @@ impl Parts {
     }
 }
 
-impl Question {
-    fn key(&self, parts: &Parts, language: Language) -> Digest {
-        let partition = parts.partition.as_bytes().as_slice();
-        let words = [partition, language_tag(language).as_bytes(), self.form.as_str().as_bytes()];
-        Digest::of("chela gateway canonical answer cache v1", &words)
-    }
+fn formed(form: &Canonical, parts: &Parts, language: Language) -> Digest {
+    let partition = parts.partition.as_bytes().as_slice();
+    let words = [partition, language_tag(language).as_bytes(), form.as_str().as_bytes()];
+    Digest::of("chela gateway canonical answer cache v1", &words)
 }
+
+/// Longer texts are no questions that others ask in other words, and to read and compare them takes too long.
+const QUESTION_BYTES_MAX: usize = 1_024;
 
 /// The question of a call that is one text of a person and nothing else: no conversation, no tools, no form.
 fn question(call: &Call, language: Language) -> Option<Question> {
     let [prompt] = call.prompts.as_slice() else { return None };
     let [Part::Text(text)] = prompt.parts.as_slice() else { return None };
     let is_plain = prompt.role == Role::User && call.tools.is_empty() && call.form == Form::Text;
-    let form = canonical(text, language).filter(|_| is_plain)?;
+    let form = is_plain.then(|| form(text, language)).flatten()?;
     Some(Question { text: text.clone(), form })
+}
+
+/// The one form of a question, unless it is too long for one.
+pub(super) fn form(text: &str, language: Language) -> Option<Canonical> {
+    if text.len() > QUESTION_BYTES_MAX { None } else { canonical(text, language) }
 }
 
 /// A digest over each byte of a conversation.
@@ -109,10 +115,14 @@ pub(super) fn exactly(text: &str, parts: &Parts) -> Option<Digest> {
     exact(parts, &[Prompt::text(Role::User, text)])
 }
 
-/// The keys that a question could have if it were asked alone, the rest being as in `parts`.
-pub(super) fn alone(text: &str, parts: &Parts, language: Language, level: CacheLevel) -> Vec<Digest> {
-    let form = canonical(text, language).filter(|_| level >= CacheLevel::Canonical);
-    let canonical = form.map(|form| Question { text: text.to_owned(), form }.key(parts, language));
+/// The keys that a question could have if it were asked alone, the rest being as in `parts`. Its form is given, because to
+/// read it takes longer than all else.
+pub(super) fn alone(
+    (text, form): (&str, Option<&Canonical>),
+    parts: &Parts,
+    language: Language,
+) -> Vec<Digest> {
+    let canonical = form.map(|form| formed(form, parts, language));
     exactly(text, parts).into_iter().chain(canonical).collect()
 }
 

@@ -18,7 +18,7 @@ mod key;
 mod shelf;
 mod similar;
 
-use chela_lexical::{Decision, Language, Probe, Vector, verify};
+use chela_lexical::{Decision, Difference, Language, Probe, Reading, Vector};
 use chela_types::{CacheNote, CacheVerdict, Digest, Finish};
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -98,6 +98,14 @@ impl Cached {
         Self { kept, flights: Flights::default(), below }
     }
 
+    /// Takes answers out, and lets nobody join what was asked before.
+    pub(crate) async fn evict(&self, tenant: &chela_types::TenantId, which: &Evict, wrong: bool) -> Evicted {
+        let Some(kept) = &self.kept else { return Evicted::default() };
+        let evicted = kept.evict(tenant, which, wrong).await;
+        self.flights.part();
+        evicted
+    }
+
     /// What is kept, unless nothing is.
     pub(crate) fn kept(&self) -> Option<&Kept> {
         self.kept.as_deref()
@@ -146,7 +154,9 @@ impl Model for Cached {
                 let (kept, below) = (Arc::clone(kept), Arc::clone(&self.below));
                 Box::pin(async move { kept.ask(below, call, (asked, found)).await })
             });
-            count(if listener.is_first() { CacheVerdict::Miss } else { CacheVerdict::Joined });
+            if !listener.is_first() {
+                count(CacheVerdict::Joined);
+            }
             listener.opened().await
         })
     }
@@ -163,14 +173,15 @@ impl Kept {
         if asked.level < CacheLevel::Similar {
             return Found::Nothing;
         }
+        let Ok(reading) = Reading::of(&question.text, self.language) else { return Found::Nothing };
         let vector = Vector::of(&question.text).unwrap_or_default();
         let mut other = None;
-        for (likeness, entry) in self.shelves.nearest(&asked.parts.partition, &vector) {
+        for (likeness, entry) in self.shelves.nearest(&asked.parts.partition, (&vector, reading.form())) {
             let Some(known) = entry.question.as_ref() else { continue };
             if !self.holds(&entry).await {
                 continue;
             }
-            match verify(&question.text, &known.text, self.language) {
+            match known.reading.as_ref().map_or(Err(Difference::Unread), |known| reading.verify(known)) {
                 Err(difference) => {
                     other.get_or_insert_with(|| entry.note(difference.code(), Some(likeness)));
                 }
@@ -202,8 +213,11 @@ impl Kept {
     ) -> Result<Answer, Error> {
         // The call that was under way may have ended since.
         if let Some(entry) = self.entries.get(&asked.key).await {
-            return Ok(entry.serve(&call, entry.verdict(&asked), None));
+            let verdict = entry.verdict(&asked);
+            count(verdict);
+            return Ok(entry.serve(&call, verdict, None));
         }
+        count(CacheVerdict::Miss);
         let evictions = self.evictions.load(Ordering::SeqCst);
         let answer = below.complete(Arc::clone(&call)).await.map_err(missed)?;
         Ok(keep(answer, Arc::new(Keeping { kept: self, call, asked, found, evictions })))
@@ -211,9 +225,14 @@ impl Kept {
 
     /// Keeps an answer, unless something was evicted since it was asked for: it might have been this.
     async fn insert(&self, entry: Entry, (level, evictions): (CacheLevel, u64)) {
+        let is_late = || self.evictions.load(Ordering::SeqCst) != evictions;
+        if is_late() {
+            // Somebody may have asked anew since, and that answer stays.
+            return;
+        }
         let entry = Arc::new(entry);
         self.entries.insert(entry.key, Arc::clone(&entry)).await;
-        if self.evictions.load(Ordering::SeqCst) != evictions {
+        if is_late() {
             self.entries.invalidate(&entry.key).await;
         } else if level == CacheLevel::Similar && entry.question.is_some() {
             self.shelves.put(&entry);
@@ -244,6 +263,10 @@ impl Keeping {
     async fn end(&self, mut completed: Box<Completed>) -> Box<Completed> {
         completed.call.cache = CacheVerdict::Miss;
         completed.call.kept = self.note();
+        // What two models said together ended by itself for neither.
+        if self.call.tab.is_extended() {
+            return completed;
+        }
         if let Some(same) = self.compare(&completed).await
             && let Some(note) = &mut completed.call.kept
         {
@@ -251,7 +274,8 @@ impl Keeping {
         }
         let CachePolicy::On { level, ttl, .. } = &self.call.cache else { return completed };
         let ttl = ttl.unwrap_or(self.kept.ttl);
-        if let Some(entry) = Entry::of((&self.call, &self.asked), &completed, ttl) {
+        let how = (ttl, self.kept.language);
+        if let Some(entry) = Entry::of((&self.call, &self.asked), &completed, how) {
             self.kept.insert(entry, (*level, self.evictions)).await;
         }
         completed
@@ -303,5 +327,7 @@ mod alike_tests;
 mod canary_tests;
 #[cfg(test)]
 mod report_tests;
+#[cfg(test)]
+mod shelf_tests;
 #[cfg(test)]
 pub(crate) mod tests;

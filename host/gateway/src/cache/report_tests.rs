@@ -4,7 +4,7 @@
 
 use super::alike_tests::{at, with};
 use super::*;
-use chela_lexical::{Rule, canonical, cosine, wrong_at_most};
+use chela_lexical::{Rule, canonical, cosine, verify, wrong_at_most};
 use chela_types::AgentId;
 use std::collections::HashMap;
 

@@ -17,7 +17,7 @@ use super::key::language_tag;
 /// Draws evenly from `0.0..1.0`.
 pub(crate) type Lots = Arc<dyn Fn() -> f64 + Send + Sync>;
 
-/// What was learned of one agent is written down at most this often, and when the host stops.
+/// What was learned of one agent is written down so often; at once where a band opens or closes; and when the host stops.
 const WRITTEN_EVERY: Duration = Duration::from_secs(60);
 
 /// What is known of all agents.
@@ -112,9 +112,13 @@ impl Similar {
     fn learn(self: &Arc<Self>, entry: &Entry, learn: impl FnOnce(&mut Pool, Rule)) {
         let mut agents = self.agents.lock();
         let agent = agents.entry((entry.tenant.clone(), entry.agent.clone())).or_default();
+        let before = agent.pool.open();
         learn(&mut agent.pool, self.rule);
+        // A band that a wrong answer has closed must not serve again because the host fell within the minute.
+        let has_turned = agent.pool.open() != before;
         agent.is_new = true;
-        if self.store.is_some() && agent.written.is_none_or(|written| written.elapsed() >= WRITTEN_EVERY) {
+        let is_due = agent.written.is_none_or(|written| written.elapsed() >= WRITTEN_EVERY);
+        if self.store.is_some() && (is_due || has_turned) {
             agent.written = Some(Instant::now());
             let similar = Arc::clone(self);
             tokio::spawn(async move { similar.write_down().await });

@@ -212,3 +212,38 @@ fn a_replayed_answer_is_the_same_text() {
     assert!(pieces(text).len() > 1);
     assert_eq!(pieces(text).concat(), text);
 }
+
+/// The call went on with another model: what it says was ended by itself for neither.
+struct Spliced(Numbered);
+
+impl Model for Spliced {
+    fn complete(&self, call: Arc<Call>) -> BoxFuture<'_, Result<Answer, Error>> {
+        assert!(call.tab.owe(COST, Tokens(1)));
+        self.0.complete(call)
+    }
+}
+
+#[tokio::test]
+async fn what_two_models_said_together_is_not_kept() {
+    let below = Numbered { asked: AtomicU32::new(0), finish: Some(Finish::Stop), blank: false };
+    let cached = over(Cache::standard(), Arc::new(Spliced(below)));
+    for number in 0..2 {
+        let call = Call { tab: crate::Tab::default(), ..on() };
+        assert_eq!(ask(&cached, call).await.unwrap().text, format!("answer {number}"));
+    }
+}
+
+#[tokio::test]
+async fn who_asks_after_an_eviction_joins_nothing_that_was_asked_before() {
+    let cached = cached(Some(Finish::Stop), Cache::standard());
+    let before = cached.complete(Arc::new(on())).await.unwrap();
+    let joined = cached.complete(Arc::new(on())).await.unwrap();
+    cached.evict(&on().tenant, &Evict::All, false).await;
+    let after = ask(&cached, on()).await.unwrap();
+    assert_eq!((after.text.as_str(), after.call.cache), ("answer 1", CacheVerdict::Miss));
+    // Who listens already hears the rest, and it is not kept.
+    for answer in [before, joined] {
+        assert_eq!(answer.whole().await.unwrap().text, "answer 0");
+    }
+    assert_eq!(ask(&cached, on()).await.unwrap().text, "answer 1");
+}

@@ -5,7 +5,7 @@ use chela_lexical::{Kind, TEXT_BYTES_MAX, grams, words};
 use crate::{Call, Part, Role};
 
 /// Which features these are; weights for others are refused.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// Buckets of words and pairs of words.
 const BUCKETS: u16 = 1 << 12;
 /// What is counted besides.

@@ -254,7 +254,7 @@ pub(crate) mod tests {
         let text = by_length(0.71).to_toml().unwrap();
         for (from, to, told) in [
             ("version = 1", "version = 2", "another version"),
-            ("features = 1", "features = 2", "another version"),
+            ("features = 2", "features = 3", "another version"),
             ("threshold = 0.71", "threshold = 0.5", "changed"),
             ("turns = 1000", "turns = 100000", "changed"),
             ("bias = 4.0", "bias = nan", "changed"),

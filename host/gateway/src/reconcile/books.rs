@@ -43,20 +43,36 @@ impl Books {
         let asked = call.model.as_ref().or(call.attempts.last().map(|attempt| &attempt.model));
         let (Some(model), CacheVerdict::Miss | CacheVerdict::Off) = (asked, call.cache) else { return };
         let Some(day) = day(at) else { return };
-        let sum = self.0.entry((day, model.clone())).or_insert_with(|| Booked {
+        let mut rest = call.cost;
+        // Who broke off sends a bill of his own, of which nobody knows more than its bound.
+        for (model, lost) in &call.lost {
+            let sum = self.of(day, model);
+            sum.calls += 1;
+            sum.unknown += 1;
+            sum.cost = sum.cost.plus(*lost);
+            rest = rest.minus(*lost);
+        }
+        if call.model.is_none() && !call.lost.is_empty() && rest == Money::ZERO {
+            return;
+        }
+        let sum = self.of(day, model);
+        sum.calls += 1;
+        sum.unknown += u64::from(!is_known);
+        sum.usage = sum.usage.plus(&call.usage);
+        sum.cost = sum.cost.plus(rest);
+        sum.now = sum.now.plus(reprice([call], price).now);
+    }
+
+    fn of(&mut self, day: Date, model: &str) -> &mut Booked {
+        self.0.entry((day, model.to_owned())).or_insert_with(|| Booked {
             day,
-            model: model.clone(),
+            model: model.to_owned(),
             calls: 0,
             unknown: 0,
             usage: Usage::default(),
             cost: Money::ZERO,
             now: Money::ZERO,
-        });
-        sum.calls += 1;
-        sum.unknown += u64::from(!is_known);
-        sum.usage = sum.usage.plus(&call.usage);
-        sum.cost = sum.cost.plus(call.cost);
-        sum.now = sum.now.plus(reprice([call], price).now);
+        })
     }
 
     /// The sums, by day and model.
@@ -91,6 +107,23 @@ mod tests {
             cost: Money::from_nanos(100),
             ..ModelCall::new(TierId::new("fast").unwrap())
         }
+    }
+
+    /// One model broke off, another answered: each is booked what it may be billed, and nobody the other's.
+    #[test]
+    fn what_failed_is_booked_to_who_failed() {
+        let lost = [("p/first".to_owned(), Money::from_nanos(90))].into();
+        let answered = ModelCall { lost, ..call(Some("p/m"), CacheVerdict::Miss, 3) };
+        let lost =
+            [("p/first", 60), ("p/tried", 40)].map(|(of, nanos)| (of.to_owned(), Money::from_nanos(nanos)));
+        let failed = ModelCall { lost: lost.into(), ..call(None, CacheVerdict::Miss, 0) };
+        let mut books = Books::default();
+        books.enter((Millis(0), true), &answered, |_| None);
+        books.enter((Millis(0), false), &failed, |_| None);
+        let told = |sum: &Booked| (sum.model.clone(), sum.calls, sum.unknown, sum.cost.nanos());
+        let expected = [("p/first", 2, 2, 150), ("p/m", 1, 0, 10), ("p/tried", 1, 1, 40)];
+        let expected = expected.map(|(model, calls, unknown, cost)| (model.to_owned(), calls, unknown, cost));
+        assert_eq!(books.sums().iter().map(told).collect::<Vec<_>>(), expected);
     }
 
     #[test]

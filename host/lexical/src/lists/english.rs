@@ -44,7 +44,6 @@ pub(crate) const LISTS: Lists = Lists {
         "i would like to know",
         "i want to know",
         "i need to know",
-        "let me know",
     ],
     endings: &[
         "thank you so much",
@@ -127,6 +126,9 @@ pub(crate) const LISTS: Lists = Lists {
         ("she's", "she is"),
     ],
     frames: &[
+        ("a few", "several"),
+        ("a little", "some"),
+        ("is it possible to not", "is it possible to not"),
         ("are", "is"),
         ("am", "is"),
         ("does", "do"),
@@ -445,7 +447,7 @@ pub(crate) const LISTS: Lists = Lists {
                 "toward", "via", "across", "behind", "beyond", "for", "with", "at", "and", "or",
             ],
         ),
-        (Class::Loose, &["of", "there", "that"]),
+        (Class::Loose, &["of"]),
     ],
     alike: &[
         ("sign in", "login"),
@@ -492,7 +494,6 @@ pub(crate) const LISTS: Lists = Lists {
         ("when do i", "when to"),
         ("which one", "which"),
         ("max", "maximum"),
-        ("min", "minimum"),
         ("currently", "now"),
         ("what", "which"),
         ("whom", "who"),
@@ -671,8 +672,8 @@ pub(crate) const LISTS: Lists = Lists {
         ("get", "return"),
     ],
     turning: &["un", "in", "im", "dis", "non", "de", "ir", "il", "mis"],
-    owner: Some("of"),
-    articles: &["a", "an", "the", "my", "your", "our", "his", "her", "their", "its"],
+    articles: &["a", "an", "the"],
+    saying: &["say", "mean", "means", "word", "write", "spell", "called"],
     capitals_are_names: true,
     polite_capitals: &[],
 };

@@ -40,24 +40,31 @@ async fn export(asked: &TierExport) -> Outcome {
     let mut file = file.map_err(|error| unusable(&asked.out, &error))?;
     let (tenant, since) = (TenantId::default_tenant(), SystemClock.now().minus(asked.since));
     let (mut after, mut written) = (0, 0_usize);
-    loop {
+    while written < DATA_ROWS_MAX {
         let page = store.recorded(&tenant, since, after, PAGE).await?;
         let Some(last) = page.last() else { break };
         after = last.seq;
         for turn in &page {
-            let Some(line) = line(&store, (&config, &agent), turn).await? else { continue };
             if written == DATA_ROWS_MAX {
                 break;
             }
+            let Some(line) = line(&store, (&config, &agent), turn).await? else { continue };
             file.write_all(line.as_bytes()).map_err(|error| unusable(&asked.out, &error))?;
             written += 1;
         }
     }
-    say(&format!(
-        "{written} turns of `{agent}` in {}: label `cheap` and `dear` in each\n",
-        asked.out.display()
-    ));
+    say(&exported(&agent, written, &asked.out));
     Ok(ExitCode::SUCCESS)
+}
+
+/// A file that holds as much as may be is no sample of what was said.
+fn exported(agent: &AgentId, written: usize, out: &Path) -> String {
+    let most = if written == DATA_ROWS_MAX { "the oldest " } else { "" };
+    let rest = if most.is_empty() { "" } else { "; there may be more: a shorter `--since` begins later" };
+    format!(
+        "{most}{written} turns of `{agent}` in {}{rest}: label `cheap` and `dear` in each\n",
+        out.display()
+    )
 }
 
 /// A turn as a line, if it was this agent's and its words are still kept: what was said before, as far as the agent is
@@ -216,6 +223,18 @@ mod tests {
             )
         };
         Data::read((0..count).map(line).collect::<Vec<_>>().join("\n").as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_file_that_is_full_is_told_to_be_the_oldest() {
+        let agent = AgentId::new("support").unwrap();
+        let told = |written| exported(&agent, written, Path::new("turns.jsonl"));
+        assert_eq!(told(7), "7 turns of `support` in turns.jsonl: label `cheap` and `dear` in each\n");
+        assert!(
+            told(DATA_ROWS_MAX).starts_with("the oldest 100000 turns of `support`"),
+            "{}",
+            told(DATA_ROWS_MAX)
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use chela_gateway::{Evict, Evicted, Explained, Stock};
 use chela_store::Happened;
-use chela_types::{AgentId, Digest};
+use chela_types::AgentId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -46,13 +46,12 @@ pub(super) async fn explain(
     Json(asked): Json<ExplainCached>,
 ) -> Result<Json<Explained>, Error> {
     let ExplainCached { agent, question, content } = asked;
-    let level = admin.engine.cache_level(&agent).ok_or(Error::NotFound)?;
-    let whose = (&admin.tenant, &agent);
-    let explained = admin.engine.gateway().explain_cached(whose, (&question, level), content).await;
+    let (engine, tenant) = (admin.engine.clone(), admin.tenant.clone());
     if content {
         admin.and::<Content>()?;
     }
-    Ok(Json(explained))
+    let level = engine.cache_level(&agent).ok_or(Error::NotFound)?;
+    Ok(Json(engine.gateway().explain_cached((&tenant, &agent), (&question, level), content).await))
 }
 
 pub(super) async fn evict(
@@ -69,15 +68,14 @@ pub(super) async fn evict(
     Ok(Json(evicted))
 }
 
-/// What was meant, for the history. A person who wants to be forgotten has no name in it.
+/// What was meant, for the history. A person who wants to be forgotten is not in it: a digest of his name would be found
+/// by trying names.
 fn of(which: &Evict) -> Value {
     match which {
         Evict::All => json!("all"),
         Evict::Agent(agent) => json!({ "agent": agent }),
         Evict::Entry(entry) => json!({ "entry": entry }),
-        Evict::User(user) => {
-            json!({ "user": Digest::of("chela evicted person v1", &[user.as_bytes()]).short() })
-        }
+        Evict::User(_) => json!({ "user": true }),
     }
 }
 
@@ -87,8 +85,7 @@ mod tests {
 
     #[test]
     fn who_is_to_be_forgotten_is_not_named() {
-        let told = of(&Evict::User("slack/U123".to_owned())).to_string();
-        assert!(!told.contains("U123") && told.contains("user"), "{told}");
+        assert_eq!(of(&Evict::User("slack/U123".to_owned())), json!({ "user": true }));
         assert_eq!(of(&Evict::Entry("ab".to_owned())), json!({ "entry": "ab" }));
     }
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chela_engine::{Engine, Reloaded, Update, Who};
-use chela_types::{Blame, Digest, Fault, Retry};
+use chela_types::{AgentId, Blame, Digest, Fault, Retry};
 use parking_lot::RwLock;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -231,6 +231,7 @@ impl Reloader {
             self.0.operators.replace(&config, &admin_token);
             self.0.clients.replace(&config);
             self.0.standing.runs(config.digest, restart);
+            self.evict(&running.config, &config).await;
             running.models = compose::models_digest(&config);
             running.config = config;
             self.forget(running, knowledge).await;
@@ -263,6 +264,14 @@ impl Reloader {
         let read = compose::knowledge(&config).into_values().map(|collection| (collection, Instant::now()));
         running.unnamed.extend(read);
         Ok(Update { config, gateway, apply })
+    }
+
+    /// What was said to an agent whose answers are no longer kept is not held for the rest of its time.
+    async fn evict(&self, before: &Config, now: &Config) {
+        for agent in no_longer_kept(before, now) {
+            let which = chela_gateway::Evict::Agent(agent);
+            self.0.engine.gateway().evict_cached(&self.0.ground.tenant, &which, false).await;
+        }
     }
 
     /// Agents search these documents from now on; what was read for nobody, or is searched by nobody any more, is
@@ -333,6 +342,14 @@ async fn read(file: PathBuf) -> Result<(Config, Vec<Warning>), ConfigError> {
     load(file).await
 }
 
+/// The agents that are confidential now, want no cache, or are gone, and of which there may be kept answers.
+fn no_longer_kept(before: &Config, now: &Config) -> Vec<AgentId> {
+    let is_kept = |config: &Config, agent: &AgentId| {
+        config.agents.get(agent).is_some_and(|agent| agent.cache != chela_gateway::CacheLevel::Off)
+    };
+    before.agents.keys().filter(|agent| is_kept(before, agent) && !is_kept(now, agent)).cloned().collect()
+}
+
 async fn load(file: PathBuf) -> Result<(Config, Vec<Warning>), ConfigError> {
     let env = |name: &str| std::env::var(name).ok();
     let read = tokio::task::spawn_blocking(move || config::load(&file, &env));
@@ -387,6 +404,30 @@ mod tests {
         let text = error.text();
         assert!(text.contains("chela.toml:2:1") && text.contains("did you mean `admin_token`?"), "{text}");
         assert!(!text.contains("hunter2") && !error.passes(), "{text}");
+    }
+
+    #[tokio::test]
+    async fn what_was_said_to_an_agent_that_becomes_confidential_is_kept_no_longer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("chela.toml");
+        let read = async |text: &str| {
+            std::fs::write(&path, format!("[plugin.a]\nsource = \"builtin:assistant\"\n{text}")).unwrap();
+            load(path.clone()).await.unwrap().0
+        };
+        let agents = |of: [&str; 4]| -> String {
+            let table = |(name, keys): (&str, &str)| format!("[agent.{name}]\nplugin = \"a\"\n{keys}\n");
+            ["stays", "shut", "off", "gone"]
+                .into_iter()
+                .zip(of)
+                .filter(|(_, keys)| *keys != "-")
+                .map(table)
+                .collect()
+        };
+        let before = read(&agents(["", "", "", ""])).await;
+        let now = read(&agents(["persona = \"kind\"", "confidential = true", "cache = \"off\"", "-"])).await;
+        let names: Vec<String> = no_longer_kept(&before, &now).iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["gone", "off", "shut"]);
+        assert!(no_longer_kept(&now, &now).is_empty());
     }
 
     fn invalid(read: Result<(Config, Vec<Warning>), ConfigError>) -> Error {
