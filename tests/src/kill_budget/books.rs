@@ -93,12 +93,13 @@ impl Books {
         rows.into_iter().map(|row| (row.scope, standing(row.used.settled, row.used.reserved))).collect()
     }
 
-    /// What a kill left of a budget.
-    pub(super) async fn killed(&self, scope: &str) -> Killed {
+    /// What a kill left of a budget, and all budgets as it left them.
+    pub(super) async fn killed(&self, scope: &str) -> (Killed, BTreeMap<String, Standing>) {
         let budgets = self.budgets().await;
         let of = |name: &str| budgets.get(name).copied().unwrap_or_default();
         let rows = self.0.ledger(0).await.expect("the ledger").reserved;
-        Killed { standing: of(scope), rows, ledger: of(&format!("{LEDGER}/day")).reserved }
+        let killed = Killed { standing: of(scope), rows, ledger: of(&format!("{LEDGER}/day")).reserved };
+        (killed, budgets)
     }
 
     /// What is still held of anything, in words; `None`: nothing, and nobody is at work.

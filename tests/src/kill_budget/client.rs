@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::world::{REFUSAL, key, question};
+use super::world::{REFUSAL, instructions, key, question};
 use crate::wait::PATIENCE;
 
 /// How a client asks.
@@ -58,7 +58,10 @@ impl Request {
             Manner::Turn => format!("agent:a{}", self.round),
             _ => "fast".to_owned(),
         };
-        let messages = json!([{ "role": "user", "content": text }]);
+        let messages = json!([
+            { "role": "system", "content": instructions() },
+            { "role": "user", "content": text },
+        ]);
         let body = json!({ "model": model, "stream": is_stream, "messages": messages }).to_string();
         let head = format!(
             "POST /v1/chat/completions HTTP/1.1\r\nhost: chela\r\nconnection: close\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",

@@ -35,6 +35,8 @@ pub struct Round {
     pub end: Standing,
     /// What the providers bill.
     pub bill: Money,
+    /// What kills of later rounds found in slices of this budget, and charged: nobody asked for it any more.
+    pub later: Money,
 }
 
 /// Everything that must not be. Empty: all is well.
@@ -78,8 +80,11 @@ fn books(round: &Round, wrong: &mut Vec<String>) {
         |which: fn(&Row) -> bool| rows.iter().filter(|row| which(row)).map(|row| row.cost).sum::<Money>();
     let (calls, known) = (sum(|row| !row.is_left), sum(|row| row.is_known));
     let lost = sum_of(kills, Killed::slices);
-    if end.settled != calls.plus(lost) {
-        wrong.push(format!("{} is used; calls cost {calls}, and kills left {lost} in slices", end.settled));
+    if end.settled != calls.plus(lost).plus(round.later) {
+        wrong.push(format!(
+            "{} is used; calls cost {calls}, and kills left {lost} in slices, and {} later",
+            end.settled, round.later
+        ));
     }
     if end.settled < *bill {
         wrong.push(format!("the ledger ({}) is below the bill ({bill})", end.settled));
@@ -106,7 +111,7 @@ fn kills(round: &Round, wrong: &mut Vec<String>) {
 
 /// No budget ends with room for a call, and nobody is refused while there is more room than the share allows.
 fn usable(round: &Round, wrong: &mut Vec<String>) {
-    let (limit, used) = (round.limit, round.end.settled);
+    let (limit, used) = (round.limit, used(round));
     if used.plus(round.worst) <= limit || percent(used, limit) < USABLE_PERCENT {
         wrong.push(format!("only {used} of {limit} could be used"));
     }
@@ -117,6 +122,11 @@ fn usable(round: &Round, wrong: &mut Vec<String>) {
             wrong.push(format!("{marker} ({:?}) was refused with {most} of {limit} in use", refused.manner));
         }
     }
+}
+
+/// What was used when the last caller was refused.
+fn used(round: &Round) -> Money {
+    round.end.settled.minus(round.later)
 }
 
 /// Those before the first kill. After it, nobody but the host knows what the calls that it cut off hold.
@@ -165,14 +175,14 @@ pub fn told(number: usize, round: &Round) -> String {
     let first = refusals(round).min_by_key(|asked| asked.ended).map(|first| share(most_used(round, first)));
     let (unknown, lost) = (sum(|row| !row.is_known && !row.is_left), sum_of(&round.kills, Killed::slices));
     format!(
-        "round {number}: {} kills; {} answers, {} failures, {} cut off; usable {} at the first refusal and {} in the end; \
+        "round {number}: {} kills; {} answers, {} failures, {} cut off; at most {} in use at the first refusal, {} in the end; \
          billed {}, charged {}, of it {} whose outcome nobody knows and {} that kills left in slices",
         round.kills.len(),
         count(|heard| matches!(heard, Heard::Answered(_) | Heard::Left)),
         count(|heard| *heard == Heard::Failed),
         count(|heard| *heard == Heard::Gone),
         first.as_deref().unwrap_or("–"),
-        share(round.end.settled),
+        share(used(round)),
         share(round.bill),
         share(round.end.settled),
         share(unknown),

@@ -36,7 +36,7 @@ fn good() -> Round {
     asked.push(self::asked(start, "#e", (60, 80), Heard::Answered(Some(nanos(50)))));
     asked.push(self::asked(start, "#f", (90, 95), Heard::Refused));
     let unknown = Row { is_known: false, is_turn: true, amount: nanos(20), ..row(20) };
-    let left = Row { is_left: true, ..row(64) };
+    let left = Row { is_left: true, is_known: false, ..row(64) };
     Round {
         limit: nanos(306),
         worst: nanos(100),
@@ -48,6 +48,7 @@ fn good() -> Round {
         turns: BTreeMap::new(),
         end: standing(300, 0),
         bill: nanos(250),
+        later: nanos(0),
     }
 }
 
@@ -97,6 +98,9 @@ fn what_a_kill_left_and_nobody_paid_is_seen() {
 fn room_that_nobody_could_use_is_seen() {
     let all = wrong(|round| round.end = standing(200, 0));
     assert!(all.contains("only $0.0000002 of $0.000000306 could be used"), "{all}");
+    // What a later kill charged was not used.
+    let all = wrong(|round| (round.later, round.rows[0].cost) = (nanos(99), nanos(0)));
+    assert!(all.contains("only $0.000000201"), "{all}");
     // In whole calls it is enough, and less than the share.
     let all = wrong(|round| (round.worst, round.end) = (nanos(300), standing(290, 0)));
     assert!(all.contains("only"), "{all}");

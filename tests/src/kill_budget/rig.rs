@@ -1,8 +1,9 @@
 //! The host and what is around it: rounds are played, and in the end all books are looked into.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chela_types::{Clock, Millis, SystemClock};
+use chela_types::{Clock, Millis, Money, SystemClock};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, sleep};
@@ -30,6 +31,8 @@ pub struct Rig {
     rounds: Rounds,
     random: StdRng,
     seed: u64,
+    /// How kills left all budgets, and in which round.
+    left: Vec<(u32, BTreeMap<String, Standing>)>,
 }
 
 /// A round that was played.
@@ -50,7 +53,7 @@ impl Rig {
         let mut process = Process::prepare(|folder| world.configuration(folder, rounds));
         process.start();
         process.ready().await; // the first start compiles the plugins
-        Self { process, world, rounds, random: StdRng::seed_from_u64(seed), seed }
+        Self { process, world, rounds, random: StdRng::seed_from_u64(seed), seed, left: Vec::new() }
     }
 
     /// A hundred callers begin at once and go on until each was refused, and then one more; the host is killed meanwhile,
@@ -99,10 +102,18 @@ impl Rig {
         self.process.kill().await;
         played.seen.push(watch.end().await);
         let books = Books::beside(&self.process.data()).await;
-        played.kills.push(books.killed(&scope(played.number)).await);
+        let (killed, all) = books.killed(&scope(played.number)).await;
         books.close().await;
+        played.kills.push(killed);
+        self.left.push((played.number, all));
         self.process.start();
         self.process.ready().await;
+    }
+
+    /// What kills of later rounds found in slices of this round's budget, which nobody had used for less than ten seconds.
+    fn left_later(&self, number: u32) -> Money {
+        let later = self.left.iter().filter(|(killed, _)| *killed != number);
+        later.filter_map(|(_, all)| all.get(&scope(number))).map(|left| left.reserved).sum()
     }
 
     /// Waits until the host holds nothing any more while it runs, stops it, and reads all books.
@@ -126,6 +137,7 @@ impl Rig {
             rows: rows.iter().filter(|row| (played.began..until).contains(&row.at)).cloned().collect(),
             end: budgets.get(&scope(played.number)).copied().unwrap_or_default(),
             bill: self.world.bill(played.number),
+            later: self.left_later(played.number),
             turns: turns.clone(),
             seen: played.seen,
             asked: played.asked,

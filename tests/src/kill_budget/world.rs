@@ -18,12 +18,14 @@ use crate::outside::{MODEL, PROVIDER_KEY};
 const OUTPUT: Tokens = Tokens(40);
 /// Bytes of each question: all calls have the same worst case.
 const QUESTION_BYTES: usize = 900;
+/// Bytes of the instructions that a client gives: more than an agent has, so that a turn's worst case is no larger.
+const INSTRUCTIONS_BYTES: usize = 600;
 /// A budget is worth so many halves of a worst case.
 const HALF_CALLS: i64 = 75;
 /// Misbehaviours that are made ready for a round, at each provider.
 const FAULTS: usize = 2_000;
 /// The gateway waits so long for a first token; some are later.
-const FIRST_TOKEN: Duration = Duration::from_secs(1);
+const FIRST_TOKEN: Duration = Duration::from_secs(2);
 /// What an agent says when a budget has no room.
 pub(super) const REFUSAL: &str = "The budget is used up.";
 
@@ -95,7 +97,7 @@ impl World {
                     10..15 => Fault::Drop,
                     15..20 => Fault::Cut,
                     20..40 => millis(random.random_range(50..400)),
-                    40..42 if is_first => millis(1_500),
+                    40 if is_first => millis(2_500),
                     _ => millis(0),
                 };
                 provider.faults().inject(&fault, 1);
@@ -217,11 +219,17 @@ pub(super) fn question(marker: &str, words: usize) -> String {
     text + &"x".repeat(rest)
 }
 
+/// What a client tells a model beside the question.
+pub(super) fn instructions() -> String {
+    "y".repeat(INSTRUCTIONS_BYTES)
+}
+
 /// The most that one call can cost: each of the two may take all of it and say nothing.
 pub(super) fn worst() -> Money {
     let prompt = Prompt::text(Role::User, question("#", 0));
     let (agent, tier) = (AgentId::new("a").unwrap(), TierId::new("fast").unwrap());
     let call = Call::new(TenantId::default_tenant(), agent, "u", tier, vec![prompt]);
+    let call = Call { system: Some(instructions()), ..call };
     [QUICK, STEADY].iter().map(|price| price.worst_case(call.input_bound(), OUTPUT)).sum()
 }
 
