@@ -19,7 +19,8 @@
 //! less than one worst case is left, which makes 97.3 %.
 //!
 //! **With a kill** the former holds for refusals before it. What it cut off is charged in full, as if it had been used:
-//! slices, and rows. What is left must be usable as ever.
+//! slices, and rows. What is left must be usable as ever. Slices of the round before, which nobody has used for less than
+//! ten seconds, are charged with it; that is not counted as usable.
 
 use chela_tests::kill_budget::{Rig, Rounds, judge, told};
 use chela_tests::kill_swap::{from_environment, tell};

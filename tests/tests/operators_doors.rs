@@ -144,6 +144,8 @@ async fn a_raise_is_used_by_the_next_call_ends_by_itself_and_stands_in_the_histo
     let raise = |rest: &[&'static str]| [&["budget", "raise"][..], rest].concat();
     for (wrong, says) in [
         (&["key:app", "--by", "1.00", "--for", "1h", "--why", " "][..], "needs a reason"),
+        (&["key:app/day/tokens", "--by", "10 tokens", "--for", "1h", "--why", "x"], "nothing limits"),
+        (&["agent:ghost", "--by", "1.00", "--for", "1h", "--why", "x"], "there is no agent"),
         (&["key:app", "--by", "10 tokens", "--for", "1h", "--why", "x"], "no amount"),
         (&["channel:partner", "--by", "1.00", "--for", "1h", "--why", "x"], "nothing limits"),
     ] {

@@ -15,9 +15,10 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// A slice is filled up behind to so many calls like the last one, or to one part in so many of its budget: others want
-/// something of it, and after a crash it is lost.
-const CALLS: i64 = 64;
+/// A slice is filled up behind to so many calls like the last one beside those that are held, or to one part in so many
+/// of its budget: others want something of it, and after a crash it is lost.
+const CALLS: i64 = 16;
+const SHARE: i64 = 64;
 /// Longest wait of a call for a slice that is being filled.
 const FILL: Duration = Duration::from_millis(50);
 /// Longest wait for it when the process stops.
@@ -386,7 +387,7 @@ impl Drop for Held {
 /// How much of a budget is kept at hand: the more, the more calls there are at once.
 fn full(scope: &ScopeLimit, held: i64) -> i64 {
     let calls = scope.most.amount.saturating_mul(CALLS).saturating_add(held);
-    scope.limit.map_or(calls, |limit| calls.min(limit / CALLS))
+    scope.limit.map_or(calls, |limit| calls.min(limit / SHARE))
 }
 
 /// The same budget with another amount.

@@ -80,8 +80,8 @@ async fn a_call_is_paid_from_memory_once_there_is_a_slice() {
     let scopes = || vec![scope("a/day", 1_000_000, 10), ledger(10)];
     let first = bank.hold(scopes()).await.unwrap();
     bank.spend(&first, 4);
-    // It is filled up behind to a 64th of the limit or 64 calls.
-    while bank.free("a/day") < 600 {
+    // It is filled up behind to a 64th of the limit or 16 calls.
+    while bank.free("a/day") < 150 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let before = bank.used("a/day").await;

@@ -90,7 +90,8 @@ impl Budgets {
             Some(("agent", id)) => each(&self.agent, AgentId::new(id)),
             Some(("channel", id)) => each(&self.channel, ChannelId::new(id)),
             Some(("department", id)) => each(&self.department, DepartmentId::new(id)),
-            Some(("key", name)) => self.key.of(&name.to_owned()),
+            // What follows a slash is no part of a key's name.
+            Some(("key", name)) if !name.contains('/') => self.key.of(&name.to_owned()),
             Some(("user", _)) => &self.user,
             Some(_) => &[],
             None if of == "global" => &self.global,

@@ -89,7 +89,7 @@ impl Crowd {
         let log = Arc::default();
         let task = |number| {
             let caller = Caller { host, round, number, log: Arc::clone(&log) };
-            let random = StdRng::seed_from_u64(seed ^ (u64::from(round) << 32 | u64::from(number)));
+            let random = StdRng::seed_from_u64(seed ^ ((u64::from(round) << 32) | u64::from(number)));
             tokio::spawn(caller.clone().run(caller.manner(), random))
         };
         let tasks = (0..CALLERS).map(task).collect();

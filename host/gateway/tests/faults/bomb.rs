@@ -12,7 +12,7 @@ struct Bits {
 
 impl Bits {
     fn bit(&mut self, bit: bool) {
-        if self.count % 8 == 0 {
+        if self.count.is_multiple_of(8) {
             self.bytes.push(0);
         }
         *self.bytes.last_mut().unwrap() |= u8::from(bit) << (self.count % 8);
@@ -20,7 +20,7 @@ impl Bits {
     }
 
     fn number(&mut self, number: u32, bits: u32) {
-        (0..bits).for_each(|at| self.bit(number >> at & 1 == 1));
+        (0..bits).for_each(|at| self.bit((number >> at) & 1 == 1));
     }
 
     fn code(&mut self, code: &str) {

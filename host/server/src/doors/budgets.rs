@@ -62,6 +62,10 @@ pub(super) async fn raise(
             false => format!("`{}` has several budgets: {}", asked.scope, several.join(", ")),
         })
     })?;
+    let is_there = |agent: &str| admin.engine.agents().iter().any(|(id, _)| id.as_str() == agent);
+    if scope.strip_prefix("agent:").is_some_and(|of| !of.split('/').next().is_some_and(is_there)) {
+        return Err(Error::Invalid(format!("there is no agent that `{scope}` could be of")));
+    }
     let by = amount(&asked.by, limit).ok_or_else(|| {
         let unit = limit.most.unit.as_str();
         Error::Invalid(format!("`{scope}` is in {unit}, and `{}` is no amount of them", asked.by))
