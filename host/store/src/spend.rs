@@ -1,20 +1,23 @@
 //! Calls that were paid from [slices](crate::slice) are accounted for behind, all that wait at once: a busy gateway ends
 //! thousands in a second, and what they took from one budget is one sum.
 //!
-//! They lie on a pile, which the writer takes from with every commit. Who calls the store afterwards finds them in it: the
-//! pile is in the writer's queue from its first call on.
+//! They lie on a pile, which the writer takes with every commit, and which is written by itself after a moment. So whoever
+//! waits for the store afterwards finds them written.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chela_types::{Millis, Money, ReservationId, TenantId};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::time::sleep;
 
 use crate::ledger::SettledAs;
 use crate::row::to_json;
 use crate::slice::{Part, SPEND};
 use crate::sql;
-use crate::writer::{Operation, Transaction};
+use crate::writer::{Caller, Job, Operation, Pending, Transaction};
 use crate::{Result, Settlement, Store};
 
 /// A call that was paid from slices.
@@ -43,21 +46,43 @@ pub(crate) struct Ended {
     spent: Spent,
 }
 
+/// How long a call lies there until it is written, if nothing else is. Nobody waits for it, and a commit of its own would
+/// cost more than the call did.
+const REST: Duration = Duration::from_millis(10);
+
 impl Store {
-    /// Accounts for a call that was paid from slices, without waiting, as [`Store::settle_behind`] does. False if the
+    /// Accounts for a call that was paid from slices, without waiting: what is awaited next finds it written. False if the
     /// store is closed: then it is charged with the slices at the next start.
     pub fn spend_behind(&self, spent: Spent) -> bool {
-        let pile = &self.inner.pile;
-        let mut waiting = pile.lock();
-        let is_queued = !waiting.is_empty();
-        waiting.push(Ended { id: ReservationId::new(), spent });
-        let is_queued =
-            is_queued || self.settling(Spending { pile: Arc::clone(pile), taken: Mutex::default() });
-        if !is_queued {
-            waiting.clear();
+        if self.inner.settlements.is_closed() {
+            return false;
         }
-        is_queued
+        let mut waiting = self.inner.pile.lock();
+        waiting.push(Ended { id: ReservationId::new(), spent });
+        let is_first = waiting.len() == 1;
+        drop(waiting);
+        if is_first {
+            self.write_soon();
+        }
+        true
     }
+
+    fn write_soon(&self) {
+        let (settlements, pile) = (self.inner.settlements.clone(), Arc::clone(&self.inner.pile));
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(async move {
+                sleep(REST).await;
+                settlements.send(Spending::job(pile))
+            })),
+            // Whoever drops a call outside of a runtime has no clock either.
+            Err(_) => drop(settlements.send(Spending::job(pile))),
+        }
+    }
+}
+
+/// Accounts for what lies on the pile, if there is something.
+pub(crate) fn waiting(pile: &Arc<Pile>) -> Option<Box<dyn Job>> {
+    (!pile.lock().is_empty()).then(|| Spending::job(Arc::clone(pile)))
 }
 
 /// Accounts for all that lies on the pile.
@@ -65,6 +90,12 @@ struct Spending {
     pile: Arc<Pile>,
     /// What was taken from it: where a commit fails, it is done again, with what has come since.
     taken: Pile,
+}
+
+impl Spending {
+    fn job(pile: Arc<Pile>) -> Box<dyn Job> {
+        Pending::new(Self { pile, taken: Mutex::default() }, Caller::Settles, None)
+    }
 }
 
 impl Operation for Spending {

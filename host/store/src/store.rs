@@ -88,7 +88,7 @@ pub(crate) struct Inner {
     queue: Option<mpsc::Sender<Command>>,
     health: Arc<Health>,
     pub(crate) lanes: Arc<Lanes>,
-    settlements: mpsc::UnboundedSender<Box<dyn Job>>,
+    pub(crate) settlements: mpsc::UnboundedSender<Box<dyn Job>>,
     readers: Readers,
     pub(crate) work: Arc<Work>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -129,8 +129,10 @@ impl Store {
         let (queue, waiting) = mpsc::channel(config.commit_queue_max.max(1));
         let (health, lanes) = (Arc::new(Health::default()), Arc::new(Lanes::default()));
         let (settlements, to_settle) = mpsc::unbounded_channel();
+        let pile = Arc::<Pile>::default();
         let writer = Writer {
             connection,
+            pile: Arc::clone(&pile),
             file,
             clock: clock.clone(),
             batch_max: config.commit_batch_max.max(1),
@@ -143,7 +145,7 @@ impl Store {
             owner: Arc::new(owner),
         };
         writer.start(waiting, to_settle)?;
-        let (queue, claims, pile) = (Some(queue), AtomicU64::new(0), Arc::default());
+        let (queue, claims) = (Some(queue), AtomicU64::new(0));
         let inner = Inner {
             config,
             queue,

@@ -33,6 +33,7 @@ use crate::connect;
 use crate::health::Health;
 use crate::lane::{Lanes, Pace, Place};
 use crate::owner::Owner;
+use crate::spend::{self, Pile};
 use crate::sql::{self, Connection, DatabaseError};
 use crate::{Error, Result};
 
@@ -236,6 +237,8 @@ pub(crate) struct Work {
 /// The task's state.
 pub(crate) struct Writer {
     pub(crate) connection: Connection,
+    /// Calls that have ended, to be accounted for with the next commit.
+    pub(crate) pile: Arc<Pile>,
     pub(crate) file: PathBuf,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) batch_max: usize,
@@ -299,10 +302,12 @@ impl Writer {
                 }
             }
             first.extend(sent(&mut settlements));
+            first.extend(spend::waiting(&self.pile));
             self.commit(first.into_iter().chain(batch)).await;
         }
         settlements.close();
-        self.commit(sent(&mut settlements)).await;
+        let last: Vec<_> = sent(&mut settlements).chain(spend::waiting(&self.pile)).collect();
+        self.commit(last.into_iter()).await;
         drop(self.work.beside.take());
         if let Err(cause) = self.connection.close().await {
             tracing::warn!(%cause, "the database did not close well");
