@@ -19,6 +19,11 @@ use tokio::time::Instant;
 /// of its budget: others want something of it, and after a crash it is lost.
 const CALLS: i64 = 16;
 const SHARE: i64 = 64;
+/// One that runs low again so soon is filled up with twice as much, up to so many calls: each filling is a commit, and
+/// calls that outrun it wait. After a long time it is half.
+const OFTEN: Duration = Duration::from_millis(250);
+const SELDOM: Duration = Duration::from_secs(4);
+const CALLS_MAX: i64 = 1_024;
 /// Longest wait of a call for a slice that is being filled.
 const FILL: Duration = Duration::from_millis(50);
 /// Longest wait for it when the process stops.
@@ -58,6 +63,9 @@ struct Slice {
     held: i64,
     used: Instant,
     is_filling: bool,
+    /// It is filled up to so many calls, and was so last.
+    calls: i64,
+    filled: Instant,
 }
 
 /// What one call holds. It must come to its end: [`Escrow::spend`].
@@ -186,10 +194,10 @@ impl Escrow {
         for scope in scopes {
             let slice = state.slices.get_mut(&name(tenant, scope));
             let Some(slice) = slice.filter(|slice| !slice.is_filling) else { continue };
-            let full = full(scope, slice.held);
-            if slice.free < full / 2 {
+            if slice.free < slice.full(scope) / 2 {
                 slice.is_filling = true;
-                low.push((scope.clone(), full - slice.free));
+                slice.runs_low();
+                low.push((scope.clone(), slice.full(scope).saturating_sub(slice.free)));
             }
         }
         if !std::mem::replace(&mut state.is_awake, true) {
@@ -242,7 +250,7 @@ impl Escrow {
         for scope in &hold.scopes {
             if let Some(slice) = state.slices.get_mut(&name(&tenant, scope)) {
                 slice.release(scope.most.amount, used(scope));
-                let enough = if is_closed { 0 } else { full(scope, slice.held).max(scope.most.amount) };
+                let enough = if is_closed { 0 } else { slice.full(scope).max(scope.most.amount) };
                 if slice.free > enough * 2 {
                     let amount = slice.free - enough;
                     slice.free = enough;
@@ -314,7 +322,24 @@ impl Drop for Escrow {
 
 impl Slice {
     fn new() -> Self {
-        Self { free: 0, held: 0, used: Instant::now(), is_filling: false }
+        let now = Instant::now();
+        Self { free: 0, held: 0, used: now, is_filling: false, calls: CALLS, filled: now }
+    }
+
+    /// How much is kept at hand: the more, the more calls there are at once, and in a while.
+    fn full(&self, scope: &ScopeLimit) -> i64 {
+        let calls = scope.most.amount.saturating_mul(self.calls).saturating_add(self.held);
+        scope.limit.map_or(calls, |limit| calls.min(limit / SHARE))
+    }
+
+    fn runs_low(&mut self) {
+        let since = self.filled.elapsed();
+        if since < OFTEN {
+            self.calls = (self.calls * 2).min(CALLS_MAX);
+        } else if since > SELDOM {
+            self.calls = (self.calls / 2).max(CALLS);
+        }
+        self.filled = Instant::now();
     }
 
     /// Holds so much, or all that is free; returns how much.
@@ -382,12 +407,6 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.escrow.release(&self.tenant, &self.scopes);
     }
-}
-
-/// How much of a budget is kept at hand: the more, the more calls there are at once.
-fn full(scope: &ScopeLimit, held: i64) -> i64 {
-    let calls = scope.most.amount.saturating_mul(CALLS).saturating_add(held);
-    scope.limit.map_or(calls, |limit| calls.min(limit / SHARE))
 }
 
 /// The same budget with another amount.

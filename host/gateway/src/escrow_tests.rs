@@ -213,6 +213,24 @@ async fn who_is_closed_keeps_nothing_at_hand() {
 }
 
 #[tokio::test]
+async fn a_slice_that_runs_low_often_is_filled_with_more() {
+    let mut slice = Slice::new();
+    let full = |slice: &Slice| slice.full(&scope("a/day", i64::MAX, 10));
+    assert_eq!(full(&slice), 10 * CALLS);
+    slice.runs_low();
+    assert_eq!(full(&slice), 20 * CALLS);
+    (0..20).for_each(|_| slice.runs_low());
+    assert_eq!(full(&slice), 10 * CALLS_MAX);
+    assert_eq!(slice.full(&scope("a/day", 640, 10)), 640 / SHARE, "never more than a share");
+    tokio::time::pause();
+    for calls in [CALLS_MAX / 2, CALLS_MAX / 4] {
+        tokio::time::advance(SELDOM * 2).await;
+        slice.runs_low();
+        assert_eq!(full(&slice), 10 * calls);
+    }
+}
+
+#[tokio::test]
 async fn what_nobody_uses_goes_back() {
     let bank = bank().await;
     let hold = bank.hold(vec![scope("a/day", 100, 10)]).await.unwrap();
