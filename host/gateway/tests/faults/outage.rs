@@ -44,7 +44,9 @@ async fn when_all_models_are_down_a_crowd_makes_no_storm_and_pays_nothing() {
     }
     let [first, second] = asked[0];
     assert!(first <= CROWD, "nobody asks a model twice: {first}");
-    assert!(second <= CROWD / 5 + 10, "one more attempt for five calls, and ten: {second}");
+    // Once the first is left alone, a call begins with the second.
+    let more = (first + second).saturating_sub(CROWD);
+    assert!(more <= CROWD / 5 + 10, "one more attempt for five calls, and ten: {first} and {second}");
     assert_eq!(asked[1], asked[0], "whoever comes after that asks nobody");
     let ledger = house.store.ledger(1_000).await.unwrap();
     assert_eq!((ledger.settled, ledger.reserved), (Money::ZERO, Money::ZERO));
