@@ -130,7 +130,7 @@ async fn embedding(given: &Embedding) -> Result<chela_gateway::Embedding, Error>
     };
     let wrong = |why: String| Error::Configuration(format!("chela.toml: [embedding] model_dir: {why}"));
     // Some hundred megabytes: the threads of the runtime have turns to run.
-    let opened = tokio::task::spawn_blocking(|| Model::open(folder)).await;
+    let opened = tokio::task::spawn_blocking(|| Model::open(*folder)).await;
     let opened = opened.map_err(|error| wrong(format!("was not read: {error}")))?;
     let model = Arc::new(opened.map_err(|error| wrong(error.to_string()))?);
     Ok(chela_gateway::Embedding::Local(LocalModel { model, concurrency }))

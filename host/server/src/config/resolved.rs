@@ -173,7 +173,7 @@ pub enum Embedding {
     /// A model in a folder.
     Local {
         /// What its files say.
-        folder: Folder,
+        folder: Box<Folder>,
         /// Calls at once.
         concurrency: NonZeroUsize,
     },

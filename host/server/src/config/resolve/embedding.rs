@@ -63,7 +63,7 @@ impl Resolver<'_> {
         let half = std::thread::available_parallelism().map_or(1, |all| all.get() / 2);
         let concurrency = given.model_concurrency.map_or(half, size);
         Some(Embedding::Local {
-            folder,
+            folder: Box::new(folder),
             concurrency: NonZeroUsize::new(concurrency).unwrap_or(NonZeroUsize::MIN),
         })
     }
