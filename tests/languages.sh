@@ -4,25 +4,21 @@
 #   tests/languages.sh            needs python3 (3.11), node (20) with npm, and the program in $CHELA
 #
 # Ends with 3 where Python or Node is missing, with 1 where something fails.
-# What is missing of their tools is installed into target/languages, where also everything is built: a second run
-# installs and builds what has changed. CHELA is target/release/chela unless it is set.
+# What is missing of Node's tools is installed into target/languages, and built is what has changed. CHELA is
+# target/release/chela unless it is set.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. tests/python.sh
 
 root=$PWD
 cache=$root/target/languages
-export CHELA=${CHELA:-$root/target/release/chela}
 export BUILT=$cache/plugins
 started=$SECONDS
 step() { printf '== languages: %s (%ds)\n' "$1" "$((SECONDS - started))"; }
-fail() { echo "tests/languages.sh: $1" >&2; exit 1; }
-# Whoever only writes Rust has no use for these: told apart from a failure, and said.
-missing() { echo "tests/languages.sh: $1" >&2; exit 3; }
 
 step "tools"
-[ -x "$CHELA" ] || fail "$CHELA is not there: cargo build --release, or set CHELA"
-python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
-    missing "Python 3.11 or newer is missing: apt-get install python3 python3-venv (or your system's)"
+needs_chela
+export CHELA
 node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 : 0)' 2>/dev/null ||
     missing "Node.js 20 or newer is missing: https://nodejs.org"
 command -v npm >/dev/null || missing "npm is missing; it comes with Node.js"
@@ -33,11 +29,7 @@ now() { echo "${*:2}" >"$cache/$1.installed"; }
 mkdir -p "$BUILT" "$cache/js"
 
 from_pypi=(componentize-py==0.25.0 mypy==2.4.1)
-if ! installed python "${from_pypi[@]}"; then
-    python3 -m venv "$cache/python" || missing "venv is missing: apt-get install python3-venv (or your system's)"
-    "$cache/python/bin/pip" install --quiet --disable-pip-version-check "${from_pypi[@]}"
-    now python "${from_pypi[@]}"
-fi
+python_with 3.11 languages "${from_pypi[@]}"
 from_npm=(@bytecodealliance/componentize-js@0.23.0 @bytecodealliance/preview2-shim@0.17.9 esbuild@0.28.2 smol-toml@1.9.1
     typescript@5.9.3)
 if ! installed js "${from_npm[@]}"; then
@@ -45,7 +37,6 @@ if ! installed js "${from_npm[@]}"; then
     npm install --prefix "$cache/js" --silent --no-audit --no-fund "${from_npm[@]}" "@chela/sdk@file:$root/sdk/js"
     now js "${from_npm[@]}"
 fi
-python=$cache/python/bin/python
 tsc=$cache/js/node_modules/.bin/tsc
 export PYTHONPATH=$root/sdk/python PYTHONDONTWRITEBYTECODE=1
 ln -sfn "$cache/js/node_modules" "$BUILT/node_modules" # where a lesson finds the sdk
@@ -78,17 +69,32 @@ for lesson in "${js_lessons[@]}"; do
 done
 
 step "components"
-# newer WASM SOURCES...: true if something of the sources is newer, or the component is not there.
-newer() { [ ! -e "$1" ] || [ -n "$(find "${@:2}" -newer "$1" -type f ! -name '*.pyc' -print -quit)" ]; }
+# A component takes a minute, and is the same for the same files and tools: it is kept for all checkouts.
+kept=$test_cache/components
+mkdir -p "$kept"
+find "$kept" -type f -mtime +30 -delete
+# digest FOLDER...: of the files in them, by their names there.
+digest() {
+    local folder
+    for folder in "$@"; do
+        (cd "$folder" && find . -type f ! -name '*.wasm' ! -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum)
+    done
+}
 build() {
-    local lesson=$1 sdk=$2 sources
+    local lesson=$1 sdk=$2 of component=$BUILT/$1/plugin.wasm
     shift 2
-    sources=$(find "$BUILT/$lesson" -type f ! -name '*.wasm')
-    # shellcheck disable=SC2086 # names of the lessons' files have no spaces
-    if newer "$BUILT/$lesson/plugin.wasm" $sources "$sdk" "$root/wit"; then
+    of=$({ echo "${from_pypi[*]} ${from_npm[*]}"; digest "$BUILT/$lesson" "$sdk" wit; } | sha256sum | cut -c 1-32)
+    if [ ! -e "$kept/$of" ]; then
         "$@" "$BUILT/$lesson"
-        rm -rf "$cache/hosts" # a version that is new to a host would be on trial there
+        cp "$component" "$kept/$of.new"
+        mv "$kept/$of.new" "$kept/$of"
+    elif cmp -s "$kept/$of" "$component"; then
+        return
+    else
+        touch "$kept/$of"
+        cp "$kept/$of" "$component"
     fi
+    rm -rf "$cache/hosts" # a version that is new to a host would be on trial there
 }
 for lesson in "${python_lessons[@]}" guide-python everything-python; do
     build "$lesson" sdk/python/chela_sdk "$python" -m chela_sdk.build
