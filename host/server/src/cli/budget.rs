@@ -9,7 +9,7 @@ use chela_types::{Clock, Quantity, SystemClock, TenantId};
 
 use super::args::{BudgetCommand, ConfigPath, Shown};
 use super::operator::Operator;
-use super::{Failure, Outcome, events, load, say, say_json, table};
+use super::{Failure, Outcome, events, keep_whole, load, say, say_json, table};
 use crate::compose;
 use crate::doors::{BUDGETS_MAX, RaiseBudget, Raised};
 use crate::turn::{in_one_line, moment};
@@ -103,6 +103,7 @@ fn page(all: &[Standing]) -> String {
             moment(one.ends),
         ]);
     }
+    keep_whole(&mut table, &[0]);
     format!("{table}\n")
 }
 

@@ -8,11 +8,10 @@ use std::process::ExitCode;
 
 use chela_gateway::reconcile::{Drift, EXPORT_BYTES_MAX, Export, Form, Off, Report, What};
 use chela_types::{Tokens, Usage};
-use comfy_table::ColumnConstraint;
 
 use super::args::{LedgerCommand, Reconcile};
 use super::operator::Operator;
-use super::{Failure, Outcome, load, say, say_json, table};
+use super::{Failure, Outcome, keep_whole, load, say, say_json, table};
 use crate::config::Config;
 use crate::ledger::{Bill, reconcile};
 use crate::turn::in_one_line;
@@ -75,12 +74,7 @@ fn page(form: Form, report: &Report) -> String {
     for day in &report.days {
         rows.add_row(row(day));
     }
-    // Whole, however narrow the terminal is: a name that is broken cannot be looked for.
-    for column in [1, header.len() - 1] {
-        if let Some(column) = rows.column_mut(column) {
-            column.set_constraint(ColumnConstraint::ContentWidth);
-        }
-    }
+    keep_whole(&mut rows, &[1, header.len() - 1]);
     let drifted = report.drifts().count();
     let verdict = match drifted {
         0 => format!("no day and model is further apart than {}", report.bound),

@@ -160,6 +160,15 @@ pub(crate) fn table(header: &[&str]) -> comfy_table::Table {
     table
 }
 
+/// Keeps columns whole, however narrow the terminal is: a name that is broken cannot be looked for.
+pub(crate) fn keep_whole(table: &mut comfy_table::Table, columns: &[usize]) {
+    for column in columns {
+        if let Some(column) = table.column_mut(*column) {
+            column.set_constraint(comfy_table::ColumnConstraint::ContentWidth);
+        }
+    }
+}
+
 /// Reads the configuration; its mistakes are shown with their lines, its doubts go to standard error.
 pub(crate) fn load(at: &args::ConfigPath) -> Result<crate::config::Config, Failure> {
     let coloured = std::io::stderr().is_terminal();

@@ -1,6 +1,5 @@
 //! A request's JSON, read field by field: what is missing, of another type or not known is told with its place.
 
-use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
@@ -45,14 +44,15 @@ impl Wrong {
 pub(super) struct Fields<'a> {
     at: String,
     table: &'a Map<String, Value>,
-    known: BTreeSet<&'static str>,
+    /// In no order: few of them are written, and only those are looked up.
+    known: Vec<&'static str>,
 }
 
 impl<'a> Fields<'a> {
     pub(super) fn of(at: impl Into<String>, value: &'a Value) -> Result<Self, Wrong> {
         let at = at.into();
         match value.as_object() {
-            Some(table) => Ok(Self { at, table, known: BTreeSet::new() }),
+            Some(table) => Ok(Self { at, table, known: Vec::new() }),
             None => Err(Wrong::new(at, What::Type("an object"))),
         }
     }
@@ -63,7 +63,7 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn value(&mut self, key: &'static str) -> Option<&'a Value> {
-        self.known.insert(key);
+        self.known.push(key);
         self.table.get(key).filter(|value| !value.is_null())
     }
 
@@ -191,7 +191,7 @@ impl<'a> Fields<'a> {
 
     /// Whether everything that was written is known.
     pub(super) fn end(self) -> Result<(), Wrong> {
-        match self.table.keys().find(|key| !self.known.contains(key.as_str())) {
+        match self.table.keys().find(|key| !self.known.contains(&key.as_str())) {
             Some(key) => Err(Wrong::new(self.at(key), What::Unknown)),
             None => Ok(()),
         }

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, Request, State};
-use axum::http::header::CACHE_CONTROL;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -94,7 +94,7 @@ impl Wire {
         }
     }
 
-    fn whole(self, envelope: &Envelope, ended: &said::Ended) -> Value {
+    fn whole(self, envelope: &Envelope, ended: &said::Ended) -> String {
         match self {
             Self::OpenAi => openai::whole(envelope, ended),
             Self::Anthropic => anthropic::whole(envelope, ended),
@@ -225,7 +225,8 @@ async fn answer(asking: Asking) -> Result<Response, Refusal> {
         true => streamed(wire, id, begun, (envelope, seat)).await,
         false => {
             let ended = said::whole(begun.await?.saying).await?;
-            let mut response = Json(wire.whole(&envelope, &ended)).into_response();
+            let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+            let mut response = (json, wire.whole(&envelope, &ended)).into_response();
             if let Some(counted) = &ended.counted {
                 tell_apart(response.headers_mut(), counted);
             }

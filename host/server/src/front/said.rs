@@ -4,6 +4,7 @@ use chela_gateway::{Answer, Chunk, ToolCall, ToolDelta};
 use chela_types::{CacheVerdict, Finish, ModelCall, Money, Usage};
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use serde::Serialize;
 
 use super::refusal::Refusal;
 
@@ -85,6 +86,11 @@ pub(super) struct Envelope {
 pub(super) struct Told {
     pub(super) event: Option<&'static str>,
     pub(super) data: String,
+}
+
+/// JSON of what has names for its fields and numbers that are some: that has no way to fail.
+pub(super) fn json_of(told: &impl Serialize) -> String {
+    serde_json::to_string(told).unwrap_or_default()
 }
 
 /// Tells an answer as a stream of one format.

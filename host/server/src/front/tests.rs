@@ -115,7 +115,7 @@ async fn an_answer_is_whole_and_a_cut_one_is_never_told_as_one() {
         (Wire::Anthropic, "message_stop {\"type\":\"message_stop\"}\n", "\"type\":\"api_error\""),
     ] {
         let whole = wire.whole(&envelope(), &house.whole(wire, "hello").await.unwrap());
-        assert!(whole.to_string().contains("Hello there."), "{whole}");
+        assert!(whole.contains("Hello there."), "{whole}");
         let told = house.told(wire, "good day").await;
         assert!(told.contains("Hello ") && told.ends_with(end), "{told}");
         let called = house.told(wire, "the weather").await;

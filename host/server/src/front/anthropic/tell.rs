@@ -2,39 +2,76 @@
 
 use chela_gateway::{Kind, ToolCall, ToolDelta};
 use chela_types::{Finish, Usage};
+use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::front::Wire;
 use crate::front::refusal::Refusal;
-use crate::front::said::{Counted, Ended, Envelope, Said, Tell, Told};
+use crate::front::said::{Counted, Ended, Envelope, Said, Tell, Told, json_of};
 
 /// The arguments of a call that has none.
 const BARE: &str = "{}";
 
-/// A whole answer.
-pub(in crate::front) fn whole(envelope: &Envelope, ended: &Ended) -> Value {
-    let text = (!ended.text.is_empty()).then(|| json!({ "type": "text", "text": ended.text }));
-    let content: Vec<Value> = text.into_iter().chain(ended.calls.iter().map(call)).collect();
-    message(envelope, content, Some(reason(ended.finish)), counted(ended.counted.as_ref()))
+/// A whole answer, as JSON.
+pub(in crate::front) fn whole(envelope: &Envelope, ended: &Ended) -> String {
+    let text = (!ended.text.is_empty()).then_some(Block::Text { text: &ended.text });
+    let content = text.into_iter().chain(ended.calls.iter().map(call)).collect();
+    json_of(&Message::new(envelope, content, Some(reason(ended.finish)), counted(ended.counted.as_ref())))
 }
 
-fn message(envelope: &Envelope, content: Vec<Value>, reason: Option<&str>, usage: Value) -> Value {
-    json!({
-        "id": format!("msg_{}", envelope.id),
-        "type": "message",
-        "role": "assistant",
-        "model": envelope.model,
-        "content": content,
-        "stop_reason": reason,
-        "stop_sequence": null,
-        "usage": usage,
-    })
+#[derive(Serialize)]
+struct Message<'a> {
+    id: String,
+    r#type: &'static str,
+    role: &'static str,
+    model: &'a str,
+    content: Vec<Block<'a>>,
+    stop_reason: Option<&'static str>,
+    stop_sequence: Option<()>,
+    usage: Value,
+}
+
+impl<'a> Message<'a> {
+    fn new(
+        envelope: &'a Envelope,
+        content: Vec<Block<'a>>,
+        stop_reason: Option<&'static str>,
+        usage: Value,
+    ) -> Self {
+        let (id, model) = (format!("msg_{}", envelope.id), envelope.model.as_str());
+        Self {
+            id,
+            r#type: "message",
+            role: "assistant",
+            model,
+            content,
+            stop_reason,
+            stop_sequence: None,
+            usage,
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Block<'a> {
+    Text { text: &'a str },
+    ToolUse { id: &'a str, name: &'a str, input: Input<'a> },
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Input<'a> {
+    /// In the order in which the model wrote it.
+    Written(&'a RawValue),
+    Nothing {},
 }
 
 /// Arguments that were cut are no object: the reason why the answer ended says so.
-fn call(call: &ToolCall) -> Value {
-    let input = serde_json::from_str(&call.arguments).unwrap_or_else(|_| json!({}));
-    json!({ "type": "tool_use", "id": call.id, "name": call.name, "input": input })
+fn call(call: &ToolCall) -> Block<'_> {
+    let input = serde_json::from_str(&call.arguments).map_or(Input::Nothing {}, Input::Written);
+    Block::ToolUse { id: &call.id, name: &call.name, input }
 }
 
 /// At which text an answer stopped, no provider of another format says: it is the end of a turn here.
@@ -158,7 +195,7 @@ fn event(name: &'static str, mut data: Value) -> Told {
 impl Tell for Teller {
     /// What was read is counted at the end: until then it is told as nothing.
     fn begin(&mut self) -> Vec<Told> {
-        let message = message(&self.envelope, Vec::new(), None, usage(&Usage::NONE));
+        let message = Message::new(&self.envelope, Vec::new(), None, usage(&Usage::NONE));
         vec![event("message_start", json!({ "message": message })), event("ping", json!({}))]
     }
 

@@ -27,17 +27,23 @@ fn told(said: Vec<Said>) -> Vec<(&'static str, Value)> {
     all.into_iter().map(read).collect()
 }
 
+fn read(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
 #[test]
 fn a_whole_answer_counts_the_cache_apart() {
-    let calls = vec![ToolCall { id: "c".into(), name: "look".into(), arguments: "{\"a\":1}".into() }];
-    let whole = whole(&envelope(), &Ended { calls, ..ended("Hi.", Finish::ToolCalls) });
+    let calls = vec![ToolCall { id: "c".into(), name: "look".into(), arguments: "{\"b\":1,\"a\":2}".into() }];
+    let text = whole(&envelope(), &Ended { calls, ..ended("Hi.", Finish::ToolCalls) });
+    assert!(text.contains("\"input\":{\"b\":1,\"a\":2}"), "as the model wrote it: {text}");
+    let whole = read(&text);
     assert_eq!(
         (&whole["id"], &whole["type"], &whole["role"]),
         (&json!("msg_1"), &json!("message"), &json!("assistant"))
     );
     let blocks = json!([
         {"type": "text", "text": "Hi."},
-        {"type": "tool_use", "id": "c", "name": "look", "input": {"a": 1}},
+        {"type": "tool_use", "id": "c", "name": "look", "input": {"a": 2, "b": 1}},
     ]);
     assert_eq!((&whole["content"], &whole["stop_reason"]), (&blocks, &json!("tool_use")));
     let usage = json!({"input_tokens": 5, "cache_creation_input_tokens": 1, "cache_read_input_tokens": 4, "output_tokens": 2});
@@ -100,6 +106,13 @@ fn calls_without_arguments_come_to_their_end() {
 }
 
 #[test]
+fn arguments_that_were_cut_are_none() {
+    let calls = vec![ToolCall { id: "c".into(), name: "look".into(), arguments: "{\"a\":".into() }];
+    let whole = read(&whole(&envelope(), &Ended { calls, ..ended("", Finish::Length) }));
+    assert_eq!(whole["content"], json!([{"type": "tool_use", "id": "c", "name": "look", "input": {}}]));
+}
+
+#[test]
 fn each_end_has_its_reason() {
     for (finish, said) in [
         (Finish::Stop, "end_turn"),
@@ -107,7 +120,7 @@ fn each_end_has_its_reason() {
         (Finish::Filtered, "refusal"),
         (Finish::ToolCalls, "tool_use"),
     ] {
-        assert_eq!(whole(&envelope(), &ended("x", finish))["stop_reason"], said);
+        assert_eq!(read(&whole(&envelope(), &ended("x", finish)))["stop_reason"], said);
     }
 }
 

@@ -1,46 +1,67 @@
 //! How an answer is written: as one object, or as a stream of chunks.
 
 use chela_gateway::{ToolCall, ToolDelta};
-use chela_types::{Finish, Usage};
-use serde_json::{Map, Value, json};
+use chela_types::Finish;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::front::Wire;
 use crate::front::refusal::Refusal;
-use crate::front::said::{Ended, Envelope, Said, Tell, Told};
+use crate::front::said::{Ended, Envelope, Said, Tell, Told, json_of};
 
-/// A whole answer.
-pub(in crate::front) fn whole(envelope: &Envelope, ended: &Ended) -> Value {
-    let content = (!ended.text.is_empty() || ended.calls.is_empty()).then_some(&ended.text);
-    let mut message = Map::new();
-    message.insert("role".into(), json!("assistant"));
-    message.insert("content".into(), json!(content));
-    message.insert("refusal".into(), Value::Null);
-    message.insert("annotations".into(), json!([]));
-    if !ended.calls.is_empty() {
-        message.insert("tool_calls".into(), ended.calls.iter().map(call).collect());
-    }
-    let choice = json!({
-        "index": 0,
-        "message": message,
-        "logprobs": null,
-        "finish_reason": reason(ended.finish),
-    });
-    let mut whole = frame(envelope, "chat.completion", vec![choice]);
-    if let Some(counted) = &ended.counted {
-        whole.insert("usage".into(), usage(&counted.usage));
-    }
-    Value::Object(whole)
+/// A whole answer, as JSON.
+pub(in crate::front) fn whole(envelope: &Envelope, ended: &Ended) -> String {
+    let content = !ended.text.is_empty() || ended.calls.is_empty();
+    let message = Message {
+        role: "assistant",
+        content: content.then_some(&ended.text),
+        refusal: None,
+        annotations: [],
+        tool_calls: ended.calls.iter().map(call).collect(),
+    };
+    let choice = Choice { index: 0, message, logprobs: None, finish_reason: reason(ended.finish) };
+    let usage = ended.counted.as_ref().map(|counted| Some(usage(&counted.usage)));
+    json_of(&Frame::new(envelope, "chat.completion", [choice], usage))
 }
 
-fn frame(envelope: &Envelope, object: &str, choices: Vec<Value>) -> Map<String, Value> {
-    let mut frame = Map::new();
-    frame.insert("id".into(), json!(format!("chatcmpl-{}", envelope.id)));
-    frame.insert("object".into(), json!(object));
-    frame.insert("created".into(), json!(envelope.created));
-    frame.insert("model".into(), json!(envelope.model));
-    frame.insert("system_fingerprint".into(), Value::Null);
-    frame.insert("choices".into(), Value::Array(choices));
-    frame
+/// What stands around answers and chunks.
+#[derive(Serialize)]
+struct Frame<'a, C> {
+    id: String,
+    object: &'static str,
+    created: i64,
+    model: &'a str,
+    system_fingerprint: Option<()>,
+    choices: C,
+    /// Written as nothing in the chunks of a stream that tells it at its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Option<Usage>>,
+}
+
+impl<'a, C: Serialize> Frame<'a, C> {
+    fn new(envelope: &'a Envelope, object: &'static str, choices: C, usage: Option<Option<Usage>>) -> Self {
+        let id = format!("chatcmpl-{}", envelope.id);
+        let (created, model) = (envelope.created, envelope.model.as_str());
+        Self { id, object, created, model, system_fingerprint: None, choices, usage }
+    }
+}
+
+#[derive(Serialize)]
+struct Choice<'a> {
+    index: usize,
+    message: Message<'a>,
+    logprobs: Option<()>,
+    finish_reason: &'static str,
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    role: &'static str,
+    content: Option<&'a String>,
+    refusal: Option<()>,
+    annotations: [(); 0],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<Value>,
 }
 
 fn call(call: &ToolCall) -> Value {
@@ -57,20 +78,43 @@ const fn reason(finish: Finish) -> &'static str {
     }
 }
 
+#[derive(Serialize)]
+struct Usage {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    total_tokens: u64,
+    prompt_tokens_details: OfPrompt,
+    completion_tokens_details: OfCompletion,
+}
+
+#[derive(Serialize)]
+struct OfPrompt {
+    cached_tokens: u64,
+    audio_tokens: u64,
+}
+
+#[derive(Serialize)]
+struct OfCompletion {
+    reasoning_tokens: u64,
+    audio_tokens: u64,
+    accepted_prediction_tokens: u64,
+    rejected_prediction_tokens: u64,
+}
+
 /// What was read from a provider's cache is a part of the prompt here.
-fn usage(usage: &Usage) -> Value {
-    json!({
-        "prompt_tokens": usage.input.0,
-        "completion_tokens": usage.output.0,
-        "total_tokens": usage.tokens().0,
-        "prompt_tokens_details": { "cached_tokens": usage.cached.0, "audio_tokens": 0 },
-        "completion_tokens_details": {
-            "reasoning_tokens": 0,
-            "audio_tokens": 0,
-            "accepted_prediction_tokens": 0,
-            "rejected_prediction_tokens": 0,
+const fn usage(usage: &chela_types::Usage) -> Usage {
+    Usage {
+        prompt_tokens: usage.input.0,
+        completion_tokens: usage.output.0,
+        total_tokens: usage.tokens().0,
+        prompt_tokens_details: OfPrompt { cached_tokens: usage.cached.0, audio_tokens: 0 },
+        completion_tokens_details: OfCompletion {
+            reasoning_tokens: 0,
+            audio_tokens: 0,
+            accepted_prediction_tokens: 0,
+            rejected_prediction_tokens: 0,
         },
-    })
+    }
 }
 
 /// Writes a stream.
@@ -84,19 +128,25 @@ impl Teller {
         Self { envelope }
     }
 
-    fn chunk(&self, delta: &Value, reason: Option<&str>) -> Told {
-        let choice = json!({ "index": 0, "delta": delta, "logprobs": null, "finish_reason": reason });
-        self.event(vec![choice], Value::Null)
+    fn chunk(&self, delta: &Value, reason: Option<&'static str>) -> Told {
+        self.event(&[Part { index: 0, delta, logprobs: None, finish_reason: reason }], None)
     }
 
     /// Each chunk of a stream that tells usage at its end has a place for it.
-    fn event(&self, choices: Vec<Value>, usage: Value) -> Told {
-        let mut chunk = frame(&self.envelope, "chat.completion.chunk", choices);
-        if self.envelope.include_usage {
-            chunk.insert("usage".into(), usage);
-        }
-        data(Value::Object(chunk).to_string())
+    fn event(&self, choices: &[Part<'_>], usage: Option<Usage>) -> Told {
+        let usage = self.envelope.include_usage.then_some(usage);
+        let chunk = Frame::new(&self.envelope, "chat.completion.chunk", choices, usage);
+        data(json_of(&chunk))
     }
+}
+
+/// What a chunk adds.
+#[derive(Serialize)]
+struct Part<'a> {
+    index: usize,
+    delta: &'a Value,
+    logprobs: Option<()>,
+    finish_reason: Option<&'static str>,
 }
 
 const fn data(data: String) -> Told {
@@ -129,7 +179,7 @@ impl Tell for Teller {
             Said::End(ended) => {
                 let mut told = vec![self.chunk(&json!({}), Some(reason(ended.finish)))];
                 if let Some(counted) = ended.counted.filter(|_| self.envelope.include_usage) {
-                    told.push(self.event(Vec::new(), usage(&counted.usage)));
+                    told.push(self.event(&[], Some(usage(&counted.usage))));
                 }
                 told.push(data("[DONE]".to_owned()));
                 told

@@ -3,7 +3,7 @@
 use super::*;
 use crate::front::said::Counted;
 use chela_gateway::{Kind, ToolHead};
-use chela_types::{CacheVerdict, Money, Tokens};
+use chela_types::{CacheVerdict, Money, Tokens, Usage};
 
 fn envelope(include_usage: bool) -> Envelope {
     Envelope { id: "1".into(), created: 7, model: "fast".into(), include_usage }
@@ -28,9 +28,13 @@ fn told(include_usage: bool, said: Vec<Said>) -> Vec<Value> {
     all.iter().map(|told| serde_json::from_str(&told.data).unwrap_or_else(|_| json!(told.data))).collect()
 }
 
+fn read(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
 #[test]
 fn a_whole_answer() {
-    let whole = whole(&envelope(false), &ended("Hi.", Finish::Stop));
+    let whole = read(&whole(&envelope(false), &ended("Hi.", Finish::Stop)));
     assert_eq!(
         (&whole["id"], &whole["object"], &whole["created"], &whole["model"]),
         (&json!("chatcmpl-1"), &json!("chat.completion"), &json!(7), &json!("fast"))
@@ -48,7 +52,7 @@ fn a_whole_answer() {
 #[test]
 fn an_answer_that_calls_tools_alone_has_no_content() {
     let calls = vec![ToolCall { id: "c".into(), name: "look".into(), arguments: "{}".into() }];
-    let whole = whole(&envelope(false), &Ended { calls, ..ended("", Finish::ToolCalls) });
+    let whole = read(&whole(&envelope(false), &Ended { calls, ..ended("", Finish::ToolCalls) }));
     let message = &whole["choices"][0]["message"];
     assert_eq!(message["content"], Value::Null);
     assert_eq!(message["tool_calls"][0]["function"], json!({"name": "look", "arguments": "{}"}));
