@@ -40,7 +40,7 @@ async fn spend_everything(data: &Path) {
     let now = clock.now();
     let cost = Money::from_nanos(10_000_000_000);
     let window_start = Millis(now.0 - now.0 % DAY_MS);
-    let scope = ScopeLimit { scope: "global/day".to_owned(), window_start, limit: None, most: cost.into() };
+    let scope = ScopeLimit { scope: "global/day".into(), window_start, limit: None, most: cost.into() };
     let reserve = Reserve {
         lease: None,
         tenant: TenantId::default_tenant(),

@@ -55,7 +55,7 @@ struct State {
 }
 
 /// Whose, its scope, and the start of its window.
-type Name = (TenantId, String, Millis);
+type Name = (TenantId, Arc<str>, Millis);
 
 /// What is held of a budget.
 struct Slice {
@@ -134,10 +134,14 @@ impl Escrow {
         Held { escrow: Arc::clone(self), tenant: tenant.clone(), scopes }
     }
 
-    /// Takes what is there. Returns how much of each budget, and how much of each is lacking.
+    /// Takes what is there. Where something is lacking, returns how much of each budget it took, and how much of each is
+    /// lacking.
     fn take(&self, tenant: &TenantId, scopes: &[ScopeLimit]) -> (Vec<ScopeLimit>, Vec<ScopeLimit>) {
         let mut state = self.state.lock();
         let (mut held, mut lacking) = (Vec::new(), Vec::new());
+        if state.holds(tenant, scopes) {
+            return (held, lacking);
+        }
         for scope in scopes {
             let slice = state.slices.get_mut(&name(tenant, scope));
             let there = slice.map_or(0, |slice| slice.hold(scope.most.amount));
@@ -360,6 +364,24 @@ impl Slice {
 }
 
 impl State {
+    /// Holds all of it, or nothing if something is lacking.
+    fn holds(&mut self, tenant: &TenantId, scopes: &[ScopeLimit]) -> bool {
+        let amount = |scope: &ScopeLimit| scope.most.amount;
+        for (index, scope) in scopes.iter().enumerate() {
+            let slice = self.slices.get_mut(&name(tenant, scope));
+            let Some(slice) = slice.filter(|slice| slice.free >= amount(scope)) else {
+                for scope in scopes.iter().take(index) {
+                    if let Some(slice) = self.slices.get_mut(&name(tenant, scope)) {
+                        slice.release(amount(scope), 0);
+                    }
+                }
+                return false;
+            };
+            slice.hold(amount(scope));
+        }
+        true
+    }
+
     /// Takes what is free of some slices, by tenant.
     fn drained(&mut self, which: impl Fn(&Name, &Slice) -> bool) -> HashMap<TenantId, Vec<Part>> {
         let mut parts: HashMap<TenantId, Vec<Part>> = HashMap::new();

@@ -70,7 +70,7 @@ impl Bank {
 
     fn free(&self, name: &str) -> i64 {
         let state = self.escrow.state.lock();
-        state.slices.get(&(tenant(), name.to_owned(), DAY)).map_or(0, |slice| slice.free)
+        state.slices.get(&(tenant(), name.into(), DAY)).map_or(0, |slice| slice.free)
     }
 }
 

@@ -29,15 +29,14 @@ pub(crate) struct Reservation {
     model: String,
     at: Millis,
     held: Option<Held>,
-    limited: Vec<ScopeLimit>,
     tab: Tab,
     pub(crate) most: Used,
 }
 
 /// How it is set aside.
 enum Held {
-    /// By a row of its own, under the lease of a turn.
-    Row(ReservationId),
+    /// By a row of its own, under the lease of a turn; with the budgets that have limits.
+    Row(ReservationId, Vec<ScopeLimit>),
     /// From slices.
     Slices(Hold),
 }
@@ -53,9 +52,11 @@ impl Reservation {
     ) -> Result<Self, Error> {
         let applied = applied(budgets, call);
         let scopes: Vec<_> = applied.iter().map(|one| one.scope(budgets, (most, now))).collect();
-        let limited = scopes.iter().filter(|scope| scope.limit.is_some()).cloned().collect::<Vec<_>>();
         let held = match call.lease {
-            Some(_) => purses.row(call, (scopes, most.cost), &limited).await.map(Held::Row),
+            Some(_) => {
+                let limited: Vec<_> = scopes.iter().filter(|scope| scope.limit.is_some()).cloned().collect();
+                purses.row(call, (scopes, most.cost), &limited).await.map(|id| Held::Row(id, limited))
+            }
             None => purses.slices(call, scopes, (most.cost, now)).await.map(Held::Slices),
         };
         match held {
@@ -65,12 +66,11 @@ impl Reservation {
                 model: call.tier.to_string(),
                 at: now,
                 held: Some(held),
-                limited,
                 tab: call.tab.clone(),
                 most,
             }),
             Err(chela_store::Error::OverBudget { scope, limit, used }) => {
-                let of = applied.iter().find(|one| one.name == scope);
+                let of = applied.iter().find(|one| *one.name == *scope);
                 let window = of.map_or(Window::Day, |one| one.window);
                 let start = window.start(now, &budgets.zone);
                 purses.watch.exhausted(&call.tenant, (&scope, start), (used, limit));
@@ -112,10 +112,11 @@ impl Reservation {
             requests: used.requests.min(self.most.requests),
         };
         let settlement = Settlement { used, call, state };
-        match held {
-            Held::Row(id) => {
+        let scopes = match held {
+            Held::Row(id, limited) => {
                 // If the store is closed, the reservation stays open and is charged in full at the next start.
                 let _queued = self.purses.store.settle_behind(id, settlement);
+                limited
             }
             Held::Slices(hold) => {
                 let spent = Spent {
@@ -127,9 +128,10 @@ impl Reservation {
                     settlement,
                 };
                 self.purses.escrow.spend(&hold, spent, |scope| of(used, scope.most.unit).amount);
+                hold.scopes
             }
-        }
-        for scope in &self.limited {
+        };
+        for scope in &scopes {
             self.purses.watch.used(&self.tenant, scope, of(used, scope.most.unit));
         }
     }
@@ -166,7 +168,7 @@ impl Purses {
         (cost, now): (Money, Millis),
     ) -> Result<Hold, chela_store::Error> {
         let window_start = Window::Day.start(now, &TimeZone::UTC);
-        let scope = format!("{LEDGER}/{}", Window::Day.as_str());
+        let scope = format!("{LEDGER}/{}", Window::Day.as_str()).into();
         scopes.push(ScopeLimit { scope, window_start, limit: None, most: cost.into() });
         let is_held =
             |of: &ScopeLimit| of.most.amount > 0 && (of.limit.is_some() || of.scope.starts_with(LEDGER));
@@ -199,10 +201,13 @@ fn of(used: Used, unit: Unit) -> Quantity {
     }
 }
 
+/// As many budgets as most calls count against, and the ledger's own.
+const APPLIED: usize = 12;
+
 /// A budget that a call counts against.
 struct Applied {
     /// In the ledger.
-    name: String,
+    name: Arc<str>,
     window: Window,
     limit: Option<i64>,
     unit: Unit,
@@ -228,15 +233,15 @@ pub(crate) fn limited(budgets: &Budgets, call: &Call, now: Millis) -> Vec<ScopeL
 /// The budgets that a call counts against. Where there is none in dollars, a day's are counted all the same, for the
 /// reports.
 fn applied(budgets: &Budgets, call: &Call) -> Vec<Applied> {
-    let mut all = Vec::new();
+    let mut all = Vec::with_capacity(APPLIED);
     let mut add = |scope: &str, limits: &[Limit]| {
         if !limits.iter().any(|limit| limit.most.unit == Unit::Dollars) {
             let counted = Limit { most: Quantity { unit: Unit::Dollars, amount: 0 }, window: Window::Day };
-            let (name, window, unit) = (counted.scope(scope), counted.window, Unit::Dollars);
+            let (name, window, unit) = (counted.scope(scope).into(), counted.window, Unit::Dollars);
             all.push(Applied { name, window, limit: None, unit });
         }
         all.extend(limits.iter().map(|limit| Applied {
-            name: limit.scope(scope),
+            name: limit.scope(scope).into(),
             window: limit.window,
             limit: Some(limit.most.amount),
             unit: limit.most.unit,

@@ -41,7 +41,7 @@ struct State {
 }
 
 /// Whose, its scope, and the start of its window.
-type Name = (TenantId, String, Millis);
+type Name = (TenantId, Arc<str>, Millis);
 
 /// What is known of a budget.
 struct Seen {
@@ -113,7 +113,7 @@ impl Watch {
         if self.thresholds.last() != Some(&100) {
             return;
         }
-        let (name, mut state) = ((tenant.clone(), scope.to_owned(), start), self.state.lock());
+        let (name, mut state) = ((tenant.clone(), scope.into(), start), self.state.lock());
         if state.has_room(&name) {
             state.due.insert(name, Due::Exhausted { used, limit });
         }
@@ -145,12 +145,12 @@ impl Watch {
                         (percent, Quantity { amount: budget.settled, ..*limit }, *limit)
                     }
                     Err(error) => {
-                        tracing::debug!(%error, scope, "budget cannot be looked at");
+                        tracing::debug!(%error, %scope, "budget cannot be looked at");
                         continue;
                     }
                 },
             };
-            let reached = self.reached((scope, *start), (percent, format!("{used} of {limit}")));
+            let reached = self.reached((&**scope, *start), (percent, format!("{used} of {limit}")));
             marks.entry(tenant.clone()).or_default().extend(reached);
         }
         for (tenant, marks) in marks.into_iter().filter(|(_, marks)| !marks.is_empty()) {
@@ -236,7 +236,7 @@ mod tests {
         let store = Store::open(config, Arc::new(SystemClock)).await.unwrap();
         let watch = Watch::new(store, vec![100], None);
         let tenant = TenantId::default_tenant();
-        let name = |number: usize| (tenant.clone(), format!("user:{number}/day"), Millis(0));
+        let name = |number: usize| (tenant.clone(), format!("user:{number}/day").into(), Millis(0));
         tokio::time::pause();
         (0..SEEN_MAX).for_each(|number| watch.remember(&name(number), (1, 0, 1_000)));
         tokio::time::advance(STALE + GATHER).await;

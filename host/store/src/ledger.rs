@@ -39,7 +39,7 @@ pub struct Reserve {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScopeLimit {
     /// Such as `agent:support/day` or `user:U1/minute/requests`: a name of its own for each window and unit.
-    pub scope: String,
+    pub scope: Arc<str>,
     /// When its window began.
     pub window_start: Millis,
     /// What may be used in it, in the unit of `most`; absent: counted only.
@@ -411,7 +411,7 @@ impl Reserving {
 /// The refusal of a scope.
 pub(crate) fn over(scope: &ScopeLimit, limit: i64, used: i64) -> Error {
     let of = |amount| Quantity { amount, ..scope.most };
-    Error::OverBudget { scope: scope.scope.clone(), limit: of(limit), used: of(used) }
+    Error::OverBudget { scope: scope.scope.to_string(), limit: of(limit), used: of(used) }
 }
 
 struct Settle {

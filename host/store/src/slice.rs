@@ -5,6 +5,8 @@
 //! The scope [`LEDGER`] has no limit and a slice like the others: what is left of it after a crash is what the calls
 //! under way may have cost, and becomes a row of the ledger.
 
+use std::sync::Arc;
+
 use chela_types::{Millis, Money, ReservationId, TenantId};
 
 use crate::budget;
@@ -29,7 +31,7 @@ pub struct Wanted {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     /// The budget's name.
-    pub scope: String,
+    pub scope: Arc<str>,
     /// When its window began.
     pub window_start: Millis,
     /// So much of it, in its unit.

@@ -48,7 +48,7 @@ pub(crate) struct Ended {
 
 /// How long a call lies there until it is written, if nothing else is. Nobody waits for it, and a commit of its own would
 /// cost more than the call did.
-const REST: Duration = Duration::from_millis(10);
+const REST: Duration = Duration::from_millis(25);
 
 impl Store {
     /// Accounts for a call that was paid from slices, without waiting: what is awaited next finds it written. False if the
