@@ -5,6 +5,7 @@
 //! provider's own count is charged where it can be true, and the bound of each link that may have worked where it
 //! is missing or cannot.
 
+use chela_store::Used;
 use chela_types::{ModelCall, Money, Tokens};
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -27,7 +28,11 @@ pub(crate) struct Budget {
 impl Model for Budget {
     fn complete(&self, call: Arc<Call>) -> BoxFuture<'_, Result<Answer, Error>> {
         Box::pin(async move {
-            let (call, mut reservation) = self.affordable(Arc::unwrap_or_clone(call)).await?;
+            let Affordable { call, mut reservation, kept } =
+                self.affordable(Arc::unwrap_or_clone(call)).await?;
+            if let Some(answer) = kept {
+                return Ok(meter(answer, call, reservation));
+            }
             match self.below.complete(Arc::clone(&call)).await {
                 Ok(answer) => Ok(meter(answer, call, reservation)),
                 Err(error) => Err(failed(error, &call, &mut reservation)),
@@ -37,9 +42,9 @@ impl Model for Budget {
 }
 
 impl Budget {
-    /// The call as it is paid for: by the tier that it asks for, or where a budget has no room for that, by the next
-    /// cheaper one. The refusal that is told is the first.
-    async fn affordable(&self, mut call: Call) -> Result<(Arc<Call>, Reservation), Error> {
+    /// The call as it is paid for: by the tier that it asks for, or where a budget has no room for that, by nobody if its
+    /// answer is kept, or by the next cheaper tier. The refusal that is told is the first.
+    async fn affordable(&self, mut call: Call) -> Result<Affordable, Error> {
         let max_output = call.max_output;
         let mut refused = None;
         loop {
@@ -50,10 +55,13 @@ impl Budget {
             call.tab = Tab::default();
             let most = (plan.worst_case(&call), self.clock.now());
             match Reservation::make(&self.purses, &self.budgets, &call, most).await {
-                Ok(reservation) => return Ok((Arc::new(call), reservation)),
+                Ok(reservation) => return Ok(Affordable { call: Arc::new(call), reservation, kept: None }),
                 Err(error) => {
-                    count(&call, error.kind.class());
                     let is_over = matches!(error.kind, Kind::OverBudget { .. });
+                    if is_over && let Some((reservation, answer)) = self.kept(&call).await {
+                        return Ok(Affordable { call: Arc::new(call), reservation, kept: Some(answer) });
+                    }
+                    count(&call, error.kind.class());
                     let error = refused.unwrap_or_else(|| error.with_call(call.record()));
                     match plan.cheaper.as_ref().filter(|_| is_over) {
                         Some(cheaper) => {
@@ -68,6 +76,22 @@ impl Budget {
             }
         }
     }
+
+    /// The answer, if it is kept, with the reservation of nothing that its record needs.
+    async fn kept(&self, call: &Call) -> Option<(Reservation, Answer)> {
+        let nothing = (Used::default(), self.clock.now());
+        let answer = self.below.kept(call).await?;
+        let reservation = Reservation::make(&self.purses, &self.budgets, call, nothing).await.ok()?;
+        Some((reservation, answer))
+    }
+}
+
+/// A call that may be made.
+struct Affordable {
+    call: Arc<Call>,
+    reservation: Reservation,
+    /// Its answer: nobody is to be asked.
+    kept: Option<Answer>,
 }
 
 /// Settles a call that failed: what may have been spent, which is nothing if no provider can have worked for it.

@@ -592,6 +592,36 @@ async fn an_answer_from_the_cache_costs_nothing() {
 }
 
 #[tokio::test]
+async fn a_kept_answer_is_there_where_a_budget_is_used_up() {
+    let on = |text: &str| Call { cache: CachePolicy::exact("k"), ..call(text) };
+    let house = house(says("hi"), Budgets { user: limit(bound()), ..Budgets::default() }).await;
+    let first = house.ask(on("hello")).await.unwrap();
+    let error = house.ask(on("hallo")).await.unwrap_err();
+    assert!(matches!(error.kind, Kind::OverBudget { .. }), "{error}");
+    let again = house.ask(on("hello")).await.unwrap();
+    let record = &again.call;
+    assert_eq!((record.cache, record.cost, record.reserved), (CacheVerdict::Hit, Money::ZERO, Money::ZERO));
+    assert_eq!((again.text, record.saved), (first.text, first.call.cost));
+    house.flush().await;
+    assert_eq!(house.budget("user:u1").await, settled(first.call.cost));
+    let rows = house.store.ledger(10).await.unwrap().rows;
+    let of_it =
+        |row: &&chela_store::LedgerRow| row.call.as_ref().is_some_and(|call| call.saved > Money::ZERO);
+    assert_eq!(rows.iter().filter(of_it).map(|row| row.cost).collect::<Vec<_>>(), [Money::ZERO]);
+}
+
+/// No other tier is paid for what the one that was asked has answered.
+#[tokio::test]
+async fn a_kept_answer_goes_before_a_cheaper_tier() {
+    let on = || Call { tier: TierId::new("smart").unwrap(), cache: CachePolicy::exact("k"), ..call("hello") };
+    let dear = PRICE.worst_case(call("hello").input_bound(), Tokens(OUTPUT * 10));
+    let house = with_cheaper(Budgets { user: limit(dear), ..Budgets::default() }, Some("fast")).await;
+    assert_eq!(house.ask(on()).await.unwrap().call.cache, CacheVerdict::Miss);
+    let again = house.ask(on()).await.unwrap().call;
+    assert_eq!((again.cache, again.tier.as_str(), again.asked), (CacheVerdict::Hit, "smart", None));
+}
+
+#[tokio::test]
 async fn the_output_limit_is_the_one_that_was_paid_for() {
     let long = "word ".repeat(500);
     let house = house(says(&long), Budgets::default()).await;

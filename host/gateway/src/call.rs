@@ -19,6 +19,12 @@ use crate::{
 pub trait Model: Send + Sync {
     /// Answers; ready when the first text is there, so that everything before may still go elsewhere.
     fn complete(&self, call: Arc<Call>) -> BoxFuture<'_, Result<Answer, Error>>;
+
+    /// The answer, if it is kept, so that nobody is asked and nothing is paid.
+    fn kept<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Option<Answer>> {
+        let _ = call;
+        Box::pin(std::future::ready(None))
+    }
 }
 
 /// Whether an answer may come from the cache and go into it.

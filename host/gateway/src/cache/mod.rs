@@ -138,10 +138,8 @@ impl Model for Cached {
                 count(CacheVerdict::Off);
                 return self.below.complete(call).await;
             };
-            if let Some(entry) = kept.entries.get(&asked.key).await {
-                let verdict = entry.verdict(&asked);
-                count(verdict);
-                return Ok(entry.serve(&call, verdict, None));
+            if let Some(answer) = kept.served(&call, &asked).await {
+                return Ok(answer);
             }
             let found = match kept.alike(&asked).await {
                 Found::Served(entry, likeness) => {
@@ -160,6 +158,14 @@ impl Model for Cached {
             listener.opened().await
         })
     }
+
+    fn kept<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Option<Answer>> {
+        Box::pin(async move {
+            let kept = self.kept.as_ref()?;
+            let asked = Asked::of(call, kept.language)?;
+            kept.served(call, &asked).await
+        })
+    }
 }
 
 fn count(verdict: CacheVerdict) {
@@ -167,6 +173,14 @@ fn count(verdict: CacheVerdict) {
 }
 
 impl Kept {
+    /// What was asked, exactly or in another form.
+    async fn served(&self, call: &Call, asked: &Asked) -> Option<Answer> {
+        let entry = self.entries.get(&asked.key).await?;
+        let verdict = entry.verdict(asked);
+        count(verdict);
+        Some(entry.serve(call, verdict, None))
+    }
+
     /// What is like the question, if the agent wants to know.
     async fn alike(&self, asked: &Asked) -> Found {
         let (Some(similar), Some(question)) = (&self.similar, &asked.question) else { return Found::Nothing };
@@ -212,10 +226,8 @@ impl Kept {
         (asked, found): (Asked, Found),
     ) -> Result<Answer, Error> {
         // The call that was under way may have ended since.
-        if let Some(entry) = self.entries.get(&asked.key).await {
-            let verdict = entry.verdict(&asked);
-            count(verdict);
-            return Ok(entry.serve(&call, verdict, None));
+        if let Some(answer) = self.served(&call, &asked).await {
+            return Ok(answer);
         }
         count(CacheVerdict::Miss);
         let evictions = self.evictions.load(Ordering::SeqCst);
