@@ -21,8 +21,7 @@ pub trait Model: Send + Sync {
     fn complete(&self, call: Arc<Call>) -> BoxFuture<'_, Result<Answer, Error>>;
 
     /// The answer, if it is kept, so that nobody is asked and nothing is paid.
-    fn kept<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Option<Answer>> {
-        let _ = call;
+    fn kept<'a>(&'a self, _call: &'a Call) -> BoxFuture<'a, Option<Answer>> {
         Box::pin(std::future::ready(None))
     }
 }

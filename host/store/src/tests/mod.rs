@@ -14,6 +14,7 @@ mod plans;
 mod reading;
 mod replay;
 mod retention;
+mod spend;
 mod sql;
 mod versions;
 mod writer;
