@@ -104,9 +104,11 @@ def check_openai(address: str) -> None:
     raises(openai.InternalServerError, lambda: said("down"))
     raises(openai.APIError, lambda: list(said("broken", stream=True)))
     poor = client.with_options(api_key=KEY + "-poor")
-    ask = lambda: poor.chat.completions.create(model="fast", messages=[{"role": "user", "content": "hi"}])
-    ask()
-    assert raises(openai.RateLimitError, ask).code == "insufficient_quota"
+    ask = lambda text: poor.chat.completions.create(model="fast", messages=[{"role": "user", "content": text}])
+    first = ask("hi")
+    assert raises(openai.RateLimitError, lambda: ask("good day")).code == "insufficient_quota"
+    # Nobody is asked for what is kept, and nothing paid.
+    assert ask("hi").choices[0].message.content == first.choices[0].message.content
     stream = said("slowly", stream=True)
     next(iter(stream))
     stream.close()
