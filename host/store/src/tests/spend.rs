@@ -33,6 +33,17 @@ async fn stands(store: &Store, of: &TenantId, name: &str) -> (i64, i64) {
     (settled, reserved)
 }
 
+/// Looks until the ledger has so many rows; what is done before each look may bring them about.
+async fn rows_come(store: &Store, rows: usize, before: impl AsyncFn()) {
+    let written = async {
+        while store.ledger(10).await.unwrap().rows.len() < rows {
+            before().await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), written).await.expect("they are written");
+}
+
 /// Each is a row, and of each budget they are one sum, apart for each tenant; what is awaited next finds it.
 #[tokio::test]
 async fn all_that_ended_are_written_with_what_comes_next() {
@@ -63,12 +74,7 @@ async fn all_that_ended_are_written_with_what_comes_next() {
 async fn what_ended_last_is_written_by_itself() {
     let b = bench().await;
     assert!(b.store.spend_behind(spent(&tenant(), 3)));
-    let written = async {
-        while b.store.ledger(10).await.unwrap().rows.is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), written).await.expect("it is written");
+    rows_come(&b.store, 1, async || {}).await;
     assert_eq!(stands(&b.store, &tenant(), "counted").await, (3, 0));
 }
 
@@ -84,13 +90,7 @@ async fn what_could_not_be_written_is_written_later() {
     let _refused_or_not = b.store.return_slices(&tenant(), Vec::new()).await;
     assert_eq!(stands(&b.store, &tenant(), "all").await, (0, 1_000), "nothing of them is there");
     b.meddle("DROP TRIGGER no").await;
-    let written = async {
-        while b.store.ledger(10).await.unwrap().rows.len() < 2 {
-            let _ = b.store.return_slices(&tenant(), Vec::new()).await;
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), written).await.expect("both are written");
+    rows_come(&b.store, 2, async || b.store.return_slices(&tenant(), Vec::new()).await.unwrap()).await;
     assert_eq!(stands(&b.store, &tenant(), "all").await, (7, 993));
 }
 
