@@ -114,6 +114,22 @@ async fn all_budgets_must_have_room_or_nothing_is_held() {
     bank.hold(scopes(40)).await.unwrap();
 }
 
+#[tokio::test]
+async fn what_a_budget_has_at_hand_stays_there_where_another_has_no_room() {
+    let bank = bank().await;
+    let scopes = || vec![scope("a/day", 1_000_000, 10), scope("b/day", 10, 10)];
+    let held = bank.hold(scopes()).await.unwrap();
+    while bank.free("a/day") < 150 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let before = bank.free("a/day");
+    assert!(bank.hold(scopes()).await.is_err());
+    assert_eq!(bank.free("a/day"), before);
+    bank.spend(&held, 0);
+    bank.flush().await;
+    assert_eq!(bank.used("a/day").await, Budget::default());
+}
+
 /// What lies in a slice and what is left of the budget make one call together.
 #[tokio::test]
 async fn the_rests_of_slice_and_budget_are_used_together() {
